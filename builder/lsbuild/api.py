@@ -1,0 +1,261 @@
+"""What plugins and targets see of the builder: value types and two protocols.
+
+It knows nothing of the planner, the executor or the store, so a plugin written against this one screen works the same
+in tree and out of tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from lsbuild_runtime.manifest import FileEntry, Manifest, Service
+from pydantic import BaseModel
+
+from lsbuild.errors import GateError, LsbuildError, Problem, SourceError, StepError, TargetError
+
+__all__ = [
+    "Artifact",
+    "Bundle",
+    "Check",
+    "Compiled",
+    "File",
+    "FileEntry",
+    "GateError",
+    "Given",
+    "Item",
+    "Json",
+    "LsbuildError",
+    "Manifest",
+    "Platform",
+    "Plugin",
+    "Problem",
+    "Service",
+    "Source",
+    "SourceError",
+    "SourceFile",
+    "Step",
+    "StepContext",
+    "StepError",
+    "Target",
+    "TargetError",
+]
+
+Json = Any
+"""A JSON value: None, bool, int, float, str, or lists and string-keyed maps of these."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Platform:
+    """Where an artifact runs. ``arch`` is x86_64 or aarch64, ``python`` "3.11", ``glibc`` the oldest it may meet."""
+
+    arch: str
+    python: str
+    glibc: str = "2.28"
+    os: str = "linux"
+
+    @property
+    def tag(self) -> str:
+        """A short name for keys and folders: ``linux-x86_64-cp311``."""
+        return f"{self.os}-{self.arch}-cp{self.python.replace('.', '')}"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One input file: ``path`` is its name within the source (posix), ``location`` where it lies now."""
+
+    path: str
+    location: Path
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The files behind one URI of the spec, fetched and hashed before planning. ``revision`` pins a remote one."""
+
+    uri: str
+    files: tuple[SourceFile, ...]
+    revision: str = ""
+
+    def file(self, path: str) -> SourceFile | None:
+        """The file of that name, or None."""
+        return next((file for file in self.files if file.path == path), None)
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """What a running step is given. It writes files below ``out`` and returns measured facts (JSON) for the report.
+
+    ``inputs`` maps the local names of ``Step.needs`` to the folders those steps wrote. ``progress(done, total, label)``
+    may be called often.
+    """
+
+    out: Path
+    options: Mapping[str, Json]
+    sources: Mapping[str, Source]
+    inputs: Mapping[str, Path]
+    progress: Callable[[int, int, str], None]
+
+
+Run = Callable[[StepContext], Mapping[str, Json] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One unit of compile work with a content key.
+
+    The key is made of ``run``, ``options``, the hashes of ``sources``, the keys of ``needs``, the source code of the
+    packages in ``code`` (default: the package that holds ``run``) and the versions of the distributions in ``tools``.
+    Anything else that a step reads is a bug: it would not be built again when that changes.
+    """
+
+    name: str
+    run: str
+    """``"module:function"`` of type Run; imported in the process that runs the step."""
+    options: Mapping[str, Json] = field(default_factory=dict)
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    needs: Mapping[str, str] = field(default_factory=dict)
+    """Local name -> name of the step whose output is read."""
+    tools: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+    ship: str = ""
+    """Folder of the bundle that the output becomes; "" keeps it out of the bundle."""
+    part: str = "model"
+    """Which layer of an artifact it belongs to: model | index | wheels | app."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One entry of the spec that a plugin owns: ``models.chat`` has kind "models", name "chat"."""
+
+    kind: str
+    name: str
+    provider: str
+    spec: BaseModel
+    root: Path
+    """The folder of the spec file: relative paths start here."""
+
+    @property
+    def path(self) -> tuple[str, str]:
+        """Where it stands in the spec."""
+        return (self.kind, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What a plugin makes of an item: steps to run, services to serve, and what has to travel with them.
+
+    ``wheels`` are requirement strings; ``code`` are packages or modules copied into the bundle as source.
+    """
+
+    steps: tuple[Step, ...] = ()
+    services: tuple[Service, ...] = ()
+    wheels: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a plugin may use when it declares steps: its fetched sources and what other items compiled to."""
+
+    sources: Mapping[str, Source]
+    peers: Mapping[tuple[str, str], Compiled] = field(default_factory=dict)
+    """(kind, name) -> Compiled, for every item this one refers to (``Plugin.refers``)."""
+
+
+class Plugin(Protocol):
+    """The compile half of a provider; a module or an object. All methods are pure: they read no disk and no network."""
+
+    provider: str
+    """``inline::onnx``, as the spec names it."""
+    kinds: tuple[str, ...]
+    """The sections of the spec it serves: ("models",)."""
+
+    def check(self, item: Item) -> Iterable[Problem]:
+        """Faults in the item that the spec's own types do not show; paths start at the item (("source",))."""
+        ...
+
+    def refers(self, item: Item) -> Iterable[tuple[str, str]]:
+        """Other items this one is built from, as (kind, name); they are compiled first."""
+        ...
+
+    def sources(self, item: Item) -> Mapping[str, str]:
+        """Local name -> URI or glob of the spec; fetched, hashed and locked before ``compile`` is asked."""
+        ...
+
+    def compile(self, item: Item, given: Given) -> Compiled:
+        """Declare the steps and services; runs nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file to pack: its path in the artifact (posix), where its bytes are, and its mode (0o644 or 0o755)."""
+
+    path: str
+    content: Path | bytes
+    mode: int = 0o644
+    part: str = "app"
+    component: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Everything one platform's artifact holds, before a target wraps it. ``files`` includes manifest.json; sorted."""
+
+    platform: Platform
+    manifest: Manifest
+    files: tuple[File, ...]
+    extras: Mapping[str, Path] = field(default_factory=dict)
+    """Outputs of the target's own steps for this platform, by the step's local name (``rootfs``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What a target wrote: ``path`` is a file or a folder; ``sha256`` identifies its whole content; ``size`` in bytes."""
+
+    path: Path
+    sha256: str
+    size: int
+    media: str
+    """What it is, for people: "folder", "OCI image layout (amd64, arm64)"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One verified statement about an artifact."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+class Target(Protocol):
+    """What wraps bundles into an artifact, and how that is proved."""
+
+    name: str
+    Options: type[BaseModel]
+    """The keys under ``targets.NAME`` that are the target's own."""
+
+    def platforms(self, options: BaseModel) -> tuple[Platform, ...]:
+        """The platforms to compile for, at least one."""
+        ...
+
+    def sources(self, options: BaseModel, platform: Platform) -> Mapping[str, str]:
+        """Local name -> URI of what the target itself needs (``debian:trixie/arm64?python3-minimal,libc6``); locked."""
+        ...
+
+    def steps(self, options: BaseModel, platform: Platform, sources: Mapping[str, Source]) -> Mapping[str, Step]:
+        """The target's own steps for a platform (a base root file system), by local name."""
+        ...
+
+    def pack(self, bundles: tuple[Bundle, ...], options: BaseModel, out: Path) -> Artifact:
+        """Write the artifact at ``out`` (a path that does not exist), sorted and timeless. Limits fail before writing."""
+        ...
+
+    def verify(self, artifact: Path, ask: Callable[[str], Iterable[Check]]) -> Iterable[Check]:
+        """Boot the artifact as its target would and call ``ask(base_url)`` for the questions all targets share."""
+        ...

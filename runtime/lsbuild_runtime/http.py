@@ -1,0 +1,154 @@
+"""Request and Response, the one contract between adapters (ASGI, Lambda) and routes; it does no I/O."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+
+class ApiError(Exception):
+    """An answer with a 4xx or 503 status in OpenAI's error shape.
+
+    ``type`` and ``code`` follow OpenAI (``invalid_request_error``, ``model_not_found`` ...); ``param`` names the field.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str = "invalid_request_error",  # noqa: A002 - the name of the field on the wire
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.type = type
+        self.param = param
+        self.code = code
+        self.retry_after = retry_after
+
+    def body(self) -> bytes:
+        """The JSON body ``{"error": {message, type, param, code}}``."""
+        return msgspec.json.encode(
+            {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+        )
+
+
+class Cancelled(Exception):
+    """The client went away or the server is stopping; engines raise it between two tokens."""
+
+
+class Watch(Protocol):
+    """The one observability hook. Spans nest by ``with``; names follow the OpenTelemetry GenAI conventions."""
+
+    def span(self, name: str, **attributes: Any) -> Span:
+        """Open a span, to be used as a context manager."""
+        ...
+
+    def count(self, name: str, value: float, **attributes: Any) -> None:
+        """Add ``value`` to a counter or record it in a histogram, as the name's table says."""
+        ...
+
+
+class Span(Protocol):
+    """A running span."""
+
+    def __enter__(self) -> Span: ...
+    def __exit__(self, *exc: object) -> None: ...
+    def set(self, **attributes: Any) -> None:
+        """Add attributes known only now (token counts, finish reasons)."""
+        ...
+
+
+class Silence:
+    """A Watch and a Span that do nothing: the default."""
+
+    def span(self, name: str, **attributes: Any) -> Span:  # noqa: ARG002
+        """Return itself."""
+        return self
+
+    def count(self, name: str, value: float, **attributes: Any) -> None:
+        """Do nothing."""
+
+    def set(self, **attributes: Any) -> None:
+        """Do nothing."""
+
+    def __enter__(self) -> Span:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+
+@dataclass(slots=True)
+class Context:
+    """What travels with one request through every port: its deadline, its cancel flag and its observer."""
+
+    request_id: str = ""
+    deadline: float = field(default_factory=lambda: time.monotonic() + 120.0)
+    cancel: threading.Event = field(default_factory=threading.Event)
+    watch: Watch = field(default_factory=Silence)
+
+    def check(self) -> None:
+        """Raise Cancelled or a 408 ApiError when this request need not go on; cheap enough for every token."""
+        if self.cancel.is_set():
+            raise Cancelled
+        if time.monotonic() > self.deadline:
+            raise ApiError(408, "the request ran past its deadline", type="timeout_error", code="deadline_exceeded")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request. ``path`` is decoded and has no query; header names are lower case; ``body`` is complete."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    context: Context = field(default_factory=Context)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One HTTP response. ``body`` is bytes, or an iterable of chunks to be sent as they come."""
+
+    status: int = 200
+    body: bytes | Iterable[bytes] = b""
+    headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """Encode a Struct or a plain value."""
+    return Response(status, msgspec.json.encode(value))
+
+
+def sse_response(events: Iterator[Any]) -> Response:
+    """Server-sent events as OpenAI sends them: ``data: {json}`` lines and a final ``data: [DONE]``.
+
+    The first event is produced before the headers are, so that an error found by then keeps its own status; a later
+    one becomes an error event, since a status cannot be taken back.
+    """
+    try:
+        first = next(events)
+    except StopIteration:
+        return Response(200, iter([b"data: [DONE]\n\n"]), {"content-type": "text/event-stream"})
+
+    def chunks() -> Iterator[bytes]:
+        yield b"data: " + msgspec.json.encode(first) + b"\n\n"
+        try:
+            for event in events:
+                yield b"data: " + msgspec.json.encode(event) + b"\n\n"
+        except ApiError as error:
+            yield b"data: " + error.body() + b"\n\n"
+        yield b"data: [DONE]\n\n"
+
+    return Response(200, chunks(), {"content-type": "text/event-stream", "cache-control": "no-store"})

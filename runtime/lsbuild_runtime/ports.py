@@ -1,0 +1,208 @@
+"""The APIs as Protocols that serve halves implement, and the values that cross them; types only, no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from lsbuild_runtime.http import Context
+from lsbuild_runtime.manifest import Service
+
+
+class Host(Protocol):
+    """What a serve half may ask of the application that opens it."""
+
+    def get(self, api: str, name: str) -> Any:
+        """The opened service ``api/name``; raises ApiError 404 when the bundle has none."""
+        ...
+
+
+Open = Callable[[Service, Path, Host], Any]
+"""The entry of a serve half: ``(service, root of the bundle, host) -> port``. May be slow; is called once, on first use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one generation; ``cached`` prompt tokens were not computed again."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token with its log probability (natural log) under the model's unmodified distribution at temperature 1."""
+
+    token: str
+    logprob: float
+    raw: bytes
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A complete call. ``arguments`` is JSON text, as on the wire."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to choose tokens; names and ranges are OpenAI's. ``max_tokens`` None means up to the context's end."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logprobs: int | None = None
+    max_tokens: int | None = None
+    n: int = 1
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A chat request after validation. ``messages`` and ``tools`` are OpenAI's JSON objects, already checked.
+
+    ``tool_choice`` is "auto", "none", "required" or a function's name. ``extra`` holds provider fields to pass through
+    (``chat_template_kwargs`` for a local model; anything for a remote one).
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    sampling: Sampling = field(default_factory=Sampling)
+    tools: Sequence[Mapping[str, Any]] = ()
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
+    response_format: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A legacy completion: the prompt as text or token ids. ``echo`` returns the prompt (and its logprobs) first."""
+
+    prompt: str | Sequence[int]
+    sampling: Sampling = field(default_factory=Sampling)
+    echo: bool = False
+
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """A citation of a file. ``start``/``end`` are character offsets in the document, lines count from 1."""
+
+    file_id: str
+    filename: str
+    store: str
+    start: int = 0
+    end: int = 0
+    line_start: int = 0
+    line_end: int = 0
+    heading: str = ""
+    quote: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of one choice, in order. The last of each choice carries ``finish``; the last of all carries ``usage``."""
+
+    index: int = 0
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    annotations: tuple[Annotation, ...] = ()
+    finish: FinishReason | None = None
+    usage: Usage | None = None
+
+
+class Inference(Protocol):
+    """A language model. Errors are ApiError (400 context length, 429 queue full, 502/503 upstream)."""
+
+    def chat(self, chat: Chat, context: Context) -> Iterator[Delta]:
+        """Generate; closing the iterator stops the work."""
+        ...
+
+    def complete(self, completion: Completion, context: Context) -> Iterator[Delta]:
+        """Continue a prompt without a chat template."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """One float32 little-endian vector (as bytes) for each input, and the number of tokens read."""
+
+    vectors: tuple[bytes, ...]
+    tokens: int
+
+
+class Embeddings(Protocol):
+    """A text encoder."""
+
+    def embed(
+        self, inputs: Sequence[str] | Sequence[Sequence[int]], context: Context, dimensions: int | None = None
+    ) -> Embedded:
+        """Unit-length vectors; ApiError 400 for an empty or too long input or unsupported ``dimensions``."""
+        ...
+
+
+SearchMode = Literal["vector", "keyword", "hybrid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One found passage. ``score`` is in 0..1, higher is better; offsets as in Annotation."""
+
+    chunk_id: str
+    file_id: str
+    filename: str
+    text: str
+    score: float
+    heading: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    start: int = 0
+    end: int = 0
+    line_start: int = 0
+    line_end: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """What is in a vector store."""
+
+    files: int
+    chunks: int
+    bytes: int
+    dimensions: int
+    embedding: str
+
+
+class VectorIO(Protocol):
+    """A vector store."""
+
+    def info(self) -> StoreInfo:
+        """Counts, for /v1/vector_stores."""
+        ...
+
+    def search(
+        self,
+        query: str,
+        context: Context,
+        *,
+        limit: int = 10,
+        mode: SearchMode | None = None,
+        filters: Mapping[str, Any] | None = None,
+        threshold: float = 0.0,
+    ) -> list[Hit]:
+        """The best passages, best first. ``mode`` None takes the store's own; ``filters`` is OpenAI's filter object."""
+        ...

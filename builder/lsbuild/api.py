@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from lsbuild_runtime.manifest import FileEntry, Manifest, Service
 from pydantic import BaseModel
 
 from lsbuild.errors import GateError, LsbuildError, Problem, SourceError, StepError, TargetError
+from lsbuild_runtime.manifest import FileEntry, Manifest, Service
 
 __all__ = [
     "Artifact",

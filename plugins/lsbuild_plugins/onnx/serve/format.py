@@ -72,7 +72,8 @@ Card = Encoder | Decoder
 
 def read(folder: Path) -> Card:
     """Parse ``folder/model.json``; raises msgspec.ValidationError when it is not valid."""
-    return msgspec.json.decode((folder / FILE_NAME).read_bytes(), type=Card)
+    card: Card = msgspec.json.decode((folder / FILE_NAME).read_bytes(), type=Card)
+    return card
 
 
 def write(folder: Path, card: Card) -> None:

@@ -1,0 +1,54 @@
+# The commands of this project; `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ONLY ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format e2e bench parity lock clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lsbuild needs Python 3.11 or newer; say make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $@
+
+setup: $(STAMP) ## make .venv with lsbuild and its tools (.venv/bin/lsbuild)
+
+demo: setup ## compile examples/quickstart, boot it, ask it a question over HTTP
+	$(BIN)/lsbuild demo
+
+test: setup ## run every test that this machine has the tools for
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+lint: setup ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+e2e: setup ## the long tests as well: every artifact built and booted
+	LSBUILD_E2E=1 $(BIN)/python -m pytest -q
+
+bench: setup ## side-by-side figures against named peers (ONLY=decode for one)
+	$(BIN)/python -m bench $(ONLY)
+
+parity: setup ## an environment with torch and transformers, against which the float graphs are compared
+	test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/python -m pip install -q --disable-pip-version-check torch==2.13.0
+	.venv-parity/bin/python -m pip install -q --disable-pip-version-check -r requirements/parity.txt
+
+lock: setup ## pin the development environment again, with hashes
+	$(BIN)/uv pip compile -q pyproject.toml --extra dev --universal --generate-hashes --no-annotate --no-header --upgrade -o requirements/dev.txt
+
+clean: ## remove what the build wrote here (the cache stays: lsbuild cache clear)
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,119 @@
+"""Joins shipped step outputs, code and wheels with ``manifest.json`` into one sorted list of files for a platform."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from lsbuild import __version__, bytecode
+from lsbuild.api import Bundle, Compiled, File, Json, Platform, Step, StepContext, StepError
+from lsbuild.spec.model import Spec
+from lsbuild_runtime import manifest as formats
+
+RUNTIME = "lsbuild_runtime"
+
+
+def code_step(platform: Platform, packages: Iterable[str]) -> Step:
+    """The step that copies the runtime and the serve halves named in ``packages`` as source, with bytecode."""
+    names = tuple(sorted({RUNTIME, *packages}))
+    return Step(
+        name=f"app.{platform.tag}",
+        run="lsbuild.bundle:collect",
+        options={"packages": list(names), "python": platform.python},
+        code=("lsbuild.bundle", "lsbuild.bytecode", *names),
+        ship="app",
+        part="app",
+    )
+
+
+def collect(context: StepContext) -> Mapping[str, Json]:
+    """Copy each package's .py files to ``out`` under its dotted path, with the ``__init__`` of its parents."""
+    packages: list[str] = context.options["packages"]
+    for done, name in enumerate(packages):
+        context.progress(done, len(packages), name)
+        for parent in _parents(name):
+            _copy(_location(parent), context.out / parent.replace(".", "/") / "__init__.py")
+        origin = _location(name)
+        destination = context.out / name.replace(".", "/")
+        if origin.name == "__init__.py":
+            for path in sorted(origin.parent.rglob("*.py")):
+                _copy(path, destination / path.relative_to(origin.parent))
+        else:
+            _copy(origin, destination.with_suffix(".py"))
+    compiled = bytecode.compile_tree(context.out) if bytecode.matches(context.options["python"]) else 0
+    return {"packages": len(packages), "bytecode": compiled}
+
+
+def assemble(
+    spec: Spec,
+    target: str,
+    platform: Platform,
+    shipped: Iterable[tuple[Step, Path, Mapping[str, tuple[str, int]]]],
+    compiled: Mapping[tuple[str, str], Compiled],
+    build: Mapping[str, Json],
+    extras: Mapping[str, Path],
+) -> Bundle:
+    """The bundle of one platform.
+
+    Args:
+        shipped: each shipped step with the folder of its output and ``path -> (sha256, size)`` of the files in it.
+        compiled: what the items compiled to; their services go into the manifest in spec order.
+        build: hashes of spec and lock, for the manifest.
+        extras: outputs of the target's own steps, by local name.
+    """
+    files: list[File] = []
+    entries: list[formats.FileEntry] = []
+    for step, folder, contents in shipped:
+        component = step.name.rsplit(".", 1)[0]
+        for name, (sha256, size) in sorted(contents.items()):
+            path = f"{step.ship}/{name}"
+            source = folder / name
+            mode = 0o755 if source.stat().st_mode & 0o100 else 0o644
+            files.append(File(path, source, mode, step.part, component))
+            entries.append(
+                formats.FileEntry(path=path, sha256=sha256, size=size, part=step.part, component=component)
+            )
+    limits = spec.server.limits
+    manifest = formats.Manifest(
+        schema=formats.SCHEMA,
+        name=spec.name,
+        lsbuild=__version__,
+        target=target,
+        platform=platform.tag,
+        services=tuple(service for item in compiled.values() for service in item.services),
+        server=formats.Server(
+            host=spec.server.host,
+            port=spec.server.port,
+            body=limits.body,
+            concurrency=limits.concurrency,
+            queue=limits.queue,
+            deadline_s=limits.deadline,
+        ),
+        files=tuple(sorted(entries, key=lambda entry: entry.path)),
+        build=dict(build),
+    )
+    files.append(File(formats.FILE_NAME, formats.to_json(manifest), component="manifest"))
+    return Bundle(platform, manifest, tuple(sorted(files, key=lambda file: file.path)), dict(extras))
+
+
+def _parents(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    for end in range(1, len(parts)):
+        yield ".".join(parts[:end])
+
+
+def _location(name: str) -> Path:
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:
+        raise StepError(
+            f"the code {name!r} that a plugin wants to ship cannot be found",
+            hint="check the names in Compiled.code of that plugin",
+        )
+    return Path(found.origin)
+
+
+def _copy(source: Path, destination: Path) -> None:
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, destination)

@@ -1,0 +1,5 @@
+"""`python -m lsbuild` is `lsbuild`."""
+
+from lsbuild.cli import main
+
+main()

@@ -1,0 +1,283 @@
+"""The command line: parses, calls the library, prints, exits; the only place that does the last two.
+
+Nothing heavy is imported at the top, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from lsbuild import __version__
+from lsbuild.errors import LsbuildError, SpecError
+
+if TYPE_CHECKING:
+    from lsbuild.build import Order
+    from lsbuild.monitor import Monitor
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class DefaultBuild(click.Group):
+    """A group whose default command is ``build``: ``lsbuild --target T spec.yaml`` needs no word before it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``build`` in front when the first word is neither a command nor one of the group's own options."""
+        own = {"--help", "-h", "--version"}
+        if args and args[0] not in self.commands and args[0] not in own:
+            args = ["build", *args]
+        return super().parse_args(ctx, args)
+
+
+def _spec_options(command: Command) -> Command:
+    """Options of every command that reads a spec."""
+    options = [
+        click.argument("spec", type=click.Path(path_type=Path)),
+        click.option("-t", "--target", default="host", show_default=True, help="What to compile for."),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value of the spec."),
+        click.option("--offline", is_flag=True, help="Open no network connection; use what was fetched before."),
+        click.option("--locked", is_flag=True, help="Fail when anything differs from lsbuild.lock."),
+        click.option("-j", "--jobs", type=click.IntRange(1), help="Steps that run at the same time. [default: cores]"),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _output_options(command: Command) -> Command:
+    """``--json`` and ``--quiet``, and the one place where errors become text and an exit code."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, as_json: bool, quiet: bool, **kwargs: Any) -> None:
+        out = Output(as_json, quiet)
+        try:
+            command(*args, out=out, **kwargs)
+        except LsbuildError as error:
+            out.fail(error)
+        except KeyboardInterrupt:
+            click.echo("interrupted; what was finished is kept", err=True)
+            sys.exit(130)
+        except BrokenPipeError:
+            sys.exit(141)
+
+    return wrapped  # type: ignore[return-value]
+
+
+class Output:
+    """How a command answers: text for people or one JSON object."""
+
+    def __init__(self, as_json: bool, quiet: bool) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+
+    def monitor(self) -> Monitor:
+        """Where progress goes: a console on stderr, or nowhere."""
+        from lsbuild import monitor
+
+        return monitor.Silent() if self.quiet or self.as_json else monitor.Console()
+
+    def give(self, value: Any, text: Callable[[], str]) -> None:
+        """Print ``value`` as JSON, or what ``text`` returns."""
+        if self.as_json:
+            click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        elif not self.quiet:
+            click.echo(text())
+
+    def fail(self, error: LsbuildError) -> None:
+        """Say what went wrong and exit with the code of its class."""
+        if self.as_json:
+            problems = [
+                {"where": problem.where, "path": list(problem.path), "message": problem.message}
+                for problem in (error.problems if isinstance(error, SpecError) else ())
+            ]
+            body = {"kind": type(error).__name__, "message": error.what, "where": error.where, "hint": error.hint}
+            click.echo(json.dumps({"ok": False, "error": {**body, "problems": problems}}, ensure_ascii=False))
+        else:
+            click.echo(click.style("error: ", fg="red", bold=True, reset=True) + str(error), err=True)
+        sys.exit(error.exit_code)
+
+
+def _order(spec: Path, target: str, overrides: tuple[str, ...], offline: bool, locked: bool, jobs: int | None) -> Order:
+    from lsbuild.build import Order
+
+    return Order(spec=spec, target=target, overrides=overrides, offline=offline, locked=locked, jobs=jobs)
+
+
+@click.group(cls=DefaultBuild, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="lsbuild")
+def main() -> None:
+    """Compile a distribution spec into the smallest artifact that serves it.
+
+    \b
+      lsbuild spec.yaml                      compile for this machine
+      lsbuild --target container spec.yaml   compile a container image
+      lsbuild run spec.yaml                  compile and serve until Ctrl-C
+
+    A spec is a YAML file that names models, vector stores and agents; `lsbuild init rag DIR` writes a first one.
+    """
+
+
+@main.command()
+@_spec_options
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write. [default: build/NAME-TARGET]")
+@_output_options
+def build(spec: Path, output: Path | None, out: Output, **order: Any) -> None:
+    """Compile SPEC into an artifact (the default command)."""
+    from lsbuild import build as building
+    from lsbuild import report as reports
+
+    with out.monitor() as monitor:
+        report = building.build(_order(spec, **order), output, monitor)
+    out.give({"ok": True, **reports.to_dict(report)}, lambda: reports.to_text(report))
+
+
+@main.command()
+@_spec_options
+@click.option("--host", help="Address to listen on. [default: the spec's]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
+@_output_options
+def run(spec: Path, host: str | None, port: int | None, out: Output, **order: Any) -> None:
+    """Compile SPEC for this machine and serve it until Ctrl-C."""
+    from lsbuild import build as building
+
+    if order["target"] != "host":
+        raise click.UsageError("`lsbuild run` serves on this machine: leave --target out")
+    with out.monitor() as monitor:
+        report = building.build(_order(spec, **order), None, monitor)
+    building.serve(report.artifact.path, host=host, port=port)
+
+
+@main.command()
+@_spec_options
+@_output_options
+def plan(spec: Path, out: Output, **order: Any) -> None:
+    """Print every step of a build and the reason why it would run; run nothing."""
+    from lsbuild import build as building
+    from lsbuild import report as reports
+
+    with out.monitor() as monitor:
+        planned = building.prepare(_order(spec, **order), monitor).plan
+    out.give(reports.plan_dict(planned), lambda: reports.plan_text(planned))
+
+
+@main.command()
+@_spec_options
+@click.option("--explain", is_flag=True, help="Show where each value came from.")
+@_output_options
+def config(spec: Path, explain: bool, out: Output, **order: Any) -> None:
+    """Print the resolved spec: after substitution, defaults and the target's overrides."""
+    from lsbuild import build as building
+    from lsbuild import report as reports
+
+    loaded = building.read(_order(spec, **order))
+    if explain:
+        out.give(reports.explain_dict(loaded), lambda: reports.explain_text(loaded))
+    else:
+        out.give(reports.config_dict(loaded), lambda: reports.config_text(loaded))
+
+
+@main.command()
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to a file instead of the screen.")
+@_output_options
+def schema(output: Path | None, out: Output) -> None:
+    """Print the JSON Schema of the spec, for editors."""
+    from lsbuild.spec.schema import schema as spec_schema
+
+    text = json.dumps(spec_schema(), indent=2, ensure_ascii=False)
+    if output:
+        output.write_text(text + "\n", encoding="utf-8")
+    else:
+        out.give(spec_schema(), lambda: text)
+
+
+@main.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@_output_options
+def inspect(artifact: Path, out: Output) -> None:
+    """List the components, sizes, hashes and routes of ARTIFACT."""
+    from lsbuild import inspection
+
+    found = inspection.inspect(artifact)
+    out.give(inspection.to_dict(found), lambda: inspection.to_text(found))
+
+
+@main.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@_output_options
+def verify(artifact: Path, out: Output) -> None:
+    """Boot ARTIFACT as its target would and ask it real questions."""
+    from lsbuild import verify as verifying
+    from lsbuild.errors import VerifyError
+
+    checks = []
+    for check in verifying.verify(artifact):
+        checks.append(check)
+        if not (out.as_json or out.quiet):
+            sign = click.style("ok  ", fg="green") if check.ok else click.style("FAIL", fg="red")
+            click.echo(f"{sign} {check.name:<28} {check.detail}")
+    ok = all(check.ok for check in checks)
+    listed = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in checks]
+    out.give({"ok": ok, "checks": listed}, lambda: f"{sum(c.ok for c in checks)} of {len(checks)} checks passed")
+    if not ok:
+        sys.exit(VerifyError.exit_code)
+
+
+@main.command()
+@click.argument("template")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@_output_options
+def init(template: str, folder: Path, out: Output) -> None:
+    """Write a new project from TEMPLATE (minimal, rag, proxy) into DIR."""
+    from lsbuild import templates
+
+    written = templates.write(template, folder)
+    out.give({"ok": True, "files": written}, lambda: templates.next_steps(folder, written))
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def cache(context: click.Context) -> None:
+    """Show, check or empty the cache."""
+    if context.invoked_subcommand is None:
+        context.invoke(cache_info)
+
+
+@cache.command("info")
+@_output_options
+def cache_info(out: Output) -> None:
+    """Show where the cache is and what it holds."""
+    from lsbuild import report as reports
+
+    out.give(reports.cache_dict(), reports.cache_text)
+
+
+@cache.command("verify")
+@_output_options
+def cache_verify(out: Output) -> None:
+    """Read every object again and compare its hash; remove what is damaged."""
+    from lsbuild.store import Store
+
+    damaged = Store.open().verify()
+    out.give({"ok": not damaged, "damaged": damaged}, lambda: "\n".join(damaged) or "every object is intact")
+
+
+@cache.command("clear")
+@_output_options
+def cache_clear(out: Output) -> None:
+    """Remove everything from the cache."""
+    from lsbuild.store import Store
+
+    freed = Store.open().clear()
+    out.give({"ok": True, "freed": freed}, lambda: f"freed {freed / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Reads what is inside an artifact, whatever its target; it boots nothing."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lsbuild import registry
+from lsbuild.api import Manifest, Target
+from lsbuild.errors import VerifyError
+
+ROUTES = {
+    "inference": ("/v1/chat/completions", "/v1/completions"),
+    "agents": ("/v1/chat/completions",),
+    "embeddings": ("/v1/embeddings",),
+    "vector_io": ("/v1/vector_stores", "/v1/vector_stores/{id}", "/v1/vector_stores/{id}/search"),
+}
+COMMON_ROUTES = (
+    "/v1/health",
+    "/v1/ready",
+    "/v1/version",
+    "/v1/inspect/routes",
+    "/v1/providers",
+    "/v1/models",
+    "/v1/openapi.json",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """An artifact, the target that made it and its manifests, one for each platform."""
+
+    path: Path
+    target: Target
+    manifests: tuple[Manifest, ...]
+
+
+def inspect(artifact: Path) -> Inspection:
+    """Ask every target whether it made this. Raises VerifyError when none did."""
+    if not artifact.exists():
+        raise VerifyError("there is no such artifact", where=str(artifact), hint="compile one with `lsbuild spec.yaml`")
+    for name in registry.target_names():
+        target = registry.target(name)
+        manifests = target.manifests(artifact)
+        if manifests:
+            return Inspection(artifact, target, manifests)
+    raise VerifyError("this is not an artifact of lsbuild", where=str(artifact))
+
+
+def components(manifest: Manifest) -> dict[str, int]:
+    """Bytes by component, largest first."""
+    sizes: dict[str, int] = defaultdict(int)
+    for entry in manifest.files:
+        sizes[entry.component or entry.part] += entry.size
+    return dict(sorted(sizes.items(), key=lambda row: (-row[1], row[0])))
+
+
+def routes(manifest: Manifest) -> tuple[str, ...]:
+    """The routes that the services of this manifest answer."""
+    apis = {service.api for service in manifest.services}
+    served = {route for api in sorted(apis) for route in ROUTES.get(api, ())}
+    return (*COMMON_ROUTES, *sorted(served))
+
+
+def to_dict(found: Inspection) -> dict[str, Any]:
+    """For ``--json``."""
+    return {
+        "path": str(found.path),
+        "target": found.target.name,
+        "platforms": [
+            {
+                "platform": manifest.platform,
+                "name": manifest.name,
+                "lsbuild": manifest.lsbuild,
+                "components": components(manifest),
+                "services": [msgspec.to_builtins(service) for service in manifest.services],
+                "routes": routes(manifest),
+                "files": [msgspec.to_builtins(entry) for entry in manifest.files],
+                "build": manifest.build,
+            }
+            for manifest in found.manifests
+        ],
+    }
+
+
+def to_text(found: Inspection) -> str:
+    """For people: services, sizes by component, routes, and the hashes of what is not code or a wheel."""
+    first = found.manifests[0]
+    platforms = ", ".join(manifest.platform for manifest in found.manifests)
+    lines = [f"{first.name}: {found.target.name} artifact for {platforms}, made by lsbuild {first.lsbuild}", "", "services"]
+    lines += [f"  {service.api:<12} {service.name:<20} {service.provider}" for service in first.services]
+    for manifest in found.manifests:
+        total = sum(entry.size for entry in manifest.files)
+        lines += ["", f"components of {manifest.platform} ({total / 1e6:.1f} MB unpacked)"]
+        lines += [f"  {size / 1e6:9.2f} MB  {name}" for name, size in components(manifest).items()]
+    lines += ["", "routes"]
+    lines += [f"  {route}" for route in routes(first)]
+    lines += ["", "data files (sha256)"]
+    data = [entry for entry in first.files if entry.part in ("model", "index")]
+    lines += [f"  {entry.sha256}  {entry.path}" for entry in data]
+    return "\n".join(lines)

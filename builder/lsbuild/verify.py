@@ -1,0 +1,117 @@
+"""Finds out what an artifact is, lets its target boot it, and asks it the questions that every target shares."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lsbuild import inspection
+from lsbuild.api import Check, Manifest, Service
+
+Ask = Callable[[str], Iterable[Check]]
+_TIMEOUT_S = 120.0
+
+
+def verify(artifact: Path) -> Iterator[Check]:
+    """Yield checks as they are made. Raises VerifyError when ``artifact`` is none of ours."""
+    found = inspection.inspect(artifact)
+    yield from found.target.verify(artifact, questions(found.manifests[0]))
+
+
+def questions(manifest: Manifest) -> Ask:
+    """What to ask a booted artifact with this manifest: every service once, and two requests that must be refused."""
+
+    def ask(base_url: str) -> Iterator[Check]:
+        client = _Client(base_url)
+        yield _check("health", lambda: client.get("/v1/health")["status"] == "OK")
+        yield _check("routes are listed", lambda: len(client.get("/v1/inspect/routes")["data"]) > 5)
+        named = {service.name for service in manifest.services if service.api in ("inference", "embeddings", "agents")}
+        yield _check(
+            "models are listed", lambda: named == {model["id"] for model in client.get("/v1/models")["data"]}
+        )
+        for service in manifest.services:
+            question = _QUESTIONS.get(service.api)
+            if service.provider.startswith("remote::") or any(need.startswith("remote") for need in service.needs):
+                yield Check(f"{service.api} {service.name}", True, "not asked: it would leave this machine")
+            elif question:
+                yield _check(f"{service.api} {service.name}", lambda s=service, q=question: q(client, s))
+        yield _check(
+            "unknown model is refused",
+            lambda: client.status("/v1/chat/completions", b'{"model":"no-such","messages":[]}') in (400, 404),
+        )
+        yield _check("broken JSON is refused", lambda: client.status("/v1/embeddings", b'{"model":') == 400)
+
+    return ask
+
+
+def _embed(client: _Client, service: Service) -> str:
+    answer = client.post("/v1/embeddings", {"model": service.name, "input": ["a short text", "another one"]})
+    vectors = [row["embedding"] for row in answer["data"]]
+    norms = [math.sqrt(sum(x * x for x in vector)) for vector in vectors]
+    if any(abs(norm - 1) > 1e-3 for norm in norms):
+        raise AssertionError(f"vectors are not of unit length: {norms}")
+    return f"{len(vectors[0])} dimensions"
+
+
+def _chat(client: _Client, service: Service) -> str:
+    message = {"role": "user", "content": "What is this about?"}
+    body = {"model": service.name, "messages": [message], "max_tokens": 48, "temperature": 0}
+    choice = client.post("/v1/chat/completions", body)["choices"][0]
+    text = choice["message"]["content"] or ""
+    if not text.strip():
+        raise AssertionError("the answer is empty")
+    return text.strip().replace("\n", " ")[:80]
+
+
+def _search(client: _Client, service: Service) -> str:
+    hits = client.post(f"/v1/vector_stores/{service.name}/search", {"query": "What is this about?"})["data"]
+    if not hits:
+        raise AssertionError("nothing was found")
+    return f"{len(hits)} passages, best from {hits[0]['filename']}"
+
+
+_QUESTIONS: dict[str, Callable[[_Client, Service], str]] = {
+    "embeddings": _embed,
+    "inference": _chat,
+    "agents": _chat,
+    "vector_io": _search,
+}
+
+
+def _check(name: str, question: Callable[[], bool | str]) -> Check:
+    # Whatever goes wrong while asking is the answer to the question, so it becomes a failed check, not a crash.
+    try:
+        answer = question()
+    except Exception as error:  # noqa: BLE001
+        return Check(name, False, f"{type(error).__name__}: {error}"[:300])
+    return Check(name, answer is not False, answer if isinstance(answer, str) else "")
+
+
+class _Client:
+    """The few HTTP calls that the questions need."""
+
+    def __init__(self, base_url: str) -> None:
+        import urllib3
+
+        self._base = base_url.rstrip("/")
+        self._pool = urllib3.PoolManager(timeout=_TIMEOUT_S, retries=False)
+
+    def get(self, path: str) -> Any:
+        return self._json("GET", path, None)
+
+    def post(self, path: str, body: object) -> Any:
+        return self._json("POST", path, json.dumps(body).encode())
+
+    def status(self, path: str, body: bytes) -> int:
+        headers = {"content-type": "application/json"}
+        return int(self._pool.request("POST", self._base + path, body=body, headers=headers).status)
+
+    def _json(self, method: str, path: str, body: bytes | None) -> Any:
+        headers = {"content-type": "application/json"}
+        response = self._pool.request(method, self._base + path, body=body, headers=headers)
+        if response.status != 200:
+            raise AssertionError(f"{method} {path} gave {response.status}: {response.data[:200]!r}")
+        return json.loads(response.data)

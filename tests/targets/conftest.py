@@ -1,0 +1,91 @@
+"""A bundle small enough to pack in milliseconds: a real little server where the runtime would be."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from platform import machine
+
+import pytest
+
+from lsbuild.api import Bundle, File, FileEntry, Manifest, Platform
+from lsbuild_runtime.manifest import Server, to_json
+
+MAIN = b"""
+import argparse, http.server, os, signal, sys
+
+def main(argv):
+    parser = argparse.ArgumentParser()
+    for name in ("--root", "--host", "--port"):
+        parser.add_argument(name)
+    options = parser.parse_args(argv)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = repr((options.root, sys.path[:2], sys.flags.isolated, sorted(os.environ))).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.HTTPServer((options.host or "127.0.0.1", int(options.port)), Handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    print(f"serving on http://127.0.0.1:{server.server_port}", flush=True)
+    server.serve_forever()
+"""
+
+MakeBundle = Callable[..., Bundle]
+
+
+@pytest.fixture
+def here() -> Platform:
+    """This machine and this Python."""
+    return Platform(arch=machine(), python=f"{sys.version_info[0]}.{sys.version_info[1]}")
+
+
+@pytest.fixture
+def make_bundle(tmp_path: Path, here: Platform) -> MakeBundle:
+    """``make_bundle(platform=, main=, extra=)``: two packages of one file each, a model, and the manifest that names them."""
+
+    def make(platform: Platform = here, main: bytes = MAIN, extra: tuple[File, ...] = ()) -> Bundle:
+        model = tmp_path / "model.bin"
+        model.write_bytes(bytes(range(256)) * 64)
+        files = [
+            File("app/lsbuild_runtime/__init__.py", b"", component="runtime"),
+            File("app/lsbuild_runtime/serve/__init__.py", b"", component="runtime"),
+            File("app/lsbuild_runtime/serve/main.py", main, component="runtime"),
+            File("site/wheel/data.txt", b"from a wheel\n", part="wheels", component="wheel"),
+            File("models/chat/model.bin", model, part="model", component="chat"),
+            *extra,
+        ]
+        entries = tuple(_entry(file) for file in sorted(files, key=lambda file: file.path))
+        manifest = Manifest(
+            schema=1,
+            name="small",
+            lsbuild="0.1.0",
+            target="host",
+            platform=platform.tag,
+            services=(),
+            server=Server(),
+            files=entries,
+        )
+        files.append(File("manifest.json", to_json(manifest)))
+        return Bundle(platform, manifest, tuple(sorted(files, key=lambda file: file.path)))
+
+    return make
+
+
+def _entry(file: File) -> FileEntry:
+    data = file.content if isinstance(file.content, bytes) else file.content.read_bytes()
+    return FileEntry(
+        path=file.path,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(data),
+        part=file.part,
+        component=file.component,
+    )

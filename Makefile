@@ -21,7 +21,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 setup: $(STAMP) ## make .venv with lsbuild and its tools (.venv/bin/lsbuild)
 
 demo: setup ## compile examples/quickstart, boot it, ask it a question over HTTP
-	$(BIN)/lsbuild demo
+	$(BIN)/python examples/quickstart/demo.py
 
 test: setup ## run every test that this machine has the tools for
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile

@@ -1,0 +1,79 @@
+"""The quickstart from start to end: compile the spec, boot the artifact, ask it a question over HTTP, print the answer.
+
+It uses the command line and the standard library only, as any user of an artifact could.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+QUESTIONS = (
+    "Which command prints the JSON Schema of the spec?",
+    "Which port does the server in the image listen on?",
+)
+
+
+def compile_spec() -> dict[str, Any]:
+    """Run ``lsbuild`` and return its report; its progress goes to the screen."""
+    command = [sys.executable, "-m", "lsbuild", str(HERE / "spec.yaml")]
+    subprocess.run(command, check=True)
+    done = subprocess.run([*command, "--json"], check=True, stdout=subprocess.PIPE)
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def boot(artifact: Path) -> tuple[subprocess.Popen[str], str]:
+    """Start ``./run`` on a free port and return the process and its address, which it prints when it listens."""
+    process = subprocess.Popen([str(artifact / "run"), "--port", "0"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if "http://" not in line:
+        sys.exit(f"the artifact did not start (exit code {process.wait()})")
+    return process, line[line.index("http://") :].split()[0]
+
+
+def ask(address: str, question: str) -> dict[str, Any]:
+    """One chat request to the agent; returns the message."""
+    body = {"model": "helper", "messages": [{"role": "user", "content": question}], "temperature": 0}
+    request = urllib.request.Request(  # noqa: S310 - the address is our own server's
+        f"{address}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=120) as response:  # noqa: S310
+        message: dict[str, Any] = json.load(response)["choices"][0]["message"]
+    return message
+
+
+def main() -> None:
+    """Compile, boot, ask, print; exits 0 only when every answer cites a source."""
+    report = compile_spec()
+    artifact = Path(report["artifact"]["path"])
+    started = time.monotonic()
+    process, address = boot(artifact)
+    print(f"\nserving at {address} after {time.monotonic() - started:.2f} s")
+    uncited = 0
+    try:
+        for question in QUESTIONS:
+            message = ask(address, question)
+            print(f"\n  Q  {question}\n  A  {message['content']}")
+            for note in message.get("annotations", ()):
+                citation = note.get("file_citation", note)
+                print(f"     {citation['filename']}, lines {citation['line_start']}-{citation['line_end']}")
+            uncited += not message.get("annotations")
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+    print(f"\nartifact  {artifact}\nsha256    {report['artifact']['sha256']}")
+    for name, size in report["components"].items():
+        print(f"  {size / 1e6:8.2f} MB  {name}")
+    sys.exit(1 if uncited else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -256,6 +256,10 @@ class Target(Protocol):
         """Write the artifact at ``out`` (a path that does not exist), sorted and timeless. Limits fail before writing."""
         ...
 
+    def manifests(self, artifact: Path) -> tuple[Manifest, ...]:
+        """The manifests inside, one for each platform; empty when ``artifact`` is not of this target."""
+        ...
+
     def verify(self, artifact: Path, ask: Callable[[str], Iterable[Check]]) -> Iterable[Check]:
         """Boot the artifact as its target would and call ``ask(base_url)`` for the questions all targets share."""
         ...

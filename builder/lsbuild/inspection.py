@@ -43,8 +43,9 @@ def inspect(artifact: Path) -> Inspection:
     """Ask every target whether it made this. Raises VerifyError when none did."""
     if not artifact.exists():
         raise VerifyError("there is no such artifact", where=str(artifact), hint="compile one with `lsbuild spec.yaml`")
+    known = registry.find()
     for name in registry.target_names():
-        target = registry.target(name)
+        target = known.target(name)
         manifests = target.manifests(artifact)
         if manifests:
             return Inspection(artifact, target, manifests)
@@ -91,7 +92,11 @@ def to_text(found: Inspection) -> str:
     """For people: services, sizes by component, routes, and the hashes of what is not code or a wheel."""
     first = found.manifests[0]
     platforms = ", ".join(manifest.platform for manifest in found.manifests)
-    lines = [f"{first.name}: {found.target.name} artifact for {platforms}, made by lsbuild {first.lsbuild}", "", "services"]
+    lines = [
+        f"{first.name}: {found.target.name} artifact for {platforms}, made by lsbuild {first.lsbuild}",
+        "",
+        "services",
+    ]
     lines += [f"  {service.api:<12} {service.name:<20} {service.provider}" for service in first.services]
     for manifest in found.manifests:
         total = sum(entry.size for entry in manifest.files)

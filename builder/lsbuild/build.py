@@ -1,0 +1,211 @@
+"""The build from top to bottom, one line per stage: read, resolve, plan, execute, bundle, pack, report."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from pydantic import BaseModel, ValidationError
+
+from lsbuild import bundle, execute, facts, gates, history, lock, plan, registry, report, sources, store, wheels
+from lsbuild.api import Bundle, Compiled, Item, Platform, Plugin, Problem, Source, Step, Target
+from lsbuild.errors import ServeError, SpecError
+from lsbuild.monitor import Monitor
+from lsbuild.spec.load import Loaded, load
+
+LOCK_NAME = "lsbuild.lock"
+RUNTIME_WHEELS = ("httptools>=0.6.4", "msgspec>=0.19", "uvicorn>=0.35")
+"""What the runtime itself needs in every artifact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a user asks for. ``jobs`` None means as many steps at once as there are cores."""
+
+    spec: Path
+    target: str = "host"
+    overrides: tuple[str, ...] = ()
+    offline: bool = False
+    locked: bool = False
+    jobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything known before the first step runs."""
+
+    loaded: Loaded
+    registry: registry.Registry
+    target: Target
+    options: BaseModel
+    compiled: Mapping[tuple[str, str], Compiled]
+    target_steps: Mapping[Platform, Mapping[str, Step]]
+    lock: lock.Lock
+    store: store.Store
+    plan: plan.Plan
+
+
+def read(order: Order) -> Loaded:
+    """The spec as ``order`` wants it: merged, substituted, checked. SpecError lists every fault."""
+    return load(order.spec, target=order.target, environ=os.environ, overrides=order.overrides)
+
+
+def prepare(order: Order, monitor: Monitor) -> Prepared:
+    """Read the spec, fetch and hash its sources, and plan; runs no step and writes nothing but the source cache."""
+    loaded = read(order)
+    known = registry.find(loaded.spec.plugins, loaded.path.parent)
+    target = known.target(order.target)
+    options = _options(target, loaded)
+    platforms = target.platforms(options)
+    items = _items(loaded)
+    plugins = {item.provider: known.plugin(item.provider, (*item.path, "provider")) for item in items}
+    _check(items, plugins, loaded)
+
+    monitor.stage("sources")
+    objects = store.Store(store.folder_from(os.environ))
+    old = lock.read(loaded.path.parent / LOCK_NAME)
+
+    def resolve(uris: Iterable[str]) -> dict[str, Source]:
+        return sources.resolve(
+            uris,
+            root=loaded.path.parent,
+            lock=old,
+            cache=objects.root,
+            offline=order.offline,
+            locked=order.locked,
+            monitor=monitor,
+        )
+
+    given = resolve(uri for item in items for uri in plugins[item.provider].sources(item).values())
+    compiled = plan.compile_items(items, plugins, given)
+    wanted = {tag: _platform_uris(target, options, tag, compiled) for tag in platforms}
+    fetched = resolve(uri for uris in wanted.values() for uri in uris.values())
+
+    monitor.stage("plan")
+    target_steps = {
+        tag: target.steps(options, tag, {name: fetched[uri] for name, uri in uris.items() if name != "wheels"})
+        for tag, uris in wanted.items()
+    }
+    steps = [step for each in compiled.values() for step in each.steps]
+    for tag, uris in wanted.items():
+        steps.append(bundle.code_step(tag, (name for each in compiled.values() for name in each.code)))
+        steps.append(wheels.step(tag, uris["wheels"], fetched[uris["wheels"]]))
+        steps.extend(target_steps[tag].values())
+    planned = plan.plan(
+        steps,
+        facts=facts.gather(steps),
+        known=objects.has,
+        previous=history.read(objects.root, loaded.path, order.target),
+    )
+    merged = old.merged({**given, **fetched})
+    return Prepared(loaded, known, target, options, compiled, target_steps, merged, objects, planned)
+
+
+def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
+    """Compile and pack; the artifact stands at ``output`` (default ``build/NAME-TARGET``) or the error says why not."""
+    started = time.monotonic()
+    ready = prepare(order, monitor)
+    if not order.locked:
+        lock.write(ready.loaded.path.parent / LOCK_NAME, ready.lock)
+    monitor.stage("execute")
+    outputs = execute.execute(ready.plan, ready.store, monitor, workers=order.jobs, paths=ready.registry.paths)
+    history.write(ready.store.root, ready.loaded.path, order.target, ready.plan.records)
+    compiled_s = time.monotonic() - started
+
+    monitor.stage("pack")
+    bundles = tuple(_bundle(ready, platform, outputs) for platform in ready.target_steps)
+    gates.check(ready.loaded.spec.budgets, bundles)
+    out = output or Path("build") / f"{ready.loaded.spec.name}-{order.target}"
+    artifact = ready.target.pack(bundles, ready.options, out)
+    return report.Report(
+        name=ready.loaded.spec.name,
+        target=order.target,
+        artifact=artifact,
+        bundles=bundles,
+        steps=tuple(report.step_row(planned, ready.store) for planned in ready.plan.steps),
+        compile_s=compiled_s,
+        pack_s=time.monotonic() - started - compiled_s,
+    )
+
+
+def serve(artifact: Path, *, host: str | None, port: int | None) -> NoReturn:
+    """Become the artifact's own ``run``: signals, output and exit code are then the server's."""
+    words = [str(artifact / "run")]
+    words += ["--host", host] if host else []
+    words += ["--port", str(port)] if port is not None else []
+    try:
+        os.execv(words[0], words)  # noqa: S606 - no shell is meant
+    except OSError as error:
+        raise ServeError(f"the artifact cannot be started: {error.strerror}", where=words[0]) from error
+
+
+def _options(target: Target, loaded: Loaded) -> BaseModel:
+    try:
+        return target.Options.model_validate(loaded.target_options)
+    except ValidationError as error:
+        raise SpecError(
+            [
+                Problem(("targets", loaded.target, *fault["loc"]), fault["msg"], loaded.where("targets", loaded.target))
+                for fault in error.errors()
+            ]
+        ) from error
+
+
+def _items(loaded: Loaded) -> list[Item]:
+    root = loaded.path.parent
+    return [
+        Item(kind, name, entry.provider, entry, root)
+        for kind in ("models", "vector_stores", "agents")
+        for name, entry in getattr(loaded.spec, kind).items()
+    ]
+
+
+def _check(items: list[Item], plugins: Mapping[str, Plugin], loaded: Loaded) -> None:
+    problems = []
+    for item in items:
+        plugin = plugins[item.provider]
+        if item.kind not in plugin.kinds:
+            message = f"{item.provider} serves {', '.join(plugin.kinds)}, not {item.kind}"
+            problems.append(Problem((*item.path, "provider"), message, loaded.where(*item.path, "provider")))
+            continue
+        for problem in plugin.check(item):
+            path = (*item.path, *problem.path)
+            problems.append(Problem(path, problem.message, problem.where or loaded.where(*path)))
+    if problems:
+        raise SpecError(problems)
+
+
+def _platform_uris(
+    target: Target, options: BaseModel, platform: Platform, compiled: Mapping[tuple[str, str], Compiled]
+) -> dict[str, str]:
+    requirements = {*RUNTIME_WHEELS, *(wheel for each in compiled.values() for wheel in each.wheels)}
+    return {
+        **target.sources(options, platform),
+        "wheels": wheels.source_uri(platform, sorted(requirements)),
+    }
+
+
+def _bundle(ready: Prepared, platform: Platform, outputs: Mapping[str, Path]) -> Bundle:
+    own = ready.target_steps[platform]
+    others = {step.name for tag, steps in ready.target_steps.items() for step in steps.values() if tag != platform}
+    tags = {tag.tag for tag in ready.target_steps} - {platform.tag}
+    shipped = []
+    for planned in ready.plan.steps:
+        step = planned.step
+        if step.ship and step.name not in others and not any(step.name.endswith(f".{tag}") for tag in tags):
+            files = ready.store.meta(planned.key).files
+            contents = {name: (digest.sha256, digest.size) for name, digest in files.items()}
+            shipped.append((step, outputs[step.name], contents))
+    return bundle.assemble(
+        ready.loaded.spec,
+        ready.target.name,
+        platform,
+        shipped,
+        ready.compiled,
+        build={"spec": ready.loaded.sha256, "lock": lock.digest(ready.lock)},
+        extras={name: outputs[step.name] for name, step in own.items()},
+    )

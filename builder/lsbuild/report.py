@@ -1,0 +1,151 @@
+"""What was built, planned or resolved, as JSON and as text for people; it decides nothing and prints nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lsbuild.api import Artifact, Bundle, Json
+from lsbuild.inspection import components
+from lsbuild.plan import Plan, Planned
+from lsbuild.store import Store, folder_from
+
+_BAR = 28
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One step of a finished build. Seconds and bytes are those of the run that made the object."""
+
+    name: str
+    reason: str
+    cached: bool
+    seconds: float
+    cpu_seconds: float
+    rss: int
+    size: int
+    facts: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A finished build. ``compile_s`` is wall time up to the last step, ``pack_s`` what the target took."""
+
+    name: str
+    target: str
+    artifact: Artifact
+    bundles: tuple[Bundle, ...]
+    steps: tuple[StepRow, ...]
+    compile_s: float
+    pack_s: float
+
+
+def step_row(planned: Planned, store: Store) -> StepRow:
+    """The row of one step, with what the store recorded when it was made."""
+    meta = store.meta(planned.key)
+    return StepRow(
+        planned.step.name, planned.reason, planned.cached, meta.seconds, meta.cpu_seconds, meta.rss, meta.size, meta.facts
+    )
+
+
+def to_dict(report: Report) -> dict[str, Any]:
+    """For ``--json``: sizes in bytes, times in seconds."""
+    return {
+        "name": report.name,
+        "target": report.target,
+        "artifact": {
+            "path": str(report.artifact.path.absolute()),
+            "sha256": report.artifact.sha256,
+            "size": report.artifact.size,
+            "media": report.artifact.media,
+        },
+        "components": components(report.bundles[0].manifest),
+        "platforms": [bundle.platform.tag for bundle in report.bundles],
+        "steps": [
+            {
+                "name": row.name,
+                "reason": row.reason,
+                "cached": row.cached,
+                "seconds": round(row.seconds, 3),
+                "cpu_seconds": round(row.cpu_seconds, 3),
+                "rss": row.rss,
+                "size": row.size,
+                "facts": dict(row.facts),
+            }
+            for row in report.steps
+        ],
+        "ran": sum(not row.cached for row in report.steps),
+        "compile_s": round(report.compile_s, 3),
+        "pack_s": round(report.pack_s, 3),
+    }
+
+
+def to_text(report: Report) -> str:
+    """For people: where it is, what is in it, how large each part is."""
+    ran = sum(not row.cached for row in report.steps)
+    lines = []
+    for bundle in report.bundles:
+        sizes = components(bundle.manifest)
+        total = sum(sizes.values())
+        lines.append(f"{report.name} for {report.target} ({bundle.platform.tag}), {total / 1e6:.1f} MB unpacked")
+        lines += [_size_line(name, size, total) for name, size in sizes.items()]
+        lines.append("")
+    measured = [(row.name, row.facts) for row in report.steps if row.facts]
+    for name, facts in measured:
+        shown = ", ".join(f"{key} {_shown(value)}" for key, value in facts.items() if isinstance(value, int | float | str))
+        if shown:
+            lines.append(f"  {name}: {shown}")
+    lines += [
+        "",
+        f"steps     {ran} run, {len(report.steps) - ran} cached; {report.compile_s:.1f} s, packed in {report.pack_s:.1f} s",
+        f"artifact  {report.artifact.path} ({report.artifact.media}, {report.artifact.size / 1e6:.1f} MB)",
+        f"sha256    {report.artifact.sha256}",
+    ]
+    return "\n".join(lines)
+
+
+def plan_dict(plan: Plan) -> dict[str, Any]:
+    """For ``lsbuild plan --json``."""
+    steps = [
+        {"name": each.step.name, "key": each.key, "reason": each.reason, "cached": each.cached} for each in plan.steps
+    ]
+    return {"ok": True, "steps": steps, "to_run": len(plan.missing)}
+
+
+def plan_text(plan: Plan) -> str:
+    """The very list that a build would run."""
+    width = max((len(each.step.name) for each in plan.steps), default=0)
+    lines = [f"{'run ' if not each.cached else '    '}{each.step.name:<{width}}  {each.reason}" for each in plan.steps]
+    return "\n".join([*lines, f"{len(plan.missing)} of {len(plan.steps)} steps would run"])
+
+
+def cache_dict() -> dict[str, Any]:
+    """For ``lsbuild cache --json``."""
+    store = Store(folder_from(os.environ))
+    listed = store.objects()
+    return {
+        "path": str(store.root),
+        "objects": len(listed),
+        "size": sum(each.size for each in listed),
+        "steps": [{"key": each.key, "step": each.step, "size": each.size} for each in listed],
+    }
+
+
+def cache_text() -> str:
+    """Where the cache is, how large it is, and its ten largest objects."""
+    found = cache_dict()
+    lines = [f"{found['path']}: {found['objects']} objects, {found['size'] / 1e6:.1f} MB"]
+    largest = sorted(found["steps"], key=lambda row: -row["size"])[:10]
+    lines += [f"  {row['size'] / 1e6:9.2f} MB  {row['step']}  {row['key'][:12]}" for row in largest]
+    return "\n".join(lines)
+
+
+def _size_line(name: str, size: int, total: int) -> str:
+    share = size / total if total else 0.0
+    return f"  {size / 1e6:9.2f} MB  {share:4.0%}  {'█' * round(share * _BAR):<{_BAR}} {name}"
+
+
+def _shown(value: float | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

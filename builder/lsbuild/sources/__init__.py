@@ -1,0 +1,94 @@
+"""The only door through which bytes enter a build: URI -> Source, hashed, and compared with the lock.
+
+A table maps each scheme to its fetcher; what has no scheme is a path beside the spec.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from lsbuild import lock as locks
+from lsbuild.api import Source, SourceFile
+from lsbuild.errors import SourceError
+from lsbuild.lock import Lock
+from lsbuild.monitor import Monitor
+from lsbuild.registry import attribute
+from lsbuild.sources.base import FetchContext, Fetcher
+from lsbuild.suggest import did_you_mean
+
+__all__ = ["FETCHERS", "FetchContext", "Fetcher", "resolve"]
+
+FETCHERS: Mapping[str, str] = {
+    "": "lsbuild.sources.local:fetch",
+    "builtin": "lsbuild.sources.builtin:fetch",
+    "debian": "lsbuild.sources.debian:fetch",
+    "hf": "lsbuild.sources.hf:fetch",
+    "pypi": "lsbuild.sources.pypi:fetch",
+    "wheels": "lsbuild.sources.wheels:fetch",
+}
+"""Scheme -> ``"module:attr"`` of its Fetcher."""
+
+
+def resolve(
+    uris: Iterable[str], *, root: Path, lock: Lock, cache: Path, offline: bool, locked: bool, monitor: Monitor
+) -> dict[str, Source]:
+    """Every URI with its files, in order, without duplicates.
+
+    Raises SourceError or OfflineError for the first that cannot be had, and under ``locked`` LockError that lists every
+    difference between what was found and ``lock``.
+    """
+    found: dict[str, Source] = {}
+    for uri in dict.fromkeys(uris):
+        context = FetchContext(
+            uri=uri,
+            root=root,
+            cache=cache,
+            offline=offline,
+            pinned=_pinned(lock, uri, cache),
+            revision=lock.sources[uri].revision if uri in lock.sources else "",
+            progress=partial(monitor.progress, uri),
+        )
+        found[uri] = _fetch(uri, context, monitor)
+    if locked:
+        locks.require(lock, found)
+    return found
+
+
+def _fetch(uri: str, context: FetchContext, monitor: Monitor) -> Source:
+    scheme, rest = split(uri)
+    entry = FETCHERS.get(scheme)
+    if entry is None:
+        raise SourceError(
+            f"unknown scheme '{scheme}'.{did_you_mean(scheme, [name for name in FETCHERS if name])}", where=uri
+        )
+    fetch = cast("Fetcher", attribute(entry))
+    if scheme in {"", "builtin"}:
+        return replace(fetch(rest, context), uri=uri)
+    start = time.monotonic()
+    monitor.started(uri, "source")
+    source = replace(fetch(rest, context), uri=uri)
+    monitor.finished(uri, time.monotonic() - start, cached=False)
+    return source
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Scheme and rest: ``hf://a/b@c`` -> ("hf", "a/b@c"), ``wheels:tag?x`` -> ("wheels", "tag?x"), a path -> ("", path)."""
+    match = re.match(r"([a-z][a-z0-9+-]+):(?://)?(.*)", uri, re.DOTALL)
+    return (match[1], match[2]) if match else ("", uri)
+
+
+def _pinned(lock: Lock, uri: str, cache: Path) -> tuple[SourceFile, ...] | None:
+    entry = lock.sources.get(uri)
+    if entry is None:
+        return None
+    blobs = cache / "blobs"
+    return tuple(
+        SourceFile(path, blobs / file.sha256[:2] / file.sha256, file.sha256, file.size)
+        for path, file in sorted(entry.files.items())
+    )

@@ -1,0 +1,321 @@
+"""Finished step outputs by content key: a folder is either complete or not there, whatever killed its writer.
+
+It does not know what a step is. Layout below the cache: ``objects/ab/<key>/{out/, meta.json}``, ``tmp/`` for what is being
+written, ``locks/`` for who writes. The ideas are osbuild's object store: get, or fill a fresh folder and commit by rename.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lsbuild.errors import StoreError
+from lsbuild.lock import Digest
+
+META = "meta.json"
+
+
+class Meta(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an object. ``seconds`` of wall and CPU time, ``rss`` bytes at the peak, ``facts`` of the step."""
+
+    step: str
+    facts: dict[str, Any] = {}
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    rss: int = 0
+    size: int = 0
+    files: dict[str, Digest] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One object for ``lsbuild cache``: size in bytes, ``used`` as seconds since the epoch."""
+
+    key: str
+    step: str
+    size: int
+    used: float
+
+
+class Store:
+    """The object store below ``root`` (the cache folder). Several processes may use one store at the same time."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        with _explained(root):
+            for name in ("objects", "tmp", "locks", "logs"):
+                (root / name).mkdir(parents=True, exist_ok=True)
+            self._sweep()
+
+    @classmethod
+    def open(cls, environ: Mapping[str, str] | None = None) -> Store:
+        """The store that the environment names (``folder_from``); that of this process by default."""
+        return cls(folder_from(os.environ if environ is None else environ))
+
+    def has(self, key: str) -> bool:
+        """Whether a whole object is there: its meta is readable and every file has its size. Cheap: one stat a file."""
+        try:
+            meta = self.meta(key)
+            out = self.path(key)
+            return all((out / name).lstat().st_size == file.size for name, file in meta.files.items())
+        except (OSError, StoreError):
+            return False
+
+    def path(self, key: str) -> Path:
+        """The folder that the step wrote. Readers must not change it."""
+        return self._object(key) / "out"
+
+    def meta(self, key: str) -> Meta:
+        """What was recorded at commit; StoreError when the object is missing or damaged."""
+        place = self._object(key) / META
+        try:
+            return msgspec.json.decode(place.read_bytes(), type=Meta)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise StoreError(f"not readable: {error}", where=str(place), hint="Build again.") from error
+
+    def use(self, key: str) -> Path:
+        """``path(key)``, and remember that it was used now (for ``prune``)."""
+        with suppress(OSError):  # a read-only cache serves objects too; it only forgets when
+            os.utime(self._object(key) / META)
+        return self.path(key)
+
+    @contextmanager
+    def claim(self, key: str) -> Iterator[Path]:
+        """A fresh folder for the output of ``key``; waits while another process makes the same object.
+
+        Look at ``has`` again after entering. The folder is removed on leaving unless it was committed.
+        """
+        with ExitStack() as stack:
+            with _explained(self.root):
+                stack.enter_context(_held(self.root / "locks" / key[:16]))
+                room = stack.enter_context(self._room(key))
+            yield room
+
+    @contextmanager
+    def _room(self, key: str) -> Iterator[Path]:
+        with _held(self.root / "locks" / "tmp"):  # a sweep must not see a room whose owner is not locked yet
+            room = Path(tempfile.mkdtemp(dir=self.root / "tmp", prefix=f"{key[:12]}."))
+            owner = (room / "owner").open("w")
+            fcntl.flock(owner, fcntl.LOCK_EX)
+        try:
+            (room / "out").mkdir()
+            yield room / "out"
+        finally:
+            owner.close()
+            _remove(room)
+
+    def commit(self, key: str, folder: Path, meta: Meta) -> Path:
+        """Make ``folder`` (from ``claim``) the object ``key`` and return its final place.
+
+        Files are hashed, flushed and made read-only first. An existing whole object wins; a damaged one is replaced.
+        """
+        with _explained(self.root, folder):
+            files = {path.relative_to(folder).as_posix(): _seal(path) for path in _files(folder)}
+            whole = msgspec.structs.replace(meta, files=files, size=sum(file.size for file in files.values()))
+            fresh = folder.parent / "object"
+            fresh.mkdir()
+            folder.rename(fresh / "out")
+            _write(fresh / META, msgspec.json.format(msgspec.json.encode(whole, order="deterministic")) + b"\n")
+            for below in (*_folders(fresh / "out"), fresh):
+                _flush(below)
+            self._place(key, fresh)
+        return self.path(key)
+
+    def _place(self, key: str, fresh: Path) -> None:
+        final = self._object(key)
+        final.parent.mkdir(exist_ok=True)
+        if final.exists() and not self.has(key):
+            final.rename(fresh.parent / "damaged")
+        try:
+            fresh.rename(final)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST} or not self.has(key):
+                raise
+        _flush(final.parent)
+
+    def discard(self, key: str) -> None:
+        """Forget an object."""
+        with _explained(self.root):
+            if self._object(key).exists():
+                with self._room(key) as room:
+                    self._object(key).rename(room.parent / "object")
+
+    def verify(self) -> list[str]:
+        """Read every byte of every object and discard those that differ from what was committed; what was wrong."""
+        damaged: list[str] = []
+        for place in sorted(self.root.glob("objects/??/*")):
+            if lines := self.check(place.name):
+                damaged += lines
+                self.discard(place.name)
+        return damaged
+
+    def clear(self) -> int:
+        """Remove every object; returns the bytes that were freed."""
+        return sum(each.size for each in self.prune(keep_bytes=-1))
+
+    def check(self, key: str) -> list[str]:
+        """Read every byte of an object; one sentence for each file that differs from what was committed."""
+        try:
+            meta = self.meta(key)
+        except StoreError as error:
+            return [str(error)]
+        out = self.path(key)
+        lines = [
+            f"{out / name}: missing or changed" for name, file in meta.files.items() if _digest(out / name) != file
+        ]
+        extra = {path.relative_to(out).as_posix() for path in _files(out)} - meta.files.keys()
+        return lines + [f"{out / name}: not part of the object" for name in sorted(extra)]
+
+    def objects(self) -> list[Listed]:
+        """Every readable object, least recently used first."""
+        found = []
+        for place in self.root.glob("objects/??/*"):
+            with suppress(StoreError, OSError):
+                meta = self.meta(place.name)
+                found.append(Listed(place.name, meta.step, meta.size, (place / META).stat().st_mtime))
+        return sorted(found, key=lambda each: each.used)
+
+    def prune(self, keep_bytes: int) -> list[Listed]:
+        """Remove the least recently used objects until the rest fits ``keep_bytes``; returns what was removed."""
+        listed = self.objects()
+        total = sum(each.size for each in listed)
+        removed = []
+        for each in listed:
+            if total <= keep_bytes:
+                break
+            self.discard(each.key)
+            total -= each.size
+            removed.append(each)
+        return removed
+
+    def log(self, step: str) -> Path:
+        """Where a step's own output is kept: the last run's."""
+        return self.root / "logs" / f"{step.replace('/', '_')}.log"
+
+    def _object(self, key: str) -> Path:
+        return self.root / "objects" / key[:2] / key
+
+    def _sweep(self) -> None:
+        """Remove what killed builds left in tmp: rooms whose owner file nobody holds a lock on."""
+        rooms = list((self.root / "tmp").iterdir())
+        if not rooms:
+            return
+        with suppress(OSError), _held(self.root / "locks" / "tmp"):
+            for room in rooms:
+                if _abandoned(room):
+                    _remove(room)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on ``path`` among all processes; the kernel lets go of it when we are killed."""
+    with path.open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
+
+
+def _abandoned(room: Path) -> bool:
+    try:
+        with (room / "owner").open("r+") as owner:
+            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    return (path for path in (folder, *folder.rglob("*")) if path.is_dir() and not path.is_symlink())
+
+
+def _digest(path: Path) -> Digest | None:
+    try:
+        with path.open("rb") as stream:
+            return Digest(hashlib.file_digest(stream, "sha256").hexdigest(), os.fstat(stream.fileno()).st_size)
+    except OSError:
+        return None
+
+
+def _seal(path: Path) -> Digest:
+    if path.is_symlink() or not path.is_file():
+        raise StoreError(
+            "a step may only write plain files and folders", where=str(path), hint="Copy the file that the link names."
+        )
+    with path.open("rb") as stream:
+        digest = Digest(hashlib.file_digest(stream, "sha256").hexdigest(), os.fstat(stream.fileno()).st_size)
+        os.fsync(stream.fileno())
+    path.chmod(0o555 if path.stat().st_mode & 0o111 else 0o444)
+    return digest
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _flush(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(room: Path) -> None:
+    shutil.rmtree(room, ignore_errors=True)
+
+
+@contextmanager
+def _explained(root: Path, folder: Path | None = None) -> Iterator[None]:
+    """Turn what the operating system says about the cache into a StoreError with the way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise full(root, folder) from error
+        if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
+            raise StoreError(
+                f"the cache cannot be written: {error.strerror}",
+                where=str(root),
+                hint="Set LSBUILD_CACHE to a folder that you may write.",
+            ) from error
+        raise StoreError(f"the cache cannot be used: {error}", where=str(root)) from error
+
+
+def full(root: Path, folder: Path | None) -> StoreError:
+    """The error for a full disk, with what is free and what is needed."""
+    needed = sum(path.stat().st_size for path in _files(folder)) if folder is not None and folder.is_dir() else 0
+    with suppress(OSError):
+        free = shutil.disk_usage(root).free
+        return StoreError(
+            f"no space left: {free:,} bytes are free" + (f", the step wrote {needed:,} so far" if needed else ""),
+            where=str(root),
+            hint="Free some space (`lsbuild cache prune`), or set LSBUILD_CACHE to a larger disk.",
+        )
+    return StoreError("no space left", where=str(root), hint="Set LSBUILD_CACHE to a larger disk.")
+
+
+def folder_from(environ: Mapping[str, str]) -> Path:
+    """The cache folder: LSBUILD_CACHE, else ``$XDG_CACHE_HOME/lsbuild``, else ``~/.cache/lsbuild``."""
+    if named := environ.get("LSBUILD_CACHE"):
+        return Path(named).expanduser().absolute()
+    base = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".cache")
+    return Path(base) / "lsbuild"

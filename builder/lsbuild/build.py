@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -112,7 +113,7 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
     if not order.locked:
         lock.write(ready.loaded.path.parent / LOCK_NAME, ready.lock)
     monitor.stage("execute")
-    outputs = execute.execute(ready.plan, ready.store, monitor, workers=order.jobs, paths=ready.registry.paths)
+    outputs = execute.execute(ready.plan, ready.store, monitor, workers=order.jobs or len(os.sched_getaffinity(0)), paths=ready.registry.paths)
     history.write(ready.store.root, ready.loaded.path, order.target, ready.plan.records)
     compiled_s = time.monotonic() - started
 
@@ -149,7 +150,7 @@ def _options(target: Target, loaded: Loaded) -> BaseModel:
     except ValidationError as error:
         raise SpecError(
             [
-                Problem(("targets", loaded.target, *fault["loc"]), fault["msg"], loaded.where("targets", loaded.target))
+                Problem(("targets", loaded.target, *fault["loc"]), fault["msg"], _where(loaded, ("targets", loaded.target)))
                 for fault in error.errors()
             ]
         ) from error
@@ -164,17 +165,26 @@ def _items(loaded: Loaded) -> list[Item]:
     ]
 
 
+def _where(loaded: Loaded, path: tuple[str | int, ...]) -> str:
+    """The mark of the value at ``path``, or of the nearest value around it."""
+    for end in range(len(path), 0, -1):
+        origin = loaded.origins.get(path[:end])
+        if origin is not None:
+            return origin.where
+    return str(loaded.path)
+
+
 def _check(items: list[Item], plugins: Mapping[str, Plugin], loaded: Loaded) -> None:
     problems = []
     for item in items:
         plugin = plugins[item.provider]
         if item.kind not in plugin.kinds:
             message = f"{item.provider} serves {', '.join(plugin.kinds)}, not {item.kind}"
-            problems.append(Problem((*item.path, "provider"), message, loaded.where(*item.path, "provider")))
+            problems.append(Problem((*item.path, "provider"), message, _where(loaded, (*item.path, "provider"))))
             continue
         for problem in plugin.check(item):
             path = (*item.path, *problem.path)
-            problems.append(Problem(path, problem.message, problem.where or loaded.where(*path)))
+            problems.append(Problem(path, problem.message, problem.where or _where(loaded, path)))
     if problems:
         raise SpecError(problems)
 
@@ -206,6 +216,6 @@ def _bundle(ready: Prepared, platform: Platform, outputs: Mapping[str, Path]) ->
         platform,
         shipped,
         ready.compiled,
-        build={"spec": ready.loaded.sha256, "lock": lock.digest(ready.lock)},
+        build={"spec": ready.loaded.sha256, "lock": hashlib.sha256(lock.to_json(ready.lock)).hexdigest()},
         extras={name: outputs[step.name] for name, step in own.items()},
     )

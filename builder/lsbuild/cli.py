@@ -82,7 +82,7 @@ class Output:
         """Where progress goes: a console on stderr, or nowhere."""
         from lsbuild import monitor
 
-        return monitor.Silent() if self.quiet or self.as_json else monitor.Console()
+        return monitor.Silent() if self.quiet or self.as_json else monitor.Console(sys.stderr)
 
     def give(self, value: Any, text: Callable[[], str]) -> None:
         """Print ``value`` as JSON, or what ``text`` returns."""
@@ -262,20 +262,42 @@ def cache_info(out: Output) -> None:
 @cache.command("verify")
 @_output_options
 def cache_verify(out: Output) -> None:
-    """Read every object again and compare its hash; remove what is damaged."""
+    """Read every object again, compare its hashes, and remove what is damaged."""
     from lsbuild.store import Store
 
-    damaged = Store.open().verify()
-    out.give({"ok": not damaged, "damaged": damaged}, lambda: "\n".join(damaged) or "every object is intact")
+    store = Store.here()
+    damaged = {each.key: faults for each in store.objects() if (faults := store.verify(each.key))}
+    for key in damaged:
+        store.discard(key)
+    lines = [fault for faults in damaged.values() for fault in faults]
+    out.give({"ok": not damaged, "damaged": lines}, lambda: "\n".join(lines) or "every object is intact")
+
+
+@cache.command("prune")
+@click.option("--keep", default="2GB", show_default=True, help="How much to keep, as in 500MB or 2GiB.")
+@_output_options
+def cache_prune(keep: str, out: Output) -> None:
+    """Remove the objects that were not used for longest."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from lsbuild.spec.model import Bytes
+    from lsbuild.store import Store
+
+    try:
+        limit = TypeAdapter(Bytes).validate_python(keep)
+    except ValidationError as error:
+        raise click.UsageError(f"--keep: {error.errors()[0]['msg']}") from error
+    freed = sum(each.size for each in Store.here().prune(limit))
+    out.give({"ok": True, "freed": freed}, lambda: f"freed {freed / 1e6:.1f} MB")
 
 
 @cache.command("clear")
 @_output_options
 def cache_clear(out: Output) -> None:
-    """Remove everything from the cache."""
+    """Remove everything that can be built or fetched again."""
     from lsbuild.store import Store
 
-    freed = Store.open().clear()
+    freed = Store.here().clear()
     out.give({"ok": True, "freed": freed}, lambda: f"freed {freed / 1e6:.1f} MB")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,13 @@ def questions(manifest: Manifest) -> Ask:
         yield _check("health", lambda: client.get("/v1/health")["status"] == "OK")
         yield _check("routes are listed", lambda: len(client.get("/v1/inspect/routes")["data"]) > 5)
         named = {service.name for service in manifest.services if service.api in ("inference", "embeddings", "agents")}
-        yield _check(
-            "models are listed", lambda: named == {model["id"] for model in client.get("/v1/models")["data"]}
-        )
+        yield _check("models are listed", lambda: named == {model["id"] for model in client.get("/v1/models")["data"]})
         for service in manifest.services:
             question = _QUESTIONS.get(service.api)
             if service.provider.startswith("remote::") or any(need.startswith("remote") for need in service.needs):
                 yield Check(f"{service.api} {service.name}", True, "not asked: it would leave this machine")
             elif question:
-                yield _check(f"{service.api} {service.name}", lambda s=service, q=question: q(client, s))
+                yield _check(f"{service.api} {service.name}", partial(question, client, service))
         yield _check(
             "unknown model is refused",
             lambda: client.status("/v1/chat/completions", b'{"model":"no-such","messages":[]}') in (400, 404),

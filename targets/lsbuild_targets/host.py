@@ -95,6 +95,10 @@ class Host:
             write_tree(folder, members, mtime)
         return Artifact(out, tree_sha256(out), tree_size(out), "folder")
 
+    def manifests(self, artifact: Path) -> tuple[Manifest, ...]:
+        """The one manifest of a folder with ``run``; nothing for anything else."""
+        return (read(artifact),) if is_artifact(artifact) else ()
+
     def verify(self, artifact: Path, ask: Callable[[str], Iterable[Check]]) -> Iterable[Check]:
         """Check every hash, start ``run`` with a bare environment, ask, stop, and see that nothing was written."""
         try:

@@ -139,6 +139,11 @@ def test_paths_that_leave_or_clash_are_refused(tmp_path: Path, make_bundle: Make
     assert not (tmp_path / "art").exists()
 
 
+def test_its_manifests_are_found_and_only_its(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    assert [manifest.name for manifest in TARGET.manifests(pack(make_bundle(), tmp_path / "art"))] == ["small"]
+    assert TARGET.manifests(tmp_path) == ()
+
+
 def test_verify_boots_asks_and_stops(tmp_path: Path, make_bundle: MakeBundle) -> None:
     checks = list(TARGET.verify(pack(make_bundle(), tmp_path / "art"), ask))
     assert [check.name for check in checks] == ["files", "boot", "ask", "stop", "unchanged"]

@@ -1,0 +1,202 @@
+"""Token ids to text, as they come: whole characters only, stop strings held back; it knows no model and no sampling."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Protocol
+
+from tokenizers import Tokenizer
+
+
+def overlap(text: str, mark: str) -> int:
+    """Length of the longest end of ``text`` that is a beginning of ``mark``, but not all of it."""
+    for size in range(min(len(text), len(mark) - 1), 0, -1):
+        if text.endswith(mark[:size]):
+            return size
+    return 0
+
+
+class StopFilter:
+    """Passes text on up to the first stop string, none of whose characters it ever shows.
+
+    The match that is complete first wins, so the result does not depend on where the text was cut.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._held = ""
+        self.stopped = False
+
+    def feed(self, piece: str) -> str:
+        """The text that may be shown now; sets ``stopped`` when a stop string is complete."""
+        if not self._stops:
+            return piece
+        self._held += piece
+        ends = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if ends:
+            self.stopped = True
+            shown, self._held = self._held[: min(ends)[1]], ""
+            return shown
+        keep = max(overlap(self._held, stop) for stop in self._stops)
+        cut = len(self._held) - keep
+        shown, self._held = self._held[:cut], self._held[cut:]
+        return shown
+
+    def finish(self) -> str:
+        """What was held back when no more text comes."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _byte_level_alphabet() -> dict[str, int]:
+    """GPT-2's printable stand-ins for the 256 bytes (Radford et al. 2019, encoder.py), from character to byte."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    table = {chr(byte): byte for byte in printable}
+    table.update({chr(256 + place): byte for place, byte in enumerate(others)})
+    return table
+
+
+class Detokeniser(Protocol):
+    """Turns one sequence of ids into text, piece by piece."""
+
+    def push(self, token: int) -> str:
+        """The characters that ``token`` completes, or ""."""
+        ...
+
+    def finish(self) -> str:
+        """What is left: broken UTF-8 becomes U+FFFD."""
+        ...
+
+
+class Vocabulary:
+    """A tokenizer with what streaming needs to know about it. Thread-safe; made once per model.
+
+    Special tokens are not text, except those in ``markers`` (tool calls).
+    """
+
+    def __init__(self, tokenizer: Tokenizer, markers: Collection[str] = ()) -> None:
+        self.tokenizer = tokenizer
+        added = tokenizer.get_added_tokens_decoder()
+        self.hidden = frozenset(
+            number for number, token in added.items() if token.special and token.content not in markers
+        )
+        self._decoder: Any = json.loads(tokenizer.decoder.__getstate__()) if tokenizer.decoder else {"type": "None"}
+        self._chain: list[dict[str, Any]] = self._decoder.get("decoders", [self._decoder])
+        self._alphabet = _byte_level_alphabet()
+        self._byte_level = [step["type"] for step in self._chain] == ["ByteLevel"]
+        self._spaces = tuple(_spaces(self._chain))
+
+    def stream(self) -> Detokeniser:
+        """A new stream."""
+        return _ByteStream(self) if self._byte_level else _WindowStream(self, _reach(self._chain))
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of a whole sequence."""
+        decoded: str = self.tokenizer.decode(
+            [token for token in ids if token not in self.hidden], skip_special_tokens=False
+        )
+        return decoded
+
+    def raw(self, token: int) -> bytes:
+        """The bytes one token stands for, wherever it stands."""
+        piece: str | None = self.tokenizer.id_to_token(token)
+        if piece is None:
+            return b""
+        if self._byte_level:
+            try:
+                return bytes([self._alphabet[char] for char in piece])
+            except KeyError:
+                return piece.encode()
+        if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
+            return bytes([int(piece[3:5], 16)])
+        for mark in self._spaces:
+            piece = piece.replace(mark, " ")
+        return piece.encode()
+
+
+def _spaces(chain: Iterable[dict[str, Any]]) -> Iterable[str]:
+    """The characters that a decoder writes as a space."""
+    for step in chain:
+        if step["type"] == "Metaspace":
+            yield step["replacement"]
+        elif step["type"] == "Replace" and step["content"] == " " and "String" in step["pattern"]:
+            yield step["pattern"]["String"]
+
+
+def _reach(chain: Sequence[dict[str, Any]]) -> int:
+    """How many characters at the end later tokens may still change: decoders replace across tokens only after Fuse."""
+    reach, fused = 0, False
+    for step in chain:
+        if step["type"] == "Fuse":
+            fused = True
+        elif fused and step["type"] == "Replace":
+            # The reach of a regular expression is not known; 64 characters are more than any tokenizer's.
+            reach = max(reach, len(step["pattern"].get("String", "x" * 65)) - 1)
+        elif fused and step["type"] == "Strip":
+            reach = max(reach, step["stop"])
+    return reach
+
+
+class _ByteStream:
+    """Byte-level tokenizers: each token is bytes, so an incremental UTF-8 decoder is exact and needs no look back."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        if token in self._vocabulary.hidden:
+            return ""
+        return self._utf8.decode(self._vocabulary.raw(token))
+
+    def finish(self) -> str:
+        return self._utf8.decode(b"", final=True)
+
+
+class _WindowStream:
+    """Any other decoder: decodes a short window twice and shows the difference.
+
+    The method is Text Generation Inference's: the window starts at a token whose text is out already, so that what
+    decoders do at the start of a text cancels out. With a ``reach`` the whole text is decoded each time instead.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, reach: int) -> None:
+        self._vocabulary = vocabulary
+        self._reach = reach
+        self._ids: list[int] = []
+        self._start = 0
+        self._read = 0
+        self._shown = 0
+
+    def push(self, token: int) -> str:
+        if token in self._vocabulary.hidden:
+            return ""
+        self._ids.append(token)
+        return self._all(self._reach) if self._reach else self._window()
+
+    def finish(self) -> str:
+        if self._reach:
+            return self._all(0)
+        return self._decode(self._start)[len(self._decode(self._start, self._read)) :]
+
+    def _decode(self, start: int, end: int | None = None) -> str:
+        text: str = self._vocabulary.tokenizer.decode(self._ids[start:end], skip_special_tokens=False)
+        return text
+
+    def _window(self) -> str:
+        before, text = self._decode(self._start, self._read), self._decode(self._start)
+        if len(text) <= len(before) or text.endswith("�"):
+            return ""
+        self._start, self._read = self._read, len(self._ids)
+        return text[len(before) :]
+
+    def _all(self, reach: int) -> str:
+        text = self._decode(0)
+        end = len(text) - reach
+        if end <= self._shown or (reach and text.endswith("�")):
+            return ""
+        piece, self._shown = text[self._shown : end], end
+        return piece

@@ -1,0 +1,117 @@
+"""Document -> passages of at most so many tokens, cut where the structure allows; it neither embeds nor writes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct
+from semantic_text_splitter import TextSplitter
+from tokenizers import Tokenizer
+
+from lsbuild_plugins.sqlite_vec.compile.document import Document, Lines, Section, Span
+
+HEADING_SHARE = 8
+"""The heading path may take one part in so many of the token budget; longer paths lose their outermost titles."""
+
+CHARS_PER_TOKEN = 16
+"""A passage has at most so many characters per token: a tokenizer may read a megabyte of base64 as one unknown token."""
+
+
+class Passage(Struct, frozen=True):
+    """One passage: ``text`` is ``document.text[start:end]``; lines count from 1; ``prefix`` is embedded before it."""
+
+    chunk_id: str
+    text: str
+    heading: str
+    prefix: str
+    start: int
+    end: int
+    line_start: int
+    line_end: int
+
+    @property
+    def embedded(self) -> str:
+        """What the embedding model reads: the headings, then the text."""
+        return f"{self.prefix}\n{self.text}" if self.prefix else self.text
+
+
+class Chunker:
+    """Cuts documents for one model.
+
+    ``tokens`` bounds what the model reads: its special tokens, the heading path and the text. Whole blocks of one
+    section are packed together while they fit; a block that does not fit alone is cut at sentences, lines or words by
+    semantic-text-splitter, its parts sharing up to ``overlap`` tokens.
+    """
+
+    def __init__(self, tokenizer: Path, tokens: int, overlap: int) -> None:
+        self._tokenizer: Tokenizer = Tokenizer.from_file(str(tokenizer))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._heading_tokens = tokens // HEADING_SHARE
+        self.capacity = tokens - self._heading_tokens - self._tokenizer.num_special_tokens_to_add(False)
+        self._chars = self.capacity * CHARS_PER_TOKEN
+        self._splitter = TextSplitter.from_huggingface_tokenizer(self._tokenizer, self.capacity, overlap)
+
+    def cut(self, document: Document) -> Iterator[Passage]:
+        """The passages of a document, in order."""
+        lines = Lines(document.text)
+        for section in document.sections:
+            prefix = self._prefix(section.heading)
+            for span in self._pack(document.text, section):
+                text = document.text[span.start : span.end]
+                yield Passage(
+                    chunk_id=_chunk_id(document.path, span, text),
+                    text=text,
+                    heading=" > ".join(section.heading),
+                    prefix=prefix,
+                    start=span.start,
+                    end=span.end,
+                    line_start=lines.number(span.start),
+                    line_end=lines.number(span.end - 1),
+                )
+
+    def count(self, text: str) -> int:
+        """Tokens of ``text`` without special tokens."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def _pack(self, text: str, section: Section) -> Iterator[Span]:
+        held: Span | None = None
+        for block in section.blocks:
+            joined = Span(held.start if held else block.start, block.end)
+            if self._fits(text, joined):
+                held = joined
+                continue
+            if held:
+                yield held
+            held = block if self._fits(text, block) else None
+            if held is None:
+                yield from self._split(text, block)
+        if held:
+            yield held
+
+    def _fits(self, text: str, span: Span) -> bool:
+        return span.end - span.start <= self._chars and self.count(text[span.start : span.end]) <= self.capacity
+
+    def _split(self, text: str, block: Span) -> Iterator[Span]:
+        for offset, part in self._splitter.chunk_indices(text[block.start : block.end]):
+            for begin in range(0, len(part), self._chars):
+                start = block.start + offset + begin
+                yield Span(start, min(start + self._chars, block.start + offset + len(part)))
+
+    def _prefix(self, heading: tuple[str, ...]) -> str:
+        """The innermost titles that fit the heading's share, outermost first."""
+        kept = ""
+        for title in reversed(heading):
+            longer = f"{title} > {kept}" if kept else title
+            if self.count(longer) > self._heading_tokens:
+                break
+            kept = longer
+        return kept
+
+
+def _chunk_id(path: str, span: Span, text: str) -> str:
+    """The same passage of the same file has the same id in every build."""
+    digest = hashlib.sha256(f"{path}\0{span.start}\0{span.end}\0{text}".encode(errors="surrogatepass"))
+    return f"chunk-{digest.hexdigest()[:24]}"

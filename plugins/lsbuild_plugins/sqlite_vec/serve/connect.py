@@ -1,0 +1,104 @@
+"""Connections to an index: read-only, immutable, memory-mapped, with sqlite-vec loaded by path; knows no query."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import apsw
+import msgspec
+
+from lsbuild_plugins.sqlite_vec.serve.format import APPLICATION_ID, SCHEMA, Meta
+from lsbuild_runtime.http import ApiError
+from lsbuild_runtime.manifest import ManifestError
+
+_BUILD_AGAIN = "build the artifact again"
+
+
+def load_vec0(connection: apsw.Connection) -> None:
+    """Load sqlite-vec's library. Its Python package is located, never imported: it would pull in numpy."""
+    spec = find_spec("sqlite_vec")
+    if spec is None or spec.origin is None:
+        raise ManifestError(f"the sqlite-vec wheel is missing from this artifact; {_BUILD_AGAIN}")
+    connection.enable_load_extension(True)
+    try:
+        connection.load_extension(str(Path(spec.origin).with_name("vec0")))
+    except apsw.ExtensionLoadingError as error:
+        raise ManifestError(f"sqlite-vec cannot be loaded on this machine ({error})") from error
+    finally:
+        connection.enable_load_extension(False)
+
+
+def read_meta(path: Path) -> Meta:
+    """Check that ``path`` is a whole index of this schema, and read what it says about itself."""
+    _check_header(path)
+    try:
+        connection = connect(path)
+        try:
+            value = connection.execute("SELECT value FROM meta").get
+        finally:
+            connection.close()
+        return msgspec.json.decode(value, type=Meta)
+    except (apsw.Error, TypeError, msgspec.MsgspecError) as error:
+        raise ManifestError(f"{path}: the index is damaged ({error}); {_BUILD_AGAIN}") from error
+
+
+def connect(path: Path) -> apsw.Connection:
+    """A connection that takes no locks and looks for no journal: the file is never written while it is served."""
+    quoted = str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOMUTEX
+    connection = apsw.Connection(f"file:{quoted}?immutable=1", flags=flags)
+    load_vec0(connection)
+    size = path.stat().st_size
+    connection.execute(
+        f"PRAGMA mmap_size={size}; PRAGMA query_only=1; PRAGMA temp_store=MEMORY; PRAGMA cell_size_check=1"
+    )
+    return connection
+
+
+class Pool:
+    """Connections that are used by one thread at a time; there are never more than threads searching at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._idle: deque[apsw.Connection] = deque()
+
+    @contextmanager
+    def connection(self) -> Iterator[apsw.Connection]:
+        """Borrow one. A damaged file becomes an ApiError 503, which tells an operator more than a failed request."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = connect(self._path)
+        try:
+            yield connection
+        except (apsw.CorruptError, apsw.NotADBError, apsw.IOError) as error:
+            message = f"the vector index is damaged ({error}); {_BUILD_AGAIN}"
+            raise ApiError(503, message, type="server_error", code="index_damaged") from error
+        finally:
+            self._idle.append(connection)
+
+
+def _check_header(path: Path) -> None:
+    """Compare SQLite's 100-byte header with the file: a mapped file that is too short would kill the process."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+        size = path.stat().st_size
+    except OSError as error:
+        raise ManifestError(f"{path}: {error.strerror}; {_BUILD_AGAIN}") from error
+    if len(header) < 100 or header[:16] != b"SQLite format 3\0":
+        raise ManifestError(f"{path}: not an index ({size} bytes); {_BUILD_AGAIN}")
+    page, pages, schema, application = (
+        *struct.unpack_from(">H", header, 16),
+        *struct.unpack_from(">28xI28xI4xI", header),
+    )
+    expected = (page if page != 1 else 65536) * pages
+    if size != expected:
+        raise ManifestError(f"{path}: {size} bytes, its header says {expected}; the file is damaged, {_BUILD_AGAIN}")
+    if (application, schema) != (APPLICATION_ID, SCHEMA):
+        raise ManifestError(f"{path}: index schema {schema}, this runtime reads {SCHEMA}; {_BUILD_AGAIN}")

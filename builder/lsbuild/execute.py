@@ -29,10 +29,12 @@ from lsbuild.plan import Plan, Planned
 from lsbuild.store import Meta, Store, full
 
 
-def execute(plan: Plan, store: Store, monitor: Monitor, workers: int, paths: Sequence[Path] = ()) -> dict[str, Path]:
+def execute(
+    plan: Plan, store: Store, monitor: Monitor, workers: int | None, paths: Sequence[Path] = ()
+) -> dict[str, Path]:
     """Step name -> folder with its output, for every step of ``plan``.
 
-    At most ``workers`` steps run at a time. ``paths`` are put on the import path of their processes (local plugins).
+    At most ``workers`` steps run at a time (None: as many as there are cores). ``paths`` are put on the import path of their processes (local plugins).
     The first error stops what still runs and is raised; what was committed by then stays. Errors of lsbuild keep their
     class and gain the step's name, others become StepError with the path of the log.
     """
@@ -40,7 +42,7 @@ def execute(plan: Plan, store: Store, monitor: Monitor, workers: int, paths: Seq
     done: dict[str, Path] = {}
     waiting = list(plan.steps)
     running: dict[Future[Path], Planned] = {}
-    with ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix="step") as pool:
+    with ThreadPoolExecutor(max_workers=max(1, workers or os.cpu_count() or 1), thread_name_prefix="step") as pool:
         try:
             while waiting or running:
                 for planned in [each for each in waiting if all(need in done for need in each.step.needs.values())]:

@@ -5,6 +5,7 @@ It reads and writes one file. Whether something drifted is decided here; what to
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -100,6 +101,11 @@ def to_json(lock: Lock) -> bytes:
     """Canonical bytes: sorted keys, two-space indent, a final newline."""
     plain = msgspec.to_builtins(_File(SCHEMA, dict(lock.sources)))
     return json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def digest(lock: Lock) -> str:
+    """sha256 of the canonical bytes: what an artifact's manifest records."""
+    return hashlib.sha256(to_json(lock)).hexdigest()
 
 
 def read(path: Path) -> Lock:

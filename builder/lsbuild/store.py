@@ -59,9 +59,9 @@ class Store:
             self._sweep()
 
     @classmethod
-    def open(cls, environ: Mapping[str, str] | None = None) -> Store:
-        """The store that the environment names (``folder_from``); that of this process by default."""
-        return cls(folder_from(os.environ if environ is None else environ))
+    def here(cls) -> Store:
+        """The store that the environment of this process names (``folder_from``)."""
+        return cls(folder_from(os.environ))
 
     def has(self, key: str) -> bool:
         """Whether a whole object is there: its meta is readable and every file has its size. Cheap: one stat a file."""
@@ -151,20 +151,17 @@ class Store:
                 with self._room(key) as room:
                     self._object(key).rename(room.parent / "object")
 
-    def verify(self) -> list[str]:
-        """Read every byte of every object and discard those that differ from what was committed; what was wrong."""
-        damaged: list[str] = []
-        for place in sorted(self.root.glob("objects/??/*")):
-            if lines := self.check(place.name):
-                damaged += lines
-                self.discard(place.name)
-        return damaged
-
     def clear(self) -> int:
-        """Remove every object; returns the bytes that were freed."""
-        return sum(each.size for each in self.prune(keep_bytes=-1))
+        """Remove every object and everything that was fetched; returns the bytes that were freed."""
+        freed = sum(each.size for each in self.prune(keep_bytes=-1))
+        for name in ("blobs", "trees", "plans", "logs"):
+            place = self.root / name
+            freed += sum(path.stat().st_size for path in place.rglob("*") if path.is_file()) if name == "blobs" else 0
+            _remove(place)
+        (self.root / "logs").mkdir(exist_ok=True)
+        return freed
 
-    def check(self, key: str) -> list[str]:
+    def verify(self, key: str) -> list[str]:
         """Read every byte of an object; one sentence for each file that differs from what was committed."""
         try:
             meta = self.meta(key)

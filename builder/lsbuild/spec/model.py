@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 _SIZE = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _TIME = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -30,9 +30,28 @@ def _seconds(value: object) -> object:
     return _quantity(value, _TIME, "30s")
 
 
-Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=str)]
+def _spelled(number: float, units: dict[str, float] | dict[str, int]) -> str:
+    """The shortest exact spelling, so that a resolved spec can be loaded again."""
+    spellings = [(f"{number / size:g}", unit) for unit, size in units.items() if number >= size]
+    exact = [f"{text}{unit}" for text, unit in spellings if float(text) * units[unit] == number]
+    return min(exact, key=len, default=f"{number:g}{next(iter(units))}")
+
+
+def _spelled_bytes(number: int) -> str:
+    return _spelled(number, _SIZE) if number else "0B"
+
+
+def _spelled_seconds(number: float) -> str:
+    return _spelled(number, _TIME) if number else "0s"
+
+
+Bytes = Annotated[
+    int, BeforeValidator(_bytes, json_schema_input_type=str), PlainSerializer(_spelled_bytes, when_used="json")
+]
 """Written ``1MiB`` or ``220MB``; held as a number of bytes."""
-Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=str)]
+Seconds = Annotated[
+    float, BeforeValidator(_seconds, json_schema_input_type=str), PlainSerializer(_spelled_seconds, when_used="json")
+]
 """Written ``30s`` or ``800ms``; held as seconds."""
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,62}$")]
 """What clients use as an id: a lower-case letter, then letters, digits, ``_ . -``; at most 63."""

@@ -1,0 +1,93 @@
+"""Names in a spec that must lead somewhere: models, stores, providers, targets; pure.
+
+It works on the tree, not on the validated Spec, so that a wrong name is reported beside every other fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from lsbuild.errors import Problem
+from lsbuild.spec.marks import Node, Path
+from lsbuild.suggest import did_you_mean
+
+
+def check(tree: Node, *, targets: Collection[str], providers: Collection[str]) -> list[Problem]:
+    """Every reference that leads nowhere or to the wrong kind of thing."""
+    found = [*_names(tree), *_agents(tree), *_stores(tree), *_targets(tree, targets)]
+    if not (plugins := tree.map.get("plugins")) or not plugins.list:
+        found += _providers(tree, providers)
+    return found
+
+
+def _section(tree: Node, name: str) -> dict[str, Node]:
+    section = tree.map.get(name)
+    return dict(section.map) if section is not None else {}
+
+
+def _text(node: Node | None) -> str | None:
+    return node.value if node is not None and isinstance(node.value, str) else None
+
+
+def _types(tree: Node) -> dict[str, str | None]:
+    return {name: _text(node.map.get("type")) for name, node in _section(tree, "models").items()}
+
+
+def _names(tree: Node) -> Iterator[Problem]:
+    agents = tree.map.get("agents")
+    for name in _section(tree, "models").keys() & _section(tree, "agents").keys():
+        where = agents.keys[name].where if agents is not None else ""
+        yield Problem(("agents", name), f"'{name}' is a model already; an agent is addressed as a model too", where)
+
+
+def _agents(tree: Node) -> Iterator[Problem]:
+    types, agents, stores = _types(tree), _section(tree, "agents"), _section(tree, "vector_stores")
+    for name, agent in agents.items():
+        node = agent.map.get("model")
+        model = _text(node)
+        path: Path = ("agents", name, "model")
+        if node is not None and model is not None:
+            if model == name:
+                yield Problem(path, "an agent cannot be its own model", node.origin.where)
+            elif model not in types and model not in agents:
+                yield Problem(path, f"there is no model '{model}'.{did_you_mean(model, types)}", node.origin.where)
+            elif types.get(model) == "embedding":
+                yield Problem(path, f"'{model}' is an embedding model; an agent needs type: llm", node.origin.where)
+        for index, entry in enumerate(agent.map["vector_stores"].list if "vector_stores" in agent.map else ()):
+            store = _text(entry)
+            if store is not None and store not in stores:
+                message = f"there is no vector store '{store}'.{did_you_mean(store, stores)}"
+                yield Problem(("agents", name, "vector_stores", index), message, entry.origin.where)
+
+
+def _stores(tree: Node) -> Iterator[Problem]:
+    types = _types(tree)
+    for name, store in _section(tree, "vector_stores").items():
+        node = store.map.get("embedding")
+        model = _text(node)
+        if node is None or model is None:
+            continue
+        path: Path = ("vector_stores", name, "embedding")
+        if model not in types:
+            embedders = [each for each, kind in types.items() if kind == "embedding"]
+            yield Problem(path, f"there is no model '{model}'.{did_you_mean(model, embedders)}", node.origin.where)
+        elif types[model] == "llm":
+            yield Problem(path, f"'{model}' is an llm; a vector store needs type: embedding", node.origin.where)
+
+
+def _targets(tree: Node, known: Collection[str]) -> Iterator[Problem]:
+    section = tree.map.get("targets")
+    for name in section.map if section is not None else ():
+        if section is not None and name not in known:
+            message = f"unknown target '{name}'.{did_you_mean(name, known)}"
+            yield Problem(("targets", name), message, section.keys[name].where)
+
+
+def _providers(tree: Node, known: Collection[str]) -> Iterator[Problem]:
+    for kind in ("models", "vector_stores", "agents"):
+        for name, entry in _section(tree, kind).items():
+            node = entry.map.get("provider")
+            provider = _text(node)
+            if node is not None and provider is not None and provider not in known:
+                message = f"unknown provider '{provider}'.{did_you_mean(provider, known)}"
+                yield Problem((kind, name, "provider"), message, node.origin.where)

@@ -149,6 +149,10 @@ def sse_response(events: Iterator[Any]) -> Response:
                 yield b"data: " + msgspec.json.encode(event) + b"\n\n"
         except ApiError as error:
             yield b"data: " + error.body() + b"\n\n"
+        finally:
+            close = getattr(events, "close", None)
+            if close is not None:  # a client that went away closes this generator: the engine must stop too
+                close()
         yield b"data: [DONE]\n\n"
 
     return Response(200, chunks(), {"content-type": "text/event-stream", "cache-control": "no-store"})

@@ -83,6 +83,8 @@ class Chat:
     parallel_tool_calls: bool = True
     response_format: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    stream: bool = True
+    """False tells a provider that the caller reads everything before it answers: one delta per choice will do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class Completion:
     prompt: str | Sequence[int]
     sampling: Sampling = field(default_factory=Sampling)
     echo: bool = False
+    stream: bool = True
+    """As in Chat."""
 
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -99,7 +103,10 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """A citation of a file. ``start``/``end`` are character offsets in the document, lines count from 1."""
+    """A citation of a file. ``start``/``end`` are character offsets in the document, lines count from 1.
+
+    ``index`` is the character offset in the answer where the citation stands.
+    """
 
     file_id: str
     filename: str
@@ -110,6 +117,7 @@ class Annotation:
     line_end: int = 0
     heading: str = ""
     quote: str = ""
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,228 @@
+"""The agent's loop: search, ask the model with what was found, pass its words through, cite; it knows no HTTP."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lsbuild_runtime.http import ApiError, Context
+from lsbuild_runtime.manifest import Service
+from lsbuild_runtime.ports import Annotation, Chat, Completion, Delta, Hit, Host, Inference, VectorIO
+
+INSTRUCTIONS = "instructions.txt"
+DEFAULT_PROMPT = "{passages}\n\n{question}"
+NOTHING_FOUND = "(no passage was found)"
+"""Stands where the passages would: the model is still asked, so that its instructions decide what to say then."""
+SHORTEST_QUOTE = 16
+"""Characters that an answer must share with a passage to count as a quote of it."""
+
+_PLACES = re.compile(r"\{(passages|question)\}")
+_CITATION = re.compile(r"\[(\d{1,2})\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the manifest says about one agent. ``threshold`` is the lowest score (0..1) of a passage that is shown."""
+
+    model: str
+    instructions: str
+    vector_stores: tuple[str, ...]
+    passages: int
+    tokens: int
+    wall: float
+    prompt: str
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A found passage and the store it is from."""
+
+    store: str
+    hit: Hit
+
+
+class Agent:
+    """Implements ports.Inference over another model.
+
+    The question is the last user message. It is replaced by the prompt form, filled with the best passages of all
+    stores, and the instructions go before the conversation; everything else reaches the model as it came, tools of
+    the client included. ``[n]`` in the answer becomes an Annotation for passage n, in the delta that ends the choice.
+    """
+
+    def __init__(self, settings: Settings, model: Inference, stores: Mapping[str, VectorIO]) -> None:
+        self._settings = settings
+        self._model = model
+        self._stores = stores
+
+    def chat(self, chat: Chat, context: Context) -> Iterator[Delta]:
+        """See ports.Inference. ApiError 400 without a user message, 408 when the wall limit is reached."""
+        place = last_user(chat.messages)
+        question = str(chat.messages[place].get("content") or "")
+        limited = replace(context, deadline=min(context.deadline, time.monotonic() + self._settings.wall))
+        passages = self._retrieve(question, limited)
+        asked = replace(
+            chat,
+            messages=self._messages(chat.messages, place, question, passages),
+            sampling=replace(chat.sampling, max_tokens=self._tokens(chat.sampling.max_tokens)),
+        )
+        return cited(self._model.chat(asked, limited), passages)
+
+    def complete(self, completion: Completion, context: Context) -> Iterator[Delta]:  # noqa: ARG002 - refused
+        """An agent needs a conversation."""
+        raise ApiError(400, "an agent answers POST /v1/chat/completions", param="model")
+
+    def _retrieve(self, question: str, context: Context) -> list[Passage]:
+        """The best passages of all stores, best first; equal scores stay in the order of the stores."""
+        limit = self._settings.passages
+        found: list[Passage] = []
+        for name, store in self._stores.items():
+            context.check()
+            with context.watch.span(f"search {name}", **{"gen_ai.data_source.id": name}):
+                hits = store.search(question, context, limit=limit, threshold=self._settings.threshold)
+            found.extend(Passage(name, hit) for hit in hits)
+        return sorted(found, key=lambda passage: -passage.hit.score)[:limit]
+
+    def _messages(
+        self, messages: Sequence[Mapping[str, Any]], place: int, question: str, passages: Sequence[Passage]
+    ) -> list[Mapping[str, Any]]:
+        changed = list(messages)
+        if self._stores:
+            changed[place] = {**messages[place], "content": fill(self._settings.prompt, passages, question)}
+        if self._settings.instructions:
+            changed.insert(0, {"role": "system", "content": self._settings.instructions})
+        return changed
+
+    def _tokens(self, asked: int | None) -> int:
+        return self._settings.tokens if asked is None else min(asked, self._settings.tokens)
+
+
+def open_agent(service: Service, root: Path, host: Host) -> Inference:
+    """The entry for services of the API ``agents``; opens its model and its stores."""
+    settings = settings_of(service, root)
+    stores = {name: host.get("vector_io", name) for name in settings.vector_stores}
+    return Agent(settings, host.get("inference", settings.model), stores)
+
+
+def settings_of(service: Service, root: Path) -> Settings:
+    """The service's config with its defaults, and its instructions from ``instructions.txt`` in its folder."""
+    config = service.config
+    instructions = (root / service.path / INSTRUCTIONS).read_text(encoding="utf-8") if service.path else ""
+    return Settings(
+        model=config["model"],
+        instructions=instructions.strip(),
+        vector_stores=tuple(config.get("vector_stores", ())),
+        passages=config.get("passages", 3),
+        tokens=config.get("tokens", 512),
+        wall=config.get("wall", 30.0),
+        prompt=config.get("prompt", DEFAULT_PROMPT),
+        threshold=config.get("threshold", 0.0),
+    )
+
+
+def last_user(messages: Sequence[Mapping[str, Any]]) -> int:
+    """The index of the last user message; ApiError 400 when there is none."""
+    for index in range(len(messages) - 1, -1, -1):
+        if messages[index]["role"] == "user":
+            return index
+    raise ApiError(400, "messages: an agent needs a user message", param="messages", code="invalid_value")
+
+
+def fill(form: str, passages: Sequence[Passage], question: str) -> str:
+    """``form`` with its places filled in one pass, so that a passage that holds ``{question}`` stays what it is."""
+    values = {"passages": numbered(passages), "question": question}
+    return _PLACES.sub(lambda match: values[match[1]], form)
+
+
+def numbered(passages: Sequence[Passage]) -> str:
+    """``[1] heading``, the text below it, a blank line between two passages."""
+    if not passages:
+        return NOTHING_FOUND
+    return "\n\n".join(
+        f"[{number}] {passage.hit.heading}".rstrip() + f"\n{passage.hit.text}"
+        for number, passage in enumerate(passages, 1)
+    )
+
+
+def cited(deltas: Iterator[Delta], passages: Sequence[Passage]) -> Iterator[Delta]:
+    """Pass the deltas through; the one that ends a choice gets the annotations of that choice's whole text."""
+    texts: dict[int, str] = {}
+    for delta in deltas:
+        text = texts[delta.index] = texts.get(delta.index, "") + delta.text
+        if delta.finish is not None and passages:
+            yield replace(delta, annotations=(*delta.annotations, *annotations(text, passages)))
+        else:
+            yield delta
+
+
+def annotations(answer: str, passages: Sequence[Passage]) -> list[Annotation]:
+    """One Annotation for each ``[n]`` that names a passage.
+
+    What stands before the mark, back to the mark before it, is compared with the passage: the longest run of at least
+    SHORTEST_QUOTE characters that both share is the quote, and the offsets and lines are its own.
+    """
+    found = []
+    start = 0
+    for mark in _CITATION.finditer(answer):
+        number = int(mark[1])
+        if 1 <= number <= len(passages):
+            said = answer[start : mark.start()]
+            found.append(_annotation(passages[number - 1], said, mark.start()))
+        start = mark.end()
+    return found
+
+
+def _annotation(passage: Passage, said: str, index: int) -> Annotation:
+    hit = passage.hit
+    whole = Annotation(
+        file_id=hit.file_id,
+        filename=hit.filename,
+        store=passage.store,
+        start=hit.start,
+        end=hit.end,
+        line_start=hit.line_start,
+        line_end=hit.line_end,
+        heading=hit.heading,
+        index=index,
+    )
+    place, length = longest_shared(hit.text, said)
+    if length < SHORTEST_QUOTE:
+        return whole
+    quote = hit.text[place : place + length]
+    if len(hit.text) != hit.end - hit.start:  # the passage is not its document's text letter for letter
+        return replace(whole, quote=quote)
+    line = hit.line_start + hit.text.count("\n", 0, place)
+    return replace(
+        whole,
+        start=hit.start + place,
+        end=hit.start + place + length,
+        line_start=line,
+        line_end=line + quote.count("\n"),
+        quote=quote,
+    )
+
+
+def longest_shared(text: str, other: str) -> tuple[int, int]:
+    """(place in ``text``, length) of the longest run of characters that ``other`` holds too, without outer blanks.
+
+    Binary search over the length, with a set of all runs of that length: O(n log n) for n characters.
+    """
+    low, high = 0, min(len(text), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _shared(text, other, middle) >= 0:
+            low = middle
+        else:
+            high = middle - 1
+    place = _shared(text, other, low) if low else 0
+    run = text[place : place + low]
+    return place + len(run) - len(run.lstrip()), len(run.strip())
+
+
+def _shared(text: str, other: str, length: int) -> int:
+    runs = {other[start : start + length] for start in range(len(other) - length + 1)}
+    return next((start for start in range(len(text) - length + 1) if text[start : start + length] in runs), -1)

@@ -1,0 +1,1 @@
+"""Adapters between a server and App.handle; no route and no provider is known here."""

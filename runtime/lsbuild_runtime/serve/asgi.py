@@ -1,0 +1,276 @@
+"""ASGI 3 adapter: receives bodies within their limit, queues requests for a few worker threads, streams answers back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import parse_qsl
+
+from lsbuild_runtime.app import App
+from lsbuild_runtime.http import ApiError, Context, Request, Response
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+WINDOW = 32
+"""Chunks of one stream that may wait to be sent; the engine pauses when the client reads more slowly."""
+_WATCH_AFTER = 0.02
+"""Seconds after which the adapter begins to look whether the client is still there; most answers are out by then."""
+_RECEIVE_SECONDS = 30.0
+_SEND_GRACE = 5.0
+
+
+class ClientGone(Exception):
+    """The connection was closed before the request was complete."""
+
+
+class Asgi:
+    """The ASGI application for one App: ``server.concurrency`` workers, ``server.queue`` requests waiting."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        server = app.manifest.server
+        self._limit = server.body
+        self._deadline = server.deadline_s
+        self._room = server.concurrency + server.queue
+        self._inside = 0
+        self._workers = Workers(server.concurrency)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection event stream of ASGI: lifespan or http."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self._workers.start()
+        await send({"type": "lifespan.startup.complete"})
+        with contextlib.suppress(asyncio.CancelledError):  # a forced exit does not wait for this task
+            await receive()
+            self._app.draining = True
+            self._workers.stop()
+            await send({"type": "lifespan.shutdown.complete"})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        context = Context(deadline=time.monotonic() + self._deadline)
+        try:
+            body = await receive_body(receive, headers, self._limit)
+        except ClientGone:
+            return
+        except ApiError as error:
+            # The rest of the body will not be read, so the connection cannot be used again.
+            request = Request(scope["method"], scope["path"], query, headers, b"", context)
+            await send_whole(send, self._app.refuse(request, error), {"connection": "close"})
+            return
+        request = Request(scope["method"], scope["path"], query, headers, body, context)
+        if self._app.instant(request.method, request.path):
+            await send_whole(send, self._app.handle(request))
+        elif self._inside >= self._room:
+            await send_whole(send, self._app.refuse(request, _full(self._room)))
+        else:
+            await self._work(request, receive, send)
+
+    async def _work(self, request: Request, receive: Receive, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        job = Job(self._app, request, loop, self._left)
+        self._inside += 1
+        self._workers.put(job)
+        watcher = Watcher(receive, job, loop)
+        try:
+            async with asyncio.timeout_at(request.context.deadline + _SEND_GRACE):
+                await job.relay(send)
+        except TimeoutError:
+            pass  # the client does not read, or the engine hangs: the connection is closed, the flag is set below
+        finally:
+            watcher.stop()
+            job.abandon()
+
+    def _left(self) -> None:
+        self._inside -= 1
+
+
+class Job:
+    """One request on a worker thread, and the way of its answer back to the event loop."""
+
+    def __init__(self, app: App, request: Request, loop: asyncio.AbstractEventLoop, left: Callable[[], None]) -> None:
+        self._app = app
+        self._request = request
+        self._loop = loop
+        self._left = left
+        self._parts: asyncio.Queue[Response | bytes | None] = asyncio.Queue()
+        self._window = threading.Semaphore(WINDOW)
+
+    def run(self) -> None:
+        """On the worker: handle the request and pass on what it yields; None marks the end."""
+        try:
+            if not self._request.context.cancel.is_set():
+                self._produce(self._app.handle(self._request))
+        finally:
+            self._post(None)
+            self._loop.call_soon_threadsafe(self._left)
+
+    def _produce(self, response: Response) -> None:
+        self._post(response)
+        if isinstance(response.body, bytes):
+            return
+        context = self._request.context
+        chunks = iter(response.body)
+        try:
+            for chunk in chunks:
+                self._window.acquire()
+                if context.cancel.is_set():
+                    return
+                self._post(chunk)
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                close()
+
+    def _post(self, part: Response | bytes | None) -> None:
+        self._loop.call_soon_threadsafe(self._parts.put_nowait, part)
+
+    async def relay(self, send: Send) -> None:
+        """On the event loop: send what the worker posts, several waiting chunks at once."""
+        response = await self._parts.get()
+        if not isinstance(response, Response):
+            return  # cancelled before a worker took it
+        if isinstance(response.body, bytes):
+            await send_whole(send, response)
+            return
+        await send(_start(response.status, response.headers))
+        more = True
+        while more:
+            part = await self._parts.get()
+            waiting = [] if part is None else [part]
+            while part is not None and not self._parts.empty():
+                part = self._parts.get_nowait()
+                if part is not None:
+                    waiting.append(part)
+            more = part is not None
+            data = b"".join(chunk for chunk in waiting if isinstance(chunk, bytes))
+            await send({"type": "http.response.body", "body": data, "more_body": more})
+            self._window.release(len(waiting) or 1)
+
+    def abandon(self) -> None:
+        """Nobody reads any more: the worker stops at its next chunk and never waits for room."""
+        self._request.context.cancel.set()
+        self._window.release(WINDOW)
+
+
+class Watcher:
+    """Sets a job's cancel flag when the client goes away."""
+
+    def __init__(self, receive: Receive, job: Job, loop: asyncio.AbstractEventLoop) -> None:
+        self._receive = receive
+        self._job = job
+        self._loop = loop
+        self._task: asyncio.Task[None] | None = None
+        self._timer = loop.call_later(_WATCH_AFTER, self._begin)
+
+    def _begin(self) -> None:
+        self._task = self._loop.create_task(self._wait())
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._job.abandon()
+
+    def stop(self) -> None:
+        """Stop looking."""
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+
+class Workers:
+    """A fixed number of threads that run jobs in the order they came."""
+
+    def __init__(self, count: int) -> None:
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=self._run, name=f"worker-{i}", daemon=True) for i in range(count)]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, job: Job) -> None:
+        """Queue a job."""
+        self._jobs.put(job)
+
+    def stop(self) -> None:
+        """End the threads after the jobs that are queued; waits at most a moment, for the threads are daemons."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join(0.5)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job.run()
+
+
+async def receive_body(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
+    """The whole body; ApiError 413 as soon as it is known to be longer than ``limit``, 408 when it comes too slowly."""
+    declared = headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    if not message.get("more_body"):
+        return _within([message.get("body", b"")], limit)
+    chunks = [message.get("body", b"")]
+    try:
+        async with asyncio.timeout(_RECEIVE_SECONDS):
+            while message.get("more_body"):
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                chunks.append(message.get("body", b""))
+                _within(chunks, limit)
+    except TimeoutError:
+        raise ApiError(408, f"the body took more than {_RECEIVE_SECONDS:.0f} s", code="request_timeout") from None
+    return b"".join(chunks)
+
+
+def _within(chunks: list[bytes], limit: int) -> bytes:
+    if sum(map(len, chunks)) > limit:
+        raise _too_large(limit)
+    return chunks[0]
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, f"the request body is larger than {limit} bytes", code="request_too_large")
+
+
+def _full(room: int) -> ApiError:
+    return ApiError(
+        429,
+        f"{room} requests are already here; try again soon",
+        type="rate_limit_error",
+        code="queue_full",
+        retry_after=1,
+    )
+
+
+async def send_whole(send: Send, response: Response, extra: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Send an answer whose body is complete, with ``extra`` headers."""
+    await send(_start(response.status, {**response.headers, **extra}))
+    await send({"type": "http.response.body", "body": response.body})
+
+
+def _start(status: int, headers: Mapping[str, str]) -> dict[str, Any]:
+    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    return {"type": "http.response.start", "status": status, "headers": encoded}

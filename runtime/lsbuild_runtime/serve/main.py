@@ -1,0 +1,109 @@
+"""Starts uvicorn for one bundle: reads the manifest, binds the port, prints the address, stops on SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from lsbuild_runtime import manifest as formats
+from lsbuild_runtime.app import App
+from lsbuild_runtime.serve.asgi import Asgi
+from lsbuild_runtime.watch import json_lines
+
+EXIT_FAILED = 10
+"""The exit code when the bundle cannot be served: damaged, or the port is in use."""
+GRACE_SECONDS = 30
+"""How long answers that have begun may go on after SIGTERM; then they are cancelled."""
+_BACKLOG = 1024
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code."""
+    options = _options(arguments)
+    root = Path(options.root)
+    try:
+        manifest = formats.read(root)
+        app = App(manifest, root, json_lines)
+        listener = _listen(options.host or manifest.server.host, _port(options.port, manifest.server.port))
+    except (formats.ManifestError, OSError) as error:
+        sys.stderr.write(f"lsbuild: {error}\n")
+        return EXIT_FAILED
+    sys.stdout.write(f"{manifest.name} serves on {_address(listener)}\n")
+    sys.stdout.flush()
+    _Server(app, options.drain).run(sockets=[listener])
+    return 0
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="lsbuild_runtime.serve", description="Serve the folder of an artifact.")
+    parser.add_argument("--root", required=True, help="folder that holds manifest.json")
+    parser.add_argument("--host", help="address to listen on (default: the manifest's)")
+    parser.add_argument("--port", type=int, help="port, 0 for a free one (default: the manifest's)")
+    parser.add_argument(
+        "--drain", type=float, default=0.0, help="seconds that /v1/ready answers 503 before the port is closed"
+    )
+    return parser.parse_args(arguments)
+
+
+def _port(wanted: int | None, default: int) -> int:
+    return default if wanted is None else wanted
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket; OSError with one clear sentence when that is impossible."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server((address[0], address[1]), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and (error.errno or 0) > 0 else str(error)
+        raise OSError(f"cannot listen on {host}:{port}: {reason}; choose another with --port") from None
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):  # type: ignore[misc, unused-ignore]
+    """uvicorn, except that a signal first makes the application say that it is not ready."""
+
+    def __init__(self, app: App, drain: float) -> None:
+        super().__init__(
+            uvicorn.Config(
+                Asgi(app),
+                http="httptools",
+                loop="asyncio",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=_BACKLOG,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+        )
+        self._app = app
+        self._drain = drain
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Stop soon; a second Ctrl-C stops at once. The exit code stays 0: stopping was asked for."""
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        elif sig == signal.SIGINT or not self._drain:
+            self.should_exit = True
+        elif not self._app.draining:
+            asyncio.get_running_loop().call_soon_threadsafe(self._stop_later)
+        self._app.draining = True
+
+    def _stop_later(self) -> None:
+        asyncio.get_running_loop().call_later(self._drain, setattr, self, "should_exit", True)

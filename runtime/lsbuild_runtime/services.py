@@ -1,0 +1,129 @@
+"""The services of a bundle: found by API and name, opened once on first use, with secrets and settings filled in."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lsbuild_runtime.http import ApiError
+from lsbuild_runtime.manifest import FileEntry, Manifest, ManifestError, Service, check_files
+
+MODEL_APIS = ("inference", "agents", "embeddings")
+"""The APIs whose services are models to a client."""
+
+_VARIABLE = re.compile(r"\$\{env\.([A-Za-z_][A-Za-z0-9_]*)(?::=([^}]*))?\}")
+
+
+class Services:
+    """Implements ports.Host. Safe for use from several threads; a service that failed to open is tried again."""
+
+    def __init__(self, manifest: Manifest, root: Path) -> None:
+        self._manifest = manifest
+        self._root = root
+        self._by_key = {(service.api, service.name): service for service in manifest.services}
+        self._opened: dict[tuple[str, str], Any] = {}
+        # Re-entrant: an agent opens its model while it is being opened itself.
+        self._lock = threading.RLock()
+
+    def __iter__(self) -> Iterator[Service]:
+        return iter(self._by_key.values())
+
+    def find(self, apis: Iterable[str], name: str) -> Service | None:
+        """The first service of that name among ``apis``, or None."""
+        return next((found for api in apis if (found := self._by_key.get((api, name)))), None)
+
+    def get(self, api: str, name: str) -> Any:
+        """The opened service; ApiError 404 when the bundle has none, 503 when it cannot be opened."""
+        port = self._opened.get((api, name))
+        return port if port is not None else self._open(api, name)
+
+    def faults(self, service: Service) -> list[str]:
+        """Why ``service`` cannot be opened now: missing secrets, missing files. Reads file sizes only."""
+        if (service.api, service.name) in self._opened:
+            return []
+        faults = [f"{service.api}/{service.name}: {fault}" for fault in missing_secrets(service.config)]
+        for entry in files_of(service, self._manifest):
+            path = self._root / entry.path
+            if not path.is_file() or path.stat().st_size != entry.size:
+                faults.append(f"{entry.path} is missing or has another size")
+        return faults
+
+    def _open(self, api: str, name: str) -> Any:
+        service = self._by_key.get((api, name))
+        if service is None:
+            raise ApiError(404, f"the bundle has no {api} named {name!r}", code="not_found")
+        with self._lock:
+            port = self._opened.get((api, name))
+            if port is None:
+                port = open_service(service, self._manifest, self._root, self)
+                self._opened[api, name] = port
+            return port
+
+
+def open_service(service: Service, manifest: Manifest, root: Path, host: Services) -> Any:
+    """Check the service's files, resolve its config and call its entry. ApiError 503 says what is missing."""
+    label = f"{service.api}/{service.name}"
+    missing = missing_secrets(service.config)
+    if missing:
+        raise _unavailable(f"{label} cannot be opened: {'; '.join(missing)}")
+    try:
+        check_files(root, files_of(service, manifest))
+    except ManifestError as error:
+        raise _unavailable(f"{label} cannot be opened: {error}") from error
+    module, _, attribute = service.entry.partition(":")
+    entry = getattr(import_module(module), attribute)
+    return entry(msgspec.structs.replace(service, config=resolve(service.config)), root, host)
+
+
+def files_of(service: Service, manifest: Manifest) -> tuple[FileEntry, ...]:
+    """The files below the service's folder."""
+    if not service.path:
+        return ()
+    prefix = service.path.rstrip("/") + "/"
+    return tuple(entry for entry in manifest.files if entry.path.startswith(prefix) or entry.path == service.path)
+
+
+def boot_files(manifest: Manifest) -> tuple[FileEntry, ...]:
+    """What is checked at start: every file that is neither a wheel's nor a service's (those are checked on opening)."""
+    owned = tuple(service.path.rstrip("/") + "/" for service in manifest.services if service.path)
+    return tuple(entry for entry in manifest.files if entry.part != "wheels" and not entry.path.startswith(owned))
+
+
+def resolve(value: Any) -> Any:
+    """``{"secret": "NAME"}`` and ``${env.NAME:=default}`` inside ``value``, replaced from the environment."""
+    if isinstance(value, dict):
+        name = _secret(value)
+        return os.environ[name] if name else {key: resolve(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [resolve(item) for item in value]
+    if isinstance(value, str) and "${env." in value:
+        return _VARIABLE.sub(lambda match: os.environ.get(match[1], match[2] or ""), value)
+    return value
+
+
+def missing_secrets(value: Any) -> list[str]:
+    """One sentence for each secret that is not in the environment."""
+    if isinstance(value, dict):
+        name = _secret(value)
+        if name:
+            return [] if os.environ.get(name) else [f"set the environment variable {name} (a secret of the spec)"]
+        return [fault for item in value.values() for fault in missing_secrets(item)]
+    if isinstance(value, list | tuple):
+        return [fault for item in value for fault in missing_secrets(item)]
+    return []
+
+
+def _secret(value: dict[str, Any]) -> str:
+    name = value.get("secret")
+    return name if len(value) == 1 and isinstance(name, str) else ""
+
+
+def _unavailable(message: str) -> ApiError:
+    return ApiError(503, message, type="server_error", code="service_unavailable")

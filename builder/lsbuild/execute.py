@@ -34,9 +34,9 @@ def execute(
 ) -> dict[str, Path]:
     """Step name -> folder with its output, for every step of ``plan``.
 
-    At most ``workers`` steps run at a time (None: as many as there are cores). ``paths`` are put on the import path of their processes (local plugins).
-    The first error stops what still runs and is raised; what was committed by then stays. Errors of lsbuild keep their
-    class and gain the step's name, others become StepError with the path of the log.
+    At most ``workers`` steps run at a time (None: as many as there are cores). ``paths`` are put on the import path of
+    their processes (local plugins). The first error stops what still runs and is raised; what was committed by then
+    stays. Errors of lsbuild keep their class and gain the step's name, others become StepError with the path of the log.
     """
     crew = _Crew(store, monitor, tuple(paths))
     done: dict[str, Path] = {}

@@ -32,9 +32,9 @@ def _seconds(value: object) -> object:
 
 def _spelled(number: float, units: dict[str, float] | dict[str, int]) -> str:
     """The shortest exact spelling, so that a resolved spec can be loaded again."""
-    spellings = [(f"{number / size:g}", unit) for unit, size in units.items() if number >= size]
+    spellings = [(f"{number / size:.15f}".rstrip("0").rstrip("."), unit) for unit, size in units.items()]
     exact = [f"{text}{unit}" for text, unit in spellings if float(text) * units[unit] == number]
-    return min(exact, key=len, default=f"{number:g}{next(iter(units))}")
+    return min(exact, key=len, default=f"{number}{next(iter(units))}")
 
 
 def _spelled_bytes(number: int) -> str:

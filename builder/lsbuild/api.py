@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lsbuild.errors import GateError, LsbuildError, Problem, SourceError, StepError, TargetError
 from lsbuild_runtime.manifest import FileEntry, Manifest, Service
+
+if TYPE_CHECKING:  # 0.3 CPU seconds that a step's process need not pay
+    from pydantic import BaseModel
 
 __all__ = [
     "Artifact",

@@ -9,7 +9,6 @@ import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, cast
 
@@ -103,6 +102,8 @@ def attribute(entry: str) -> Any:
 
 
 def _entries(group: str) -> dict[str, str]:
+    from importlib.metadata import entry_points  # 0.08 CPU seconds that a step's process need not pay
+
     return {entry.name: entry.value for entry in entry_points(group=group)}
 
 

@@ -6,11 +6,11 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from lsbuild import bundle, execute, facts, gates, history, lock, plan, registry, report, sources, store, wheels
 from lsbuild.api import Bundle, Compiled, Item, Platform, Plugin, Problem, Source, Step, Target
@@ -60,7 +60,7 @@ def prepare(order: Order, monitor: Monitor) -> Prepared:
     loaded = read(order)
     known = registry.find(loaded.spec.plugins, loaded.path.parent)
     target = known.target(order.target)
-    options = _options(target, loaded)
+    options = loaded.options(target.Options)
     platforms = target.platforms(options)
     items = _items(loaded)
     plugins = {item.provider: known.plugin(item.provider, (*item.path, "provider")) for item in items}
@@ -113,7 +113,8 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
     if not order.locked:
         lock.write(ready.loaded.path.parent / LOCK_NAME, ready.lock)
     monitor.stage("execute")
-    outputs = execute.execute(ready.plan, ready.store, monitor, workers=order.jobs or len(os.sched_getaffinity(0)), paths=ready.registry.paths)
+    workers = order.jobs or len(os.sched_getaffinity(0))
+    outputs = execute.execute(ready.plan, ready.store, monitor, workers=workers, paths=ready.registry.paths)
     history.write(ready.store.root, ready.loaded.path, order.target, ready.plan.records)
     compiled_s = time.monotonic() - started
 
@@ -144,18 +145,6 @@ def serve(artifact: Path, *, host: str | None, port: int | None) -> NoReturn:
         raise ServeError(f"the artifact cannot be started: {error.strerror}", where=words[0]) from error
 
 
-def _options(target: Target, loaded: Loaded) -> BaseModel:
-    try:
-        return target.Options.model_validate(loaded.target_options)
-    except ValidationError as error:
-        raise SpecError(
-            [
-                Problem(("targets", loaded.target, *fault["loc"]), fault["msg"], _where(loaded, ("targets", loaded.target)))
-                for fault in error.errors()
-            ]
-        ) from error
-
-
 def _items(loaded: Loaded) -> list[Item]:
     root = loaded.path.parent
     return [
@@ -165,28 +154,17 @@ def _items(loaded: Loaded) -> list[Item]:
     ]
 
 
-def _where(loaded: Loaded, path: tuple[str | int, ...]) -> str:
-    """The mark of the value at ``path``, or of the nearest value around it."""
-    for end in range(len(path), 0, -1):
-        origin = loaded.origins.get(path[:end])
-        if origin is not None:
-            return origin.where
-    return str(loaded.path)
-
-
 def _check(items: list[Item], plugins: Mapping[str, Plugin], loaded: Loaded) -> None:
     problems = []
     for item in items:
         plugin = plugins[item.provider]
-        if item.kind not in plugin.kinds:
+        if item.kind in plugin.kinds:
+            problems += [replace(fault, path=(*item.path, *fault.path)) for fault in plugin.check(item)]
+        else:
             message = f"{item.provider} serves {', '.join(plugin.kinds)}, not {item.kind}"
-            problems.append(Problem((*item.path, "provider"), message, _where(loaded, (*item.path, "provider"))))
-            continue
-        for problem in plugin.check(item):
-            path = (*item.path, *problem.path)
-            problems.append(Problem(path, problem.message, problem.where or _where(loaded, path)))
+            problems.append(Problem((*item.path, "provider"), message))
     if problems:
-        raise SpecError(problems)
+        raise SpecError(loaded.located(problems))
 
 
 def _platform_uris(

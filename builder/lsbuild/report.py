@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 from lsbuild.api import Artifact, Bundle, Json
 from lsbuild.inspection import components
 from lsbuild.plan import Plan, Planned
-from lsbuild.store import Store, folder_from
+from lsbuild.spec.load import Loaded, explain, resolved
+from lsbuild.store import Store
 
 _BAR = 28
 
@@ -46,7 +48,14 @@ def step_row(planned: Planned, store: Store) -> StepRow:
     """The row of one step, with what the store recorded when it was made."""
     meta = store.meta(planned.key)
     return StepRow(
-        planned.step.name, planned.reason, planned.cached, meta.seconds, meta.cpu_seconds, meta.rss, meta.size, meta.facts
+        planned.step.name,
+        planned.reason,
+        planned.cached,
+        meta.seconds,
+        meta.cpu_seconds,
+        meta.rss,
+        meta.size,
+        meta.facts,
     )
 
 
@@ -94,7 +103,9 @@ def to_text(report: Report) -> str:
         lines.append("")
     measured = [(row.name, row.facts) for row in report.steps if row.facts]
     for name, facts in measured:
-        shown = ", ".join(f"{key} {_shown(value)}" for key, value in facts.items() if isinstance(value, int | float | str))
+        shown = ", ".join(
+            f"{key} {_shown(value)}" for key, value in facts.items() if isinstance(value, int | float | str)
+        )
         if shown:
             lines.append(f"  {name}: {shown}")
     lines += [
@@ -121,9 +132,44 @@ def plan_text(plan: Plan) -> str:
     return "\n".join([*lines, f"{len(plan.missing)} of {len(plan.steps)} steps would run"])
 
 
+def config_dict(loaded: Loaded) -> dict[str, Any]:
+    """The resolved spec, for ``lsbuild config --json``."""
+    return resolved(loaded)
+
+
+def config_text(loaded: Loaded) -> str:
+    """The resolved spec as YAML that can be compiled again."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    text = io.StringIO()
+    yaml.dump(resolved(loaded), text)
+    return text.getvalue().rstrip()
+
+
+def explain_dict(loaded: Loaded) -> list[dict[str, Any]]:
+    """Every value with its origin, for ``lsbuild config --explain --json``."""
+    return [
+        {"path": row.path, "value": row.value, "kind": row.origin.kind, "where": row.origin.where}
+        for row in explain(loaded)
+    ]
+
+
+def explain_text(loaded: Loaded) -> str:
+    """One line for each value: path, value, where it came from."""
+    rows = [(row.path, json.dumps(row.value, ensure_ascii=False), row.origin) for row in explain(loaded)]
+    left = max((len(path) for path, _, _ in rows), default=0)
+    middle = min(48, max((len(value) for _, value, _ in rows), default=0))
+    return "\n".join(
+        f"{path:<{left}}  {value:<{middle}}  {origin.where or origin.kind}" for path, value, origin in rows
+    )
+
+
 def cache_dict() -> dict[str, Any]:
     """For ``lsbuild cache --json``."""
-    store = Store(folder_from(os.environ))
+    store = Store.here()
     listed = store.objects()
     return {
         "path": str(store.root),

@@ -84,7 +84,7 @@ def _check(name: str, question: Callable[[], bool | str]) -> Check:
     # Whatever goes wrong while asking is the answer to the question, so it becomes a failed check, not a crash.
     try:
         answer = question()
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         return Check(name, False, f"{type(error).__name__}: {error}"[:300])
     return Check(name, answer is not False, answer if isinstance(answer, str) else "")
 

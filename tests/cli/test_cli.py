@@ -89,7 +89,18 @@ def test_config_explains_where_values_come_from(tmp_path: Path) -> None:
     assert "--set" in line
 
 
-HEAVY = ("numpy", "onnx", "onnxruntime", "pydantic", "rich", "ruamel", "tokenizers", "apsw", "uvicorn", "huggingface_hub")
+HEAVY = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "pydantic",
+    "rich",
+    "ruamel",
+    "tokenizers",
+    "apsw",
+    "uvicorn",
+    "huggingface_hub",
+)
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -1,0 +1,1 @@
+"""The compile half of ``inline::onnx``: checkpoints in, small quantised ONNX graphs out, without torch; never shipped."""

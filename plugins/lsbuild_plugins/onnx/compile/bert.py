@@ -1,0 +1,285 @@
+"""Emits encoders of the BERT family with pooling and normalisation inside the graph; knows tensors, not files or gates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lsbuild.api import SourceError
+from lsbuild_plugins.onnx.compile.graph import MICROSOFT, Graph
+from lsbuild_plugins.onnx.compile.linear import Scheme, embed, joined, linear, store
+from lsbuild_plugins.onnx.compile.safetensors import Floats, Stacked, Weights
+
+Pooling = Literal["mean", "cls"]
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Where a family keeps its tensors. Layer names are relative to ``layer``; ``{}`` is the layer's number."""
+
+    prefixes: tuple[str, ...]
+    layer: str = "encoder.layer.{}."
+    qkv: tuple[str, str, str] = ("attention.self.query", "attention.self.key", "attention.self.value")
+    out: str = "attention.output.dense"
+    norm1: str = "attention.output.LayerNorm"
+    up: str = "intermediate.dense"
+    down: str = "output.dense"
+    norm2: str = "output.LayerNorm"
+    keys: Mapping[str, str] | None = None
+    """Names in config.json that differ from BERT's."""
+    padded_positions: bool = False
+    """Positions count from pad_token_id + 1 (RoBERTa)."""
+    relative: bool = False
+    """A learnt bias by distance is added to every attention (MPNet)."""
+
+
+_DISTIL_KEYS = {
+    "hidden_size": "dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "intermediate_size": "hidden_dim",
+    "hidden_act": "activation",
+}
+_ROBERTA = Names(("", "roberta."), padded_positions=True)
+ENCODERS: Mapping[str, Names] = {
+    "bert": Names(("", "bert.")),
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "distilbert": Names(
+        ("", "distilbert."),
+        layer="transformer.layer.{}.",
+        qkv=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+        out="attention.out_lin",
+        norm1="sa_layer_norm",
+        up="ffn.lin1",
+        down="ffn.lin2",
+        norm2="output_layer_norm",
+        keys=_DISTIL_KEYS,
+    ),
+    "mpnet": Names(
+        ("", "mpnet."),
+        qkv=("attention.attn.q", "attention.attn.k", "attention.attn.v"),
+        out="attention.attn.o",
+        norm1="attention.LayerNorm",
+        padded_positions=True,
+        relative=True,
+    ),
+}
+"""``model_type`` of config.json -> where its tensors are."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderShape:
+    """Everything about an encoder that its graph is built from."""
+
+    names: Names
+    hidden: int
+    layers: int
+    heads: int
+    ffn: int
+    vocab: int
+    first_position: int
+    positions: int
+    """Longest input in tokens."""
+    epsilon: float
+    activation: str
+
+
+def read_encoder(config: Mapping[str, Any], where: str) -> EncoderShape:
+    """Read an encoder's config.json; SourceError for missing keys and for variants that are not emitted."""
+    names = ENCODERS[str(config["model_type"])]
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        raise SourceError("only absolute position embeddings are supported", where=where, hint="Use another encoder.")
+
+    def number(key: str) -> int:
+        value = config.get((names.keys or {}).get(key, key))
+        if not isinstance(value, int) or value <= 0:
+            raise SourceError(f"config.json: {key} is {value!r}", where=where, hint="Fetch the model again.")
+        return value
+
+    first = int(config.get("pad_token_id") or 0) + 1 if names.padded_positions else 0
+    return EncoderShape(
+        names=names,
+        hidden=number("hidden_size"),
+        layers=number("num_hidden_layers"),
+        heads=number("num_attention_heads"),
+        ffn=number("intermediate_size"),
+        vocab=number("vocab_size"),
+        first_position=first,
+        positions=number("max_position_embeddings") - first,
+        epsilon=float(config.get("layer_norm_eps", 1e-12)),
+        activation=str(config.get((names.keys or {}).get("hidden_act", "hidden_act"), "gelu")),
+    )
+
+
+def emit_encoder(
+    weights: Weights, shape: EncoderShape, scheme: Scheme, pooling: Pooling, tokens: int, out: Path, progress: Progress
+) -> None:
+    """Write ``model.onnx`` and ``model.data``; inputs and output are those of ``serve.format.Encoder``.
+
+    Args:
+        tokens: longest input; position embeddings beyond it are left out.
+    """
+    with Graph(out) as graph:
+        made = _Emitter(graph, weights, shape, scheme, tokens)
+        x = made.embeddings()
+        for index in range(shape.layers):
+            progress(index, shape.layers, f"layer {index + 1} of {shape.layers}")
+            x = made.layer(index, x)
+        made.pool(x, pooling)
+        graph.save()
+
+
+@dataclass(frozen=True, slots=True)
+class _Emitter:
+    graph: Graph
+    weights: Weights
+    shape: EncoderShape
+    scheme: Scheme
+    tokens: int
+
+    @property
+    def prefix(self) -> str:
+        wanted = "embeddings.word_embeddings.weight"
+        found = [prefix for prefix in self.shape.names.prefixes if prefix + wanted in self.weights]
+        return found[0] if found else ""
+
+    def embeddings(self) -> str:
+        graph, shape, at = self.graph, self.shape, self.prefix + "embeddings."
+        ids = graph.input("input_ids", "int64", ["batch", "length"])
+        graph.input("attention_mask", "int32", ["batch", "length"])
+        words = store(
+            graph, self.weights.get(at + "word_embeddings.weight", shape.vocab, shape.hidden), self.scheme.ends
+        )
+        x = embed(graph, words, ids, "words")
+        graph.node("Shape", (ids,), "length.now", start=1, end=2)  # i64[1]
+        first = shape.first_position
+        table = self.weights.get(at + "position_embeddings.weight").rows(first, first + self.tokens)
+        if at + "token_type_embeddings.weight" in self.weights:  # every token is of type 0
+            table = table + self.weights.get(at + "token_type_embeddings.weight").rows(0, 1)
+        zero = graph.constant("zero", np.array([0], np.int64))
+        positions = graph.constant("positions.table", table)
+        sliced = graph.node("Slice", (positions, zero, "length.now", zero), "positions")
+        return self.norm(graph.node("Add", (x, sliced), "words.sum"), at + "LayerNorm", "words.norm")
+
+    def layer(self, index: int, x: str) -> str:
+        names, shape, at = self.shape.names, self.shape, f"layers.{index}"
+        source = self.prefix + names.layer.format(index)
+        packed = self.dense(
+            x, tuple(source + part for part in names.qkv), (shape.hidden,) * 3, shape.hidden, f"{at}.qkv"
+        )
+        q, k, v = self.graph.nodes("Split", (packed,), (f"{at}.q", f"{at}.k", f"{at}.v"), axis=-1, num_outputs=3)
+        bias = (self.relative_bias(),) if names.relative else ()
+        attended = self.graph.node(
+            "MultiHeadAttention", (q, k, v, "", "attention_mask", *bias), f"{at}.attention",
+            domain=MICROSOFT, num_heads=shape.heads,
+        )  # fmt: skip
+        y = self.dense(attended, (source + names.out,), (shape.hidden,), shape.hidden, f"{at}.out")
+        x = self.skip_norm(x, y, source + names.norm1, f"{at}.norm1")
+        y = self.dense(x, (source + names.up,), (shape.ffn,), shape.hidden, f"{at}.up")
+        y = self.dense(
+            self.activated(y, f"{at}.active"), (source + names.down,), (shape.hidden,), shape.ffn, f"{at}.down"
+        )
+        return self.skip_norm(x, y, source + names.norm2, f"{at}.norm2")
+
+    def activated(self, x: str, name: str) -> str:
+        match self.shape.activation:
+            case "gelu":
+                return self.graph.node("Gelu", (x,), name, domain=MICROSOFT)
+            case "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast":
+                return self.graph.node("Gelu", (x,), name, approximate="tanh")
+            case "relu":
+                return self.graph.node("Relu", (x,), name)
+        raise SourceError(
+            f"the activation {self.shape.activation!r} is not supported",
+            where=self.weights.where,
+            hint="Supported: gelu, gelu_new, relu.",
+        )
+
+    def relative_bias(self) -> str:
+        """f32[1, heads, S, S]: a row per distance is made here, the graph only picks from it."""
+        graph = self.graph
+        if "relative.table" in graph:
+            return "relative.bias"
+        # learnt: f32[buckets, heads]
+        learnt = self.weights.get(self.prefix + "encoder.relative_attention_bias.weight").array()
+        reach = self.tokens - 1
+        graph.constant("relative.table", learnt[_buckets(np.arange(-reach, reach + 1), len(learnt))])
+        ends = (
+            graph.constant("relative.scalar", np.array(0, np.int64)),
+            graph.constant("relative.step", np.array(1, np.int64)),
+        )
+        count = graph.node("Squeeze", ("length.now",), "relative.length")
+        steps = graph.node("Range", (ends[0], count, ends[1]), "relative.range")
+        rows = graph.node(
+            "Unsqueeze", (steps, graph.constant("relative.one", np.array([1], np.int64))), "relative.rows"
+        )
+        offset = graph.node("Sub", (steps, rows), "relative.distance")  # key - query
+        index = graph.node(
+            "Add", (offset, graph.constant("relative.reach", np.array(reach, np.int64))), "relative.index"
+        )
+        picked = graph.node("Gather", ("relative.table", index), "relative.picked", axis=0)
+        turned = graph.node("Transpose", (picked,), "relative.turned", perm=[2, 0, 1])
+        return graph.node("Unsqueeze", (turned, graph.constant("zero", np.array([0], np.int64))), "relative.bias")
+
+    def pool(self, x: str, pooling: Pooling) -> None:
+        """Sum (a mean up to its length) or first token, then unit length: f32[B, D]."""
+        graph, hidden = self.graph, self.shape.hidden
+        one = graph.constant("pool.one", np.array([1], np.int64))
+        if pooling == "cls":
+            pooled = graph.node("Gather", (x, graph.constant("pool.first", np.array(0, np.int64))), "pool.cls", axis=1)
+        else:
+            mask = graph.node("Unsqueeze", ("attention_mask", one), "pool.mask")
+            weight = graph.node("Cast", (mask,), "pool.weight", to=1)
+            pooled = graph.node("Squeeze", (graph.node("MatMul", (weight, x), "pool.sum"), one), "pool.mean")
+        length = graph.node("ReduceL2", (pooled, one), "pool.length", keepdims=1)
+        safe = graph.node("Max", (length, graph.constant("pool.least", np.array(1e-12, np.float32))), "pool.safe")
+        graph.output(graph.node("Div", (pooled, safe), "embedding"), "float32", ["batch", hidden])
+
+    def dense(self, x: str, sources: tuple[str, ...], rows: tuple[int, ...], width: int, name: str) -> str:
+        tensors = tuple(self.weights.get(f"{s}.weight", n, width) for s, n in zip(sources, rows, strict=True))
+        biases = tuple(self.vector(f"{s}.bias") for s in sources)
+        matrix = tensors[0] if len(tensors) == 1 else Stacked(tensors)
+        return linear(self.graph, x, matrix, self.scheme.body, name, joined(biases, rows))
+
+    def vector(self, name: str) -> Floats | None:
+        return self.weights.get(name).array() if name in self.weights else None
+
+    def norm(self, x: str, source: str, name: str) -> str:
+        return self.graph.node(
+            "LayerNormalization", (x, *self.norm_weights(source)), name, axis=-1, epsilon=self.shape.epsilon
+        )
+
+    def skip_norm(self, x: str, y: str, source: str, name: str) -> str:
+        return self.graph.node(
+            "SkipLayerNormalization",
+            (x, y, *self.norm_weights(source)),
+            name,
+            domain=MICROSOFT,
+            epsilon=self.shape.epsilon,
+        )
+
+    def norm_weights(self, source: str) -> tuple[str, str]:
+        weight = self.graph.constant(
+            f"{source}.weight", self.weights.get(f"{source}.weight", self.shape.hidden).array()
+        )
+        return weight, self.graph.constant(
+            f"{source}.bias", self.weights.get(f"{source}.bias", self.shape.hidden).array()
+        )
+
+
+def _buckets(distance: Any, count: int) -> Any:
+    """T5's bidirectional buckets for key - query distances, as MPNet uses them (Raffel et al. 2020, section 2.1)."""
+    half, far = count // 2, 128
+    ahead = np.where(distance > 0, half, 0)
+    steps = np.abs(distance)
+    exact = half // 2
+    with np.errstate(divide="ignore"):
+        log = exact + np.log(steps / exact) / np.log(far / exact) * (half - exact)
+    return ahead + np.where(steps < exact, steps, np.minimum(np.nan_to_num(log, neginf=0), half - 1).astype(np.int64))

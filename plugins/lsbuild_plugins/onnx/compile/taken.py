@@ -1,0 +1,153 @@
+"""The compile steps for a graph that exists already: copies it, writes its card, and runs it once to see that it works."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from lsbuild.api import GateError, Json, StepContext
+from lsbuild_plugins.onnx.compile import gate
+from lsbuild_plugins.onnx.compile.checkpoint import Checkpoint
+from lsbuild_plugins.onnx.compile.existing import Port, Taken, choose, take
+from lsbuild_plugins.onnx.compile.linear import SCHEMES, Format
+from lsbuild_plugins.onnx.compile.pooling import longest_input, read_pooling
+from lsbuild_plugins.onnx.compile.template import ship_template
+from lsbuild_plugins.onnx.compile.tokens import ship_tokenizer, specials
+from lsbuild_plugins.onnx.serve import format as model_format
+
+_ENCODER_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_DECODER_INPUTS = ("input_ids", "attention_mask", "position_ids")
+_POOLED = ("sentence_embedding", "embedding", "embeddings")
+
+
+def take_encoder(checkpoint: Checkpoint, context: StepContext) -> dict[str, Json]:
+    """A graph from token ids to hidden states or to vectors. Options as of ``step.encoder``."""
+    name = choose(checkpoint)
+    taken = take(checkpoint, name, context.out, _form("embedding", checkpoint, context))
+    inputs = _known(taken, _ENCODER_INPUTS, checkpoint, name)
+    tokenizer = ship_tokenizer(checkpoint, context.out)
+    config = checkpoint.json("config.json")
+    first = int(config.get("pad_token_id") or 0) + 1 if config.get("model_type") in ("roberta", "xlm-roberta") else 0
+    positions = int(config.get("max_position_embeddings") or 512) - first
+    tokens = longest_input(checkpoint, positions, context.options.get("context"))
+    output = _vector_output(taken, checkpoint, name)
+    ids = np.array([tokenizer.encode(gate.sentences()[0]).ids[:tokens]], np.int64)
+    feeds = {port.name: np.full(ids.shape, 1, port.dtype) for port in inputs if port.name == "attention_mask"}
+    feeds |= {port.name: np.zeros(ids.shape, port.dtype) for port in inputs if port.name == "token_type_ids"}
+    found = gate.open_graph(context.out / "model.onnx").run([output.name], {"input_ids": ids, **feeds})[0]
+    if found.ndim not in (2, 3) or not np.isfinite(found).all():
+        raise GateError(
+            f"{name}: output {output.name} has shape {list(found.shape)} or is not finite",
+            where=checkpoint.uri,
+            hint="An embedding graph gives [batch, dimensions] or [batch, tokens, dimensions] in float32.",
+        )
+    pooling: Literal["graph", "mean", "cls"] = "graph"
+    if found.ndim == 3:
+        pooling = read_pooling(checkpoint, context.options.get("pooling")).pooling
+    mask = next((port.dtype for port in inputs if port.name == "attention_mask"), "int64")
+    card = model_format.Encoder(
+        dimensions=int(found.shape[-1]),
+        max_tokens=tokens,
+        inputs=tuple(port.name for port in inputs),
+        mask="int32" if mask == "int32" else "int64",
+        output=output.name,
+        pooling=pooling,
+    )
+    model_format.write(context.out, card)
+    return {"graph": name, "dimensions": card.dimensions, "max_tokens": tokens, "pooling": pooling, **_repacked(taken)}
+
+
+def take_decoder(checkpoint: Checkpoint, context: StepContext) -> dict[str, Json]:
+    """A graph with a past that grows by concatenation, as optimum exports it. Options as of ``step.decoder``."""
+    name = choose(checkpoint)
+    taken = take(checkpoint, name, context.out, _form("llm", checkpoint, context))
+    past = [port for port in taken.inputs if re.fullmatch(r"past_key_values\.\d+\.(key|value)", port.name)]
+    rest = Taken(tuple(port for port in taken.inputs if port not in past), taken.outputs)
+    inputs = _known(rest, _DECODER_INPUTS, checkpoint, name)
+    sizes = {(port.dtype, port.shape[1], port.shape[3]) for port in past if len(port.shape) == 4}
+    if len(sizes) != 1 or next(iter(sizes))[0] != "float32" or 0 in next(iter(sizes)):
+        raise checkpoint.fault(
+            f"{name} has no usable past: {len(past)} past_key_values inputs of {len(sizes)} kinds",
+            "Export it with a float32 past (optimum's task text-generation-with-past).",
+        )
+    _, heads, dim = next(iter(sizes))
+    tokenizer = ship_tokenizer(checkpoint, context.out)
+    tokens = specials(checkpoint, tokenizer)
+    _, tool_format = ship_template(checkpoint, tokens, context.out)
+    positions = int(checkpoint.json("config.json").get("max_position_embeddings") or 2048)
+    vocab = _first_token(context, tokenizer.encode(gate.sentences()[0]).ids, inputs, past, checkpoint)
+    card = model_format.Decoder(
+        layers=len(past) // 2,
+        kv_heads=heads,
+        head_dim=dim,
+        vocab=vocab,
+        context=min(context.options.get("context") or 4096, positions),
+        eos=tokens.eos,
+        bos=tokens.bos,
+        add_bos=tokens.add_bos,
+        bos_text=tokens.bos_text,
+        eos_text=tokens.eos_text,
+        cache="growing",
+        inputs=tuple(port.name for port in inputs),
+        tool_format=tool_format,
+    )
+    model_format.write(context.out, card)
+    return {"graph": name, "context": card.context, "cache": "growing", "tool_format": tool_format, **_repacked(taken)}
+
+
+def _first_token(
+    context: StepContext, ids: list[int], inputs: tuple[Port, ...], past: list[Port], checkpoint: Checkpoint
+) -> int:
+    """Run a sentence from an empty past; returns the size of the vocabulary that the logits have."""
+    row = np.array([ids], np.int64)
+    values = {"input_ids": row, "attention_mask": np.ones_like(row), "position_ids": np.arange(row.size)[None]}
+    feeds: dict[str, Any] = {port.name: values[port.name].astype(port.dtype) for port in inputs}
+    feeds |= {port.name: np.zeros((1, port.shape[1], 0, port.shape[3]), np.float32) for port in past}
+    logits = gate.open_graph(context.out / "model.onnx").run(["logits"], feeds)[0]
+    gate.gate_decoder(logits, row, checkpoint.uri)
+    return int(logits.shape[-1])
+
+
+def _form(kind: str, checkpoint: Checkpoint, context: StepContext) -> Format | None:
+    """Exports take the spec's format; a file that was given is left as it is, and asking for more is an error."""
+    quantize = str(context.options["quantize"])
+    if context.options.get("export"):
+        form = SCHEMES[kind, quantize].body
+        if not form.dynamic:
+            return form
+    elif quantize == "none" or not context.options.get("explicit"):
+        return None
+    raise checkpoint.fault(
+        f"quantize: {quantize} cannot be applied to a graph that exists already",
+        "Leave quantize out: the .onnx file is taken as it is. To have it quantised give the safetensors checkpoint.",
+    )
+
+
+def _known(taken: Taken, names: tuple[str, ...], checkpoint: Checkpoint, graph: str) -> tuple[Port, ...]:
+    unknown = [port.name for port in taken.inputs if port.name not in names or port.dtype not in ("int64", "int32")]
+    if unknown or "input_ids" not in {port.name for port in taken.inputs}:
+        raise checkpoint.fault(
+            f"{graph} takes {', '.join(port.name for port in taken.inputs)}, not integers called {', '.join(names)}",
+            "Export it with optimum, whose names these are.",
+        )
+    return taken.inputs
+
+
+def _vector_output(taken: Taken, checkpoint: Checkpoint, graph: str) -> Port:
+    usable = [port for port in taken.outputs if port.dtype == "float32"]
+    pooled = [port for port in usable if port.name in _POOLED]
+    hidden = [port for port in usable if port.name in ("last_hidden_state", "token_embeddings", "hidden_states")]
+    found = pooled + hidden + (usable if len(usable) == 1 else [])
+    if not found:
+        raise checkpoint.fault(
+            f"{graph} gives {', '.join(port.name for port in taken.outputs)}: none is known to be the embedding",
+            f"Name the output {_POOLED[0]} (pooled) or last_hidden_state.",
+        )
+    return found[0]
+
+
+def _repacked(taken: Taken) -> Mapping[str, Json]:
+    return {"products_quantised": taken.repacked} if taken.repacked else {}

@@ -1,0 +1,127 @@
+"""`inline::onnx` for the builder: declares the compile step and the service of a local model; reads and runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, Step
+from lsbuild.spec.model import Model
+
+_COMPILE = "lsbuild_plugins.onnx.compile"
+_SERVE = "lsbuild_plugins.onnx.serve"
+_READ = tuple(f"{_SERVE}.{name}" for name in ("format", "template", "tools", "text"))
+"""What the compile half uses of the serve half: the step's key changes with it."""
+_TOOLS = ("numpy", "onnx", "onnxruntime", "tokenizers", "minijinja", "jinja2")
+_DEFAULTS = {"llm": "int4", "embedding": "int8"}
+
+
+class Config(BaseModel):
+    """Settings of a local model under ``config``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    threads: int | str | None = Field(default=None)
+    """Threads of one run; ``${env.X}`` is read at start. Default: the CPUs the process may use."""
+    queue: int | str | None = Field(default=None)
+    """Requests that may wait for a language model. Default: 32."""
+    pooling: Literal["mean", "cls"] | None = None
+    """How an encoder's tokens become one vector, where the model does not say it (modules.json)."""
+    export: bool | str = False
+    """``true`` allows the export of other architectures with optimum in an environment of its own (gigabytes); a path
+    names the Python interpreter of an environment that has optimum-onnx already."""
+
+
+class Onnx:
+    """The compile half of `inline::onnx`."""
+
+    provider = "inline::onnx"
+    kinds = ("models",)
+
+    def check(self, item: Item) -> Iterable[Problem]:
+        """A missing source, a format that the type does not have, unknown settings."""
+        spec = _spec(item)
+        if not spec.source:
+            yield Problem(
+                ("source",), "inline::onnx needs a source: a folder, hf://ORG/NAME@REVISION, pypi://NAME==VERSION"
+            )
+        if spec.type == "llm" and spec.quantize == "int8-fast":
+            yield Problem(("quantize",), "int8-fast is for embedding models; a language model takes int4, int8 or none")
+        if (spec.source or "").endswith(".onnx") and spec.quantize not in (None, "none"):
+            yield Problem(("quantize",), "an .onnx file is taken as it is: leave quantize out")
+        if spec.dimensions is not None:
+            yield Problem(("dimensions",), "is for remote models; a compiled model knows its own")
+        try:
+            config = Config.model_validate(spec.config)
+        except ValidationError as error:
+            for wrong in error.errors():
+                yield Problem(("config", *wrong["loc"]), wrong["msg"])
+            return
+        only = {"queue": "llm", "pooling": "embedding"}
+        for key, kind in only.items():
+            if getattr(config, key) is not None and spec.type != kind:
+                yield Problem(("config", key), f"is for models of type {kind}")
+
+    def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
+        """A model is built from its source alone."""
+        return ()
+
+    def sources(self, item: Item) -> Mapping[str, str]:
+        """The checkpoint."""
+        source = _spec(item).source
+        return {"weights": source} if source else {}
+
+    def compile(self, item: Item, given: Given) -> Compiled:
+        """One step and one service; what the model is (its family, its dimensions) is found when the step runs."""
+        spec, llm = _spec(item), _spec(item).type == "llm"
+        config = Config.model_validate(spec.config)
+        folder = f"models/{item.name}"
+        options: dict[str, Json] = {
+            "quantize": spec.quantize or _DEFAULTS[spec.type],
+            "explicit": spec.quantize is not None,
+            "context": spec.context,
+            "export": config.export,
+        }
+        step = Step(
+            name=f"model.{item.name}",
+            run=f"{_COMPILE}.step:decoder" if llm else f"{_COMPILE}.step:encoder",
+            options=options if llm else options | {"pooling": config.pooling},
+            sources={"weights": given.sources["weights"]},
+            tools=_TOOLS,
+            code=(_COMPILE, *_READ),
+            ship=folder,
+        )
+        return Compiled((step,), (_service(item, config, folder),), _wheels(spec), (_SERVE,))
+
+
+def _service(item: Item, config: Config, folder: str) -> Service:
+    spec = _spec(item)
+    llm = spec.type == "llm"
+    settings = {"threads": config.threads, "queue": config.queue}
+    return Service(
+        api="inference" if llm else "embeddings",
+        name=item.name,
+        provider=item.provider,
+        entry=f"{_SERVE}.engine:open_engine" if llm else f"{_SERVE}.encoder:open_encoder",
+        path=folder,
+        config={key: value for key, value in settings.items() if value is not None},
+        metadata={"model_type": spec.type},
+    )
+
+
+def _wheels(spec: Model) -> tuple[str, ...]:
+    return (
+        "onnxruntime>=1.31,<1.32",
+        "numpy>=2.2",
+        "tokenizers>=0.22",
+        *(("minijinja>=3.0.5",) if spec.type == "llm" else ()),
+    )
+
+
+def _spec(item: Item) -> Model:
+    return cast("Model", item.spec)
+
+
+PLUGIN = Onnx()

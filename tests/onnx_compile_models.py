@@ -1,0 +1,237 @@
+"""Small checkpoints with random weights for tests: files as a hub would give them, written by a ten-line safetensors writer."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+def write_safetensors(path: Path, tensors: Tensors, dtype: str = "F32") -> None:
+    """Write F32, F16 or BF16 (truncated) tensors."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    blobs, at = [], 0
+    for name, value in tensors.items():
+        blob = _bytes(value, dtype)
+        header[name] = {"dtype": dtype, "shape": list(value.shape), "data_offsets": [at, at + len(blob)]}
+        blobs.append(blob)
+        at += len(blob)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(blobs))
+
+
+def _bytes(value: NDArray[Any], dtype: str) -> bytes:
+    if dtype == "F16":
+        return value.astype("<f2").tobytes()
+    if dtype == "BF16":
+        return (value.astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
+    return value.astype("<f4").tobytes()
+
+
+BASE = {
+    "vocab_size": 128,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "eos_token_id": 1,
+    "bos_token_id": 0,
+    "pad_token_id": None,
+    "initializer_range": 0.2,
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+GEMMA = {"head_dim": 32, "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True}
+DECODERS: Mapping[str, dict[str, Any]] = {
+    "llama": BASE | {"model_type": "llama", "tie_word_embeddings": True},
+    "llama3": BASE | {"model_type": "llama", "rope_scaling": LLAMA3, "tie_word_embeddings": False},
+    "mistral": BASE | {"model_type": "mistral", "sliding_window": 8, "head_dim": 32, "tie_word_embeddings": False},
+    "qwen2": BASE | {"model_type": "qwen2", "tie_word_embeddings": True},
+    "qwen3": BASE | {"model_type": "qwen3", "head_dim": 32, "tie_word_embeddings": True},
+    "phi3": BASE | {"model_type": "phi3", "sliding_window": 8, "tie_word_embeddings": False},
+    "gemma": BASE | GEMMA | {"model_type": "gemma"},
+    "gemma2": BASE
+    | GEMMA
+    | {
+        "model_type": "gemma2",
+        "sliding_window": 8,
+        "query_pre_attn_scalar": 24,
+        "attn_logit_softcapping": 5.0,
+        "final_logit_softcapping": 3.0,
+    },
+    "gemma3_text": BASE
+    | GEMMA
+    | {
+        "model_type": "gemma3_text",
+        "sliding_window": 8,
+        "query_pre_attn_scalar": 24,
+        "num_hidden_layers": 7,
+        "sliding_window_pattern": 6,
+        "rope_theta": 1000000.0,
+        "rope_local_base_freq": 10000.0,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    },
+}
+ENCODER_BASE = {
+    "vocab_size": 128,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 96,
+    "max_position_embeddings": 64,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+    "hidden_act": "gelu",
+    "pad_token_id": 0,
+    "initializer_range": 0.2,
+}
+ENCODERS: Mapping[str, dict[str, Any]] = {
+    "bert": ENCODER_BASE | {"model_type": "bert"},
+    "roberta": ENCODER_BASE | {"model_type": "roberta", "pad_token_id": 1, "type_vocab_size": 1},
+    "distilbert": {
+        "model_type": "distilbert",
+        "vocab_size": 128,
+        "dim": 64,
+        "n_layers": 2,
+        "n_heads": 4,
+        "hidden_dim": 96,
+        "max_position_embeddings": 64,
+        "activation": "gelu",
+        "pad_token_id": 0,
+        "initializer_range": 0.2,
+    },
+    "mpnet": ENCODER_BASE | {"model_type": "mpnet", "pad_token_id": 1, "relative_attention_num_buckets": 32},
+}
+
+
+def decoder_tensors(config: Mapping[str, Any], seed: int = 0, spread: float = 0.2) -> dict[str, NDArray[Any]]:
+    """Random tensors under the names that a checkpoint of this config has."""
+    draw = np.random.default_rng(seed)
+    kind, width = config["model_type"], config["hidden_size"]
+    heads, kv = config["num_attention_heads"], config["num_key_value_heads"]
+    dim = config.get("head_dim") or width // heads
+    q, k, ffn = heads * dim, kv * dim, config["intermediate_size"]
+
+    def some(*shape: int) -> NDArray[Any]:
+        return draw.normal(0, spread, shape).astype(np.float32)
+
+    def norm(size: int) -> NDArray[Any]:
+        return draw.normal(0 if "gemma" in kind else 1, 0.1, size).astype(np.float32)
+
+    found = {"model.embed_tokens.weight": some(config["vocab_size"], width)}
+    for n in range(config["num_hidden_layers"]):
+        at = f"model.layers.{n}."
+        if kind == "phi3":
+            found |= {at + "self_attn.qkv_proj.weight": some(q + 2 * k, width)}
+            found |= {at + "mlp.gate_up_proj.weight": some(2 * ffn, width)}
+        else:
+            for part, rows in (("q", q), ("k", k), ("v", k)):
+                found[f"{at}self_attn.{part}_proj.weight"] = some(rows, width)
+                if kind == "qwen2":
+                    found[f"{at}self_attn.{part}_proj.bias"] = some(rows)
+            found |= {f"{at}mlp.{part}_proj.weight": some(ffn, width) for part in ("gate", "up")}
+        if kind in ("qwen3", "gemma3_text"):
+            found |= {f"{at}self_attn.{part}_norm.weight": norm(dim) for part in "qk"}
+        found |= {at + "self_attn.o_proj.weight": some(width, q), at + "mlp.down_proj.weight": some(width, ffn)}
+        norms = ["input_layernorm", "post_attention_layernorm"]
+        norms += (
+            ["pre_feedforward_layernorm", "post_feedforward_layernorm"] if kind in ("gemma2", "gemma3_text") else []
+        )
+        found |= {f"{at}{name}.weight": norm(width) for name in norms}
+    found["model.norm.weight"] = norm(width)
+    if not config.get("tie_word_embeddings"):
+        found["lm_head.weight"] = some(config["vocab_size"], width)
+    return found
+
+
+def encoder_tensors(config: Mapping[str, Any], seed: int = 0, spread: float = 0.2) -> dict[str, NDArray[Any]]:
+    """Random tensors under the names that a checkpoint of this config has."""
+    draw = np.random.default_rng(seed)
+    distil, mpnet = config["model_type"] == "distilbert", config["model_type"] == "mpnet"
+    width, ffn = config["dim" if distil else "hidden_size"], config["hidden_dim" if distil else "intermediate_size"]
+    layers = config["n_layers" if distil else "num_hidden_layers"]
+
+    def some(*shape: int) -> NDArray[Any]:
+        return draw.normal(0, spread, shape).astype(np.float32)
+
+    found = {
+        "embeddings.word_embeddings.weight": some(config["vocab_size"], width),
+        "embeddings.position_embeddings.weight": some(config["max_position_embeddings"], width),
+    }
+    if "type_vocab_size" in config and not mpnet:
+        found["embeddings.token_type_embeddings.weight"] = some(config["type_vocab_size"], width)
+    if mpnet:
+        found["encoder.relative_attention_bias.weight"] = some(32, config["num_attention_heads"])
+    if distil:
+        at, qkvo = "transformer.layer.{}.", [f"attention.{part}_lin" for part in ("q", "k", "v", "out")]
+        rest, norms = ("ffn.lin1", "ffn.lin2"), ("sa_layer_norm", "output_layer_norm")
+    else:
+        at, rest = "encoder.layer.{}.", ("intermediate.dense", "output.dense")
+        qkvo = [f"attention.attn.{part}" for part in "qkvo"] if mpnet else []
+        qkvo = qkvo or [f"attention.self.{part}" for part in ("query", "key", "value")] + ["attention.output.dense"]
+        norms = ("attention.LayerNorm" if mpnet else "attention.output.LayerNorm", "output.LayerNorm")
+    for n in range(layers):
+        shapes = [(name, width, width) for name in qkvo] + [(rest[0], ffn, width), (rest[1], width, ffn)]
+        for name, rows, columns in shapes:
+            found[at.format(n) + name + ".weight"] = some(rows, columns)
+            found[at.format(n) + name + ".bias"] = some(rows)
+        found |= _norms(draw, width, *(at.format(n) + name for name in norms))
+    return found | _norms(draw, width, "embeddings.LayerNorm")
+
+
+def _norms(draw: np.random.Generator, width: int, *names: str) -> dict[str, NDArray[Any]]:
+    found = {f"{name}.weight": draw.normal(1, 0.1, width).astype(np.float32) for name in names}
+    return found | {f"{name}.bias": draw.normal(0, 0.1, width).astype(np.float32) for name in names}
+
+
+def write_tokenizer(folder: Path, vocab: int = 128) -> None:
+    """A word-level ``tokenizer.json`` of ``vocab`` entries: <s>, </s>, <unk>, then the commonest English words."""
+    words = ["<s>", "</s>", "<unk>", *_WORDS.split()]
+    words += [f"w{n}" for n in range(vocab - len(words))]
+    tokenizer = {
+        "version": "1.0",
+        "truncation": {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0},
+        "padding": None,
+        "added_tokens": [
+            {"id": n, "content": word, "special": True, "single_word": False, "lstrip": False, "rstrip": False,
+             "normalized": False} for n, word in enumerate(words[:3])
+        ],
+        "normalizer": {"type": "Lowercase"},
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": None,
+        "decoder": None,
+        "model": {"type": "WordLevel", "vocab": {word: n for n, word in enumerate(words)}, "unk_token": "<unk>"},
+    }  # fmt: skip
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    settings = {"bos_token": "<s>", "eos_token": {"content": "</s>"}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
+_WORDS = (
+    "the a of to and in is it for on with by that not be are was has from at as or an his she we they this than more"
+)
+
+
+def write_checkpoint(folder: Path, config: Mapping[str, Any], tensors: Tensors, dtype: str = "F32") -> Path:
+    """Write config.json, model.safetensors and a tokenizer; returns ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    write_safetensors(folder / "model.safetensors", tensors, dtype)
+    write_tokenizer(folder, config["vocab_size"])
+    return folder

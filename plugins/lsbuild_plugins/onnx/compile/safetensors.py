@@ -26,11 +26,6 @@ _DTYPES: Mapping[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
 }
-    "F64": np.dtype("<f8"),
-    "F32": np.dtype("<f4"),
-    "F16": np.dtype("<f2"),
-    "BF16": np.dtype("<u2"),
-}
 _MAX_HEADER = 100 * 1024 * 1024
 """The bound that the format's own reference reader sets."""
 _AGAIN = "Fetch the model again; if the file is the publisher's, it cannot be used."

@@ -93,9 +93,13 @@ class Agent:
         changed = list(messages)
         if self._stores:
             changed[place] = {**messages[place], "content": fill(self._settings.prompt, passages, question)}
-        if self._settings.instructions:
-            changed.insert(0, {"role": "system", "content": self._settings.instructions})
-        return changed
+        instructions = self._settings.instructions
+        if not instructions:
+            return changed
+        if changed[0]["role"] in ("system", "developer"):  # one system message: more than templates have to know
+            changed[0] = {**changed[0], "content": f"{instructions}\n\n{changed[0]['content']}"}
+            return changed
+        return [{"role": "system", "content": instructions}, *changed]
 
     def _tokens(self, asked: int | None) -> int:
         return self._settings.tokens if asked is None else min(asked, self._settings.tokens)
@@ -154,12 +158,12 @@ def cited(deltas: Iterator[Delta], passages: Sequence[Passage]) -> Iterator[Delt
     for delta in deltas:
         text = texts[delta.index] = texts.get(delta.index, "") + delta.text
         if delta.finish is not None and passages:
-            yield replace(delta, annotations=(*delta.annotations, *annotations(text, passages)))
+            yield replace(delta, annotations=(*delta.annotations, *citations(text, passages)))
         else:
             yield delta
 
 
-def annotations(answer: str, passages: Sequence[Passage]) -> list[Annotation]:
+def citations(answer: str, passages: Sequence[Passage]) -> list[Annotation]:
     """One Annotation for each ``[n]`` that names a passage.
 
     What stands before the mark, back to the mark before it, is compared with the passage: the longest run of at least

@@ -1,0 +1,1 @@
+"""`inline::agent`: a model with instructions and knowledge."""

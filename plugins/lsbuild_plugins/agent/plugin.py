@@ -1,0 +1,138 @@
+"""`inline::agent` for the builder: ships an agent's instructions and settings; the loop itself is the runtime's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, SourceError, Step, StepContext
+from lsbuild.spec.model import Agent
+
+INSTRUCTIONS = "instructions.txt"
+"""The file in the agent's folder, which the runtime reads."""
+_SUFFIXES = (".md", ".txt")
+
+
+class Config(BaseModel):
+    """Settings of an agent under ``config``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    prompt: str | None = None
+    """The form in which passages and question reach the model: a text with ``{passages}`` and ``{question}``."""
+    threshold: float = Field(default=0.0, ge=0, le=1)
+    """Passages with a lower score are not shown."""
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    """How freely it answers when the client does not say; 0 always takes the likeliest word."""
+
+
+class AgentPlugin:
+    """The compile half of `inline::agent`."""
+
+    provider = "inline::agent"
+    kinds = ("agents",)
+
+    def check(self, item: Item) -> Iterable[Problem]:
+        """Faults in ``config``; a prompt form without its places."""
+        spec = _spec(item)
+        try:
+            config = Config.model_validate(spec.config)
+        except ValidationError as error:
+            for wrong in error.errors():
+                yield Problem(("config", *wrong["loc"]), wrong["msg"])
+            return
+        if config.prompt is None:
+            return
+        if not spec.vector_stores:
+            yield Problem(("config", "prompt"), "the form is used with vector_stores only, and this agent has none")
+        for place in ("{passages}", "{question}"):
+            if place not in config.prompt:
+                yield Problem(("config", "prompt"), f"the form has no {place}")
+
+    def refers(self, item: Item) -> Iterable[tuple[str, str]]:
+        """Its model and its stores."""
+        spec = _spec(item)
+        return (("models", spec.model), *(("vector_stores", name) for name in spec.vector_stores))
+
+    def sources(self, item: Item) -> Mapping[str, str]:
+        """The file of the instructions, if they are in one."""
+        path = instructions_path(_spec(item).instructions)
+        return {"instructions": path} if path else {}
+
+    def compile(self, item: Item, given: Given) -> Compiled:
+        """One step that writes the instructions, one service."""
+        spec = _spec(item)
+        sources = {"instructions": given.sources["instructions"]} if "instructions" in given.sources else {}
+        step = Step(
+            name=f"agents.{item.name}.instructions",
+            run="lsbuild_plugins.agent.plugin:write_instructions",
+            options={"text": "" if sources else spec.instructions},
+            sources=sources,
+            ship=f"agents/{item.name}",
+            part="app",
+        )
+        return Compiled(steps=(step,), services=(_service(item, given),))
+
+
+PLUGIN = AgentPlugin()
+
+
+def instructions_path(instructions: str) -> str:
+    """The path of the file that holds the instructions, or "" when they are the text itself."""
+    one_word = instructions.strip()
+    return one_word if one_word.endswith(_SUFFIXES) and "\n" not in one_word else ""
+
+
+def write_instructions(context: StepContext) -> Mapping[str, Json]:
+    """The step: one UTF-8 text file. A source that is not UTF-8 is a SourceError."""
+    text: str = context.options["text"]
+    for source in context.sources.values():
+        for file in source.files:
+            try:
+                text = file.location.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise SourceError(
+                    f"the instructions are not UTF-8 (byte {error.start})", where=source.uri, hint="Save them as UTF-8."
+                ) from error
+    (context.out / INSTRUCTIONS).write_text(text, encoding="utf-8")
+    return {"characters": len(text)}
+
+
+def _spec(item: Item) -> Agent:
+    return cast("Agent", item.spec)
+
+
+def _service(item: Item, given: Given) -> Service:
+    spec = _spec(item)
+    config = Config.model_validate(spec.config)
+    settings: dict[str, Any] = {
+        "model": spec.model,
+        "vector_stores": list(spec.vector_stores),
+        "passages": spec.limits.passages,
+        "tokens": spec.limits.tokens,
+        "wall": spec.limits.wall,
+        "threshold": config.threshold,
+    }
+    if config.prompt is not None:
+        settings["prompt"] = config.prompt
+    metadata: dict[str, Any] = {"model_type": "llm", "sampling": {"temperature": config.temperature}}
+    metadata.update(_of_model(given, spec.model))
+    return Service(
+        api="agents",
+        name=item.name,
+        provider="inline::agent",
+        entry="lsbuild_runtime.agent:open_agent",
+        path=f"agents/{item.name}",
+        config=settings,
+        metadata=metadata,
+        needs=(f"inference/{spec.model}", *(f"vector_io/{name}" for name in spec.vector_stores)),
+    )
+
+
+def _of_model(given: Given, name: str) -> dict[str, Any]:
+    """What clients should know of the model behind the agent."""
+    peer = given.peers.get(("models", name))
+    found = next((service for service in peer.services if service.api == "inference"), None) if peer else None
+    return {key: found.metadata[key] for key in ("context_length", "accepts") if key in found.metadata} if found else {}

@@ -1,0 +1,72 @@
+"""Float graphs against transformers, in a process of a Python that has torch: every family, both spellings of its config."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx_compile_models import DECODERS, ENCODERS, decoder_tensors, encoder_tensors, write_checkpoint, write_tokenizer
+
+from lsbuild_plugins.onnx.compile import gate
+from lsbuild_plugins.onnx.serve import format as model_format
+
+HERE = Path(__file__).parent
+LENGTH = 40
+
+
+def _python() -> str:
+    """The interpreter with torch: LSBUILD_PARITY_PYTHON, the one that ``make parity`` makes, or this one."""
+    made = HERE.parents[2] / ".venv-parity" / "bin" / "python"
+    named = os.environ.get("LSBUILD_PARITY_PYTHON") or (str(made) if made.exists() else "")
+    if not named and importlib.util.find_spec("torch") and importlib.util.find_spec("transformers"):
+        named = sys.executable
+    if not named:
+        pytest.skip("no Python with torch and transformers: run `make parity` or set LSBUILD_PARITY_PYTHON")
+    return named
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All tiny models with the answers that transformers gives."""
+    python, root = _python(), tmp_path_factory.mktemp("models")
+    for name, config in (DECODERS | ENCODERS).items():
+        tensors = decoder_tensors(config) if name in DECODERS else encoder_tensors(config)
+        folder = write_checkpoint(root / name, config, tensors)
+        ids = np.random.default_rng(1).integers(3, 128, (2, LENGTH))
+        np.save(folder / "ids.npy", ids)
+    done = subprocess.run(
+        [python, str(HERE / "torch_reference.py"), str(root)], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name in DECODERS | ENCODERS:
+        write_tokenizer(root / name / "saved")
+    return root
+
+
+@pytest.mark.parametrize("spelling", ["", "saved"])
+@pytest.mark.parametrize("name", DECODERS)
+def test_decoder_matches_transformers(name, spelling, models, build):
+    out, _ = build(models / name / spelling, type="llm", quantize="none")
+    card = model_format.read(out)
+    ids = np.load(models / name / "ids.npy")
+    found = gate.logits(gate.open_graph(out / "model.onnx"), ids, card.layers, (card.kv_heads, card.head_dim))
+    expected = np.load(models / name / "expected.npy")
+    assert np.abs(found - expected).max() < 1e-3
+    assert (found.argmax(-1) == expected.argmax(-1)).all()
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("spelling", ["", "saved"])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoder_matches_transformers(name, spelling, pooling, models, build):
+    out, _ = build(models / name / spelling, type="embedding", quantize="none", config={"pooling": pooling})
+    ids = np.load(models / name / "ids.npy")
+    session = gate.open_graph(out / "model.onnx")
+    found = session.run(None, {"input_ids": ids, "attention_mask": np.ones(ids.shape, np.int32)})[0]
+    expected = np.load(models / name / "expected.npy")["mean cls".split().index(pooling)]
+    assert np.abs(found - expected).max() < 1e-5

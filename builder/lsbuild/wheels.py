@@ -1,37 +1,162 @@
-"""Python wheels for a platform: which to fetch, and the step that unpacks, trims and checks them.
+"""Python wheels for a platform: how they are named as a source, and the step that unpacks, trims and checks them.
 
-Fetching is ``sources.wheels``'; this module declares and runs the step ``lsbuild.wheels:unpack``.
+Resolving and fetching is ``sources.wheels``'; which files are left out is ``prune``'s.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sys
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import MAGIC_NUMBER
+from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
-from lsbuild.api import Platform, Source, Step
+from lsbuild import bytecode, elf, prune
+from lsbuild.api import Json, Platform, Source, SourceError, SourceFile, Step, StepContext, TargetError
+
+_BITS = 64
 
 
 def source_uri(platform: Platform, requirements: Iterable[str]) -> str:
-    """The canonical URI of the wheels that satisfy ``requirements`` on ``platform``; resolved by ``sources.resolve``."""
+    """The canonical URI of the wheels that satisfy ``requirements`` on ``platform``; fetched by ``sources.resolve``."""
     wanted = sorted({requirement.replace(" ", "") for requirement in requirements})
     tail = "&".join(quote(requirement, safe="[]<>=!~,.;*'") for requirement in wanted)
     return f"wheels:{platform.tag}-glibc{platform.glibc}?{tail}"
 
 
-def step(platform: Platform, uri: str, source: Source) -> Step:  # noqa: ARG001
-    """The step that turns the wheels of ``source`` into the folder ``site`` of the bundle."""
-    same = platform.python == f"{sys.version_info.major}.{sys.version_info.minor}"
+def step(platform: Platform, uri: str, source: Source) -> Step:
+    """The step that turns the wheels of ``source``, fetched for ``uri``, into the folder ``site`` of the bundle."""
     return Step(
         name=f"wheels.{platform.tag}",
         run="lsbuild.wheels:unpack",
         options={
-            "platform": {"arch": platform.arch, "python": platform.python, "glibc": platform.glibc},
-            "bytecode": MAGIC_NUMBER.hex() if same else "",
+            "uri": uri,
+            "arch": platform.arch,
+            "glibc": platform.glibc,
+            "bytecode": MAGIC_NUMBER.hex() if bytecode.matches(platform.python) else "",
         },
         sources={"wheels": source},
-        code=("lsbuild.wheels", "lsbuild.elf", "lsbuild.prune"),
+        code=("lsbuild.wheels", "lsbuild.elf", "lsbuild.prune", "lsbuild.bytecode"),
         ship="site",
         part="wheels",
     )
+
+
+def unpack(context: StepContext) -> Mapping[str, Json]:
+    """Unpack every wheel into ``out`` without what ``prune`` names, check native files, compile bytecode.
+
+    Returns ``wheels`` (distribution -> version), ``pruned`` (bytes left out), ``glibc`` (the newest that is needed) and
+    ``bytecode`` (compiled files; None when the platform runs another Python than this one, which compiles at start).
+    Raises TargetError for a native file that cannot run on the platform, SourceError for a damaged wheel.
+    """
+    files = context.sources["wheels"].files
+    versions: dict[str, str] = {}
+    pruned = 0
+    for done, file in enumerate(files):
+        context.progress(done, len(files), file.path)
+        name, version = split_name(file.path)
+        versions[name] = version
+        pruned += _unpack_one(file, name, context.out)
+    newest = _check_native(context.out, context.options["arch"], context.options["glibc"])
+    compiled = bytecode.compile_tree(context.out) if context.options["bytecode"] else None
+    context.progress(len(files), len(files), "")
+    return {"wheels": versions, "pruned": pruned, "glibc": newest, "bytecode": compiled}
+
+
+def split_name(file_name: str) -> tuple[str, str]:
+    """Distribution (as PEP 503 writes it) and version of a wheel's file name."""
+    parts = file_name.removesuffix(".whl").split("-")
+    if not file_name.endswith(".whl") or len(parts) < 5:
+        raise SourceError("not the name of a wheel", where=file_name)
+    return prune.normalised(parts[0]), parts[1]
+
+
+def members(wheel: Path, name: str) -> Iterator[tuple[str, zipfile.ZipInfo, zipfile.ZipFile]]:
+    """(path below site-packages, entry, archive) of every file of a wheel, in the archive's order.
+
+    Raises SourceError for an entry that would leave the folder or is not a plain file. Scripts and headers of the
+    ``.data`` folder (PEP 427) are left out: nothing in an artifact runs or compiles them.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for entry in archive.infolist():
+                path = PurePosixPath(entry.filename)
+                kind = entry.external_attr >> 16 & 0o170000
+                if (
+                    path.is_absolute()
+                    or ".." in path.parts
+                    or "\\" in entry.filename
+                    or kind not in {0, 0o100000, 0o040000}
+                ):
+                    raise SourceError(f"holds the entry {entry.filename!r}, which no honest wheel has", where=name)
+                if entry.is_dir():
+                    continue
+                if path.parts[0].endswith(".data") and len(path.parts) > 2:
+                    if path.parts[1] not in {"purelib", "platlib"}:
+                        continue
+                    path = PurePosixPath(*path.parts[2:])
+                yield path.as_posix(), entry, archive
+    except zipfile.BadZipFile as error:
+        raise SourceError(f"not a readable wheel: {error}", where=name) from error
+
+
+def _unpack_one(file: SourceFile, name: str, out: Path) -> int:
+    """Unpack one wheel; returns the bytes left out."""
+    with file.location.open("rb") as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() != file.sha256:
+            raise SourceError("the cached file is damaged", where=str(file.location), hint="Delete it and build again.")
+    left_out = 0
+    for path, entry, archive in members(file.location, file.path):
+        if not prune.keeps(name, path):
+            left_out += entry.file_size
+            continue
+        data = archive.read(entry)
+        target = out / path
+        if target.exists() and target.read_bytes() != data:
+            raise SourceError(f"brings another {path} than a wheel before it", where=file.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    return left_out
+
+
+def _check_native(out: Path, arch: str, glibc: str) -> str:
+    """Every ELF file below ``out`` must run on the platform; returns the newest glibc that one needs."""
+    limit = _version(glibc)
+    newest = (0, 0)
+    for path in sorted(out.rglob("*")):
+        if path.is_dir() or (found := _native(path)) is None:
+            continue
+        name = path.relative_to(out).as_posix()
+        if found.bits != _BITS or found.machine != arch:
+            raise TargetError(
+                f"is built for {found.bits}-bit {found.machine}, the platform is {arch}",
+                where=name,
+                hint="The wheel's file name promises another machine than it holds: pin another version of it.",
+            )
+        if found.glibc > limit:
+            raise TargetError(
+                f"needs glibc {found.glibc[0]}.{found.glibc[1]}, the platform has {glibc}",
+                where=name,
+                hint="Pin an older version of the wheel, or choose a base with a newer glibc.",
+            )
+        newest = max(newest, found.glibc)
+    return f"{newest[0]}.{newest[1]}"
+
+
+def _native(path: Path) -> elf.Elf | None:
+    try:
+        return elf.read(path)
+    except ValueError as error:
+        raise TargetError(str(error), where=str(path), hint="The wheel is damaged: pin another version.") from error
+
+
+def _version(text: str) -> tuple[int, int]:
+    major, _, minor = text.partition(".")
+    return int(major), int(minor)
+
+
+def running_python() -> str:
+    """The version of this interpreter as platforms name it: "3.11"."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"

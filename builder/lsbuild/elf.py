@@ -1,0 +1,99 @@
+"""What a native file needs to run: word size, machine, newest glibc symbol; read from its bytes, nothing is executed.
+
+Follows the System V ABI and the GNU symbol versioning in the Linux Standard Base: program headers -> PT_DYNAMIC ->
+DT_VERNEED. Section headers are not used, so stripped files are read as well.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+MACHINES = {3: "x86", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
+_PT_LOAD, _PT_DYNAMIC = 1, 2
+_DT_STRTAB, _DT_VERNEED, _DT_VERNEEDNUM = 5, 0x6FFFFFFE, 0x6FFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Elf:
+    """``bits`` 32 or 64, ``machine`` as in MACHINES, ``glibc`` the newest version needed ((0, 0) when none is)."""
+
+    bits: int
+    machine: str
+    glibc: tuple[int, int]
+
+
+def read(path: Path) -> Elf | None:
+    """The facts of an ELF file, or None when ``path`` is not one. ValueError when it is one but damaged."""
+    with path.open("rb") as stream:
+        if stream.read(4) != b"\x7fELF":
+            return None
+    data = path.read_bytes()
+    try:
+        bits = {1: 32, 2: 64}[data[4]]
+        order = {1: "<", 2: ">"}[data[5]]
+        machine = struct.unpack_from(f"{order}H", data, 18)[0]
+        name = MACHINES.get(machine, f"machine {machine}")
+        return Elf(bits, name, _glibc(data, order) if bits == 64 else (0, 0))
+    except (KeyError, IndexError, struct.error) as error:
+        raise ValueError(f"not a whole ELF file: {error}") from error
+
+
+def _glibc(data: bytes, order: str) -> tuple[int, int]:
+    found = [(0, 0)]
+    for name in _versions(data, order):
+        match = re.fullmatch(r"GLIBC_(\d+)\.(\d+)(?:\.\d+)?", name)
+        if match:
+            found.append((int(match[1]), int(match[2])))
+    return max(found)
+
+
+def _versions(data: bytes, order: str) -> Iterator[str]:
+    """Every symbol version that the file needs from other libraries."""
+    segments = list(_segments(data, order))
+    dynamic = next((at for kind, at, _, _ in segments if kind == _PT_DYNAMIC), None)
+    if dynamic is None:
+        return
+    table = _dynamic(data, order, dynamic)
+    if not {_DT_STRTAB, _DT_VERNEED, _DT_VERNEEDNUM} <= table.keys():
+        return
+    strings = _offset(segments, table[_DT_STRTAB])
+    need = _offset(segments, table[_DT_VERNEED])
+    for _ in range(table[_DT_VERNEEDNUM]):
+        _, count, _, first, following = struct.unpack_from(f"{order}HHIII", data, need)
+        entry = need + first
+        for _ in range(count):
+            _, _, _, name, step = struct.unpack_from(f"{order}IHHII", data, entry)
+            start = strings + name
+            yield data[start : data.index(0, start)].decode("ascii", "replace")
+            entry += step
+        need += following
+
+
+def _segments(data: bytes, order: str) -> Iterator[tuple[int, int, int, int]]:
+    """(type, file offset, virtual address, size in the file) of every program header."""
+    (offset,) = struct.unpack_from(f"{order}Q", data, 32)
+    size, count = struct.unpack_from(f"{order}HH", data, 54)
+    for index in range(count):
+        kind, _, at, address, _, length = struct.unpack_from(f"{order}IIQQQQ", data, offset + index * size)
+        yield kind, at, address, length
+
+
+def _dynamic(data: bytes, order: str, at: int) -> dict[int, int]:
+    table: dict[int, int] = {}
+    while True:
+        tag, value = struct.unpack_from(f"{order}qQ", data, at)
+        if tag == 0:
+            return table
+        table[tag] = value
+        at += 16
+
+
+def _offset(segments: list[tuple[int, int, int, int]], address: int) -> int:
+    for kind, at, start, length in segments:
+        if kind == _PT_LOAD and start <= address < start + length:
+            return at + address - start
+    raise IndexError(f"address {address:#x} is in no segment")

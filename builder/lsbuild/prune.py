@@ -1,0 +1,74 @@
+"""What of a wheel need not ship: a table of globs for each distribution whose import was tested without them.
+
+A distribution that is not in the table ships whole. ``numpy.libs`` is never touched: stripping breaks its alignment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatch
+
+NEVER = (
+    "coloredlogs",
+    "flatbuffers",
+    "h11",
+    "hf-xet",
+    "huggingface-hub",
+    "humanfriendly",
+    "packaging",
+    "protobuf",
+    "sympy",
+)
+"""Distributions that others require but never import at run time (onnxruntime, tokenizers; uvicorn uses httptools)."""
+
+ALWAYS = ("*.pyi", "*.pyx", "*.pxd", "*.dist-info/RECORD*", "*.dist-info/INSTALLER", "*.dist-info/REQUESTED")
+"""Dropped from every distribution of the table."""
+
+RULES: Mapping[str, tuple[str, ...]] = {
+    "apsw": ("apsw/tests/*", "apsw/sqlite_extra_binaries/*", "apsw/speedtest.py", "apsw/shell.py", "apsw/trace.py"),
+    "click": ("click/testing.py",),
+    "httptools": ("*.c", "*.h"),
+    "msgspec": (),
+    "minijinja": (),
+    "numpy": (
+        "*/tests/*",
+        "*.a",
+        "*.h",
+        "numpy/_core/include/*",
+        "numpy/_core/lib/*",
+        "numpy/_pyinstaller/*",
+        "numpy/conftest.py",
+        "numpy/distutils/*",
+        "numpy/doc/*",
+        "numpy/f2py/*",
+        "numpy/random/_examples/*",
+        "numpy/random/lib/*",
+        "numpy/testing/*",
+        "numpy/typing/*",
+    ),
+    "onnxruntime": (
+        "onnxruntime/backend/*",
+        "onnxruntime/capi/convert_npz_to_onnx_adapter.py",
+        "onnxruntime/capi/libonnxruntime.so*",
+        "onnxruntime/datasets/*",
+        "onnxruntime/quantization/*",
+        "onnxruntime/tools/*",
+        "onnxruntime/transformers/*",
+    ),
+    "sqlite-vec": (),
+    "tokenizers": ("tokenizers/tools/*",),
+    "urllib3": ("urllib3/contrib/emscripten/*",),
+    "uvicorn": ("uvicorn/workers.py",),
+}
+
+
+def keeps(distribution: str, path: str) -> bool:
+    """Whether the file ``path`` (posix, below site-packages) of a distribution ships."""
+    rules = RULES.get(normalised(distribution))
+    return rules is None or not any(fnmatch(path, glob) for glob in (*ALWAYS, *rules))
+
+
+def normalised(name: str) -> str:
+    """A distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()

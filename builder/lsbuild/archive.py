@@ -154,6 +154,13 @@ def write_tree(root: Path, members: Iterable[Member], mtime: int) -> None:
     os.utime(root, (mtime, mtime))
 
 
+def normalise(root: Path, mtime: int) -> None:
+    """Give every file below ``root`` mode 0o644, every folder 0o755, and all of them, and ``root``, the time ``mtime``."""
+    for path in (*sorted(root.rglob("*"), reverse=True), root):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        os.utime(path, (mtime, mtime))
+
+
 def file_sha256(path: Path) -> str:
     """The sha256 of a file's content, in hex."""
     with path.open("rb") as stream:

@@ -1,0 +1,280 @@
+"""Target ``container``: an OCI image layout for amd64 and arm64, and a tar for ``docker load``; no daemon, no registry.
+
+The base is made of Debian packages, without a shell and without a package manager. Layers change for different reasons:
+base, wheels, models, indexes, code; so a change of code does not ship the weights again.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from platform import machine
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from lsbuild.api import Artifact, Bundle, Check, LsbuildError, Manifest, Platform, Source, Step, TargetError
+from lsbuild.archive import Member, check_paths, normalise, source_date_epoch, tree_sha256, tree_size
+from lsbuild.boot import BOOTSTRAP
+from lsbuild.boot_image import boot, require_machine
+from lsbuild.oci import Image, Layout, Settings
+from lsbuild.oci_read import ReadImage, check_blobs, images
+from lsbuild.place import new_folder
+from lsbuild.rootfs import TAR
+from lsbuild_runtime.manifest import FILE_NAME, ManifestError, check_files, from_json, read
+
+ROOT = "opt/lsbuild"
+"""Where the bundle lies in the image."""
+_ARCHES = {"amd64": "x86_64", "arm64": "aarch64"}
+_SUITES = {"bookworm": ("3.11", "12", "2.36"), "trixie": ("3.13", "13", "2.41")}
+"""Suite -> its Python, its release number, its glibc."""
+_PACKAGES = ("python{python}-minimal", "libpython{python}-stdlib", "libstdc++6", "netbase", "ca-certificates")
+_NEVER_USED = (
+    *("debconf", "openssl", "openssl-provider-legacy", "media-types", "tzdata"),
+    # What only the interactive interpreter, curses, dbm and nis of the standard library are linked with.
+    *(
+        "libdb5.3",
+        "libdb5.3t64",
+        "libreadline8",
+        "libreadline8t64",
+        "libncursesw6",
+        "libtinfo6",
+        "libnsl2",
+        "libtirpc3",
+    ),
+)
+_LAYERS = (("wheels", "Python packages"), ("model", "models"), ("index", "indexes"), ("app", "code and manifest"))
+_REFERENCE = re.compile(r"[a-z0-9]+(?:[._/:-]+[a-z0-9]+)*:[\w][\w.-]{0,127}")
+
+
+class Base(BaseModel):
+    """What the image is built upon."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    suite: Literal["trixie", "bookworm"] = "trixie"
+    """Debian suite: ``trixie`` brings Python 3.13, ``bookworm`` 3.11."""
+    mirror: str | None = Field(default=None, pattern=r"^https?://[^#\s]+$")
+    """URL of a Debian mirror. Default: the one of this machine's apt configuration."""
+    security: str | None = Field(default=None, pattern=r"^https?://[^#\s]+$")
+    """URL of a mirror of Debian's security updates, when ``mirror`` is given."""
+
+
+class Options(BaseModel):
+    """``targets.container``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    arch: tuple[Literal["amd64", "arm64"], ...] = Field(default=("amd64", "arm64"), min_length=1)
+    """Architectures of the image, like ``[amd64, arm64]``."""
+    base: Base = Base()
+    """What the image is built upon."""
+    user: int = Field(default=65532, ge=1, le=2**31 - 1)
+    """Numeric user and group that the server runs as; never root."""
+    tag: str | None = None
+    """Name and tag of the image. Default: ``NAME:latest``."""
+    archives: tuple[Literal["amd64", "arm64"], ...] | None = None
+    """Architectures that are also written as one tar for ``docker load``. Default: the first of ``arch``."""
+
+    @field_validator("arch")
+    @classmethod
+    def _known_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("an architecture is named twice")
+        return value
+
+    @field_validator("tag")
+    @classmethod
+    def _is_reference(cls, value: str | None) -> str | None:
+        if value is not None and not _REFERENCE.fullmatch(value):
+            raise ValueError(f"{value!r} is not of the form name:tag, like registry.example/team/assistant:1.0")
+        return value
+
+
+class Container:
+    """Packs one bundle for each architecture into one image; implements ``lsbuild.api.Target``."""
+
+    name = "container"
+    Options: type[BaseModel] = Options
+
+    def platforms(self, options: BaseModel) -> tuple[Platform, ...]:
+        """One platform for each architecture, with the Python and the glibc of the suite."""
+        chosen = _checked(options)
+        python, _, glibc = _SUITES[chosen.base.suite]
+        return tuple(Platform(_ARCHES[arch], python, glibc) for arch in chosen.arch)
+
+    def sources(self, options: BaseModel, platform: Platform) -> Mapping[str, str]:
+        """``debs`` for the image, ``tools`` the same packages for this machine: their Python compiles the bytecode."""
+        base = _checked(options).base
+        return {"debs": _uri(base, platform.arch), "tools": _uri(base, machine())}
+
+    def steps(self, options: BaseModel, platform: Platform, sources: Mapping[str, Source]) -> Mapping[str, Step]:
+        """The base file system, and bytecode for code and wheels unless lsbuild runs on the very Python of the image."""
+        chosen = _checked(options)
+        steps = {
+            "rootfs": Step(
+                name=f"rootfs.{platform.tag}",
+                run="lsbuild.rootfs:extract",
+                options={
+                    "python": platform.python,
+                    "user": chosen.user,
+                    "release": _SUITES[chosen.base.suite][1],
+                },
+                sources={"debs": sources["debs"], "tools": sources["tools"]},
+                code=_CODE,
+            )
+        }
+        if platform.python != f"{sys.version_info[0]}.{sys.version_info[1]}":
+            steps["bytecode-app"] = _bytecode(platform, sources["tools"], "app", "app", "app")
+            steps["bytecode-site"] = _bytecode(platform, sources["tools"], "wheels", "site", "wheels")
+        return steps
+
+    def pack(self, bundles: tuple[Bundle, ...], options: BaseModel, out: Path) -> Artifact:
+        """Write ``out/image`` (OCI layout) and ``out/NAME-ARCH.docker.tar``; unchanged layers of an older one are kept."""
+        chosen = _checked(options)
+        name = bundles[0].manifest.name
+        reference = chosen.tag or f"{name}:latest"
+        if not _REFERENCE.fullmatch(reference):
+            raise TargetError(
+                f"{reference!r} cannot be the name of an image", hint="set targets.container.tag to name:tag"
+            )
+        for bundle in bundles:
+            check_paths(file.path for file in bundle.files)
+        mtime = source_date_epoch()
+        with new_folder(out, is_artifact) as folder:
+            layout = Layout(folder / "image", mtime, before=out / "image" if is_artifact(out) else None)
+            packed = [_image(layout, bundle, chosen) for bundle in bundles]
+            layout.index(packed, reference)
+            for image in packed:
+                if image.arch in (chosen.archives if chosen.archives is not None else chosen.arch[:1]):
+                    layout.docker_archive(folder / f"{name}-{image.arch}.docker.tar", image, reference)
+            normalise(folder, mtime)
+        arches = ", ".join(image.arch for image in packed)
+        return Artifact(out, tree_sha256(out), tree_size(out), f"OCI image layout ({arches})")
+
+    def manifests(self, artifact: Path) -> tuple[Manifest, ...]:
+        """The manifest of each image of a layout; nothing for anything else."""
+        if not is_artifact(artifact):
+            return ()
+        return tuple(_manifest(image) for image in images(artifact / "image"))
+
+    def verify(self, artifact: Path, ask: Callable[[str], Iterable[Check]]) -> Iterable[Check]:
+        """Check every blob and file, then boot each image: with podman, in a chroot, or under QEMU."""
+        layout = artifact / "image"
+        try:
+            yield Check("blobs", True, f"{check_blobs(layout)} blobs match their digests")
+            found = images(layout)
+        except LsbuildError as error:
+            yield Check("blobs", False, str(error))
+            return
+        for image in found:
+            yield from _verify_image(image, ask)
+
+
+TARGET = Container()
+_CODE = ("lsbuild.rootfs", "lsbuild.deb", "lsbuild.untar", "lsbuild.archive")
+
+
+def is_artifact(folder: Path) -> bool:
+    """Whether this target wrote the folder: it holds an image layout in ``image``."""
+    return (folder / "image" / "oci-layout").is_file() and (folder / "image" / "index.json").is_file()
+
+
+def _checked(options: BaseModel) -> Options:
+    if not isinstance(options, Options):
+        raise TargetError(f"target container was given {type(options).__name__}, not its own Options")
+    return options
+
+
+def _uri(base: Base, arch: str) -> str:
+    debian = next((debian for debian, kernel in _ARCHES.items() if arch in (kernel, debian)), None)
+    if debian is None:
+        raise TargetError(f"images cannot be built on {arch}", hint="use an x86_64 or aarch64 machine")
+    names = [name.format(python=_SUITES[base.suite][0]) for name in _PACKAGES] + [f"-{name}" for name in _NEVER_USED]
+    uri = f"debian:{base.suite}/{debian}?{','.join(names)}"
+    if base.mirror:
+        uri += f"#mirror={base.mirror}" + (f"&security={base.security}" if base.security else "")
+    return uri
+
+
+def _bytecode(platform: Platform, tools: Source, made_by: str, ship: str, part: str) -> Step:
+    return Step(
+        name=f"bytecode-{ship}.{platform.tag}",
+        run="lsbuild.rootfs:bytecode",
+        options={"python": platform.python},
+        sources={"tools": tools},
+        needs={"code": f"{made_by}.{platform.tag}"},
+        code=_CODE,
+        ship=ship,
+        part=part,
+    )
+
+
+def _image(layout: Layout, bundle: Bundle, options: Options) -> Image:
+    arch = _docker_arch(bundle.platform)
+    layers = [layout.tar_layer(bundle.extras["rootfs"] / TAR, f"Debian {options.base.suite}")]
+    known = {part for part, _ in _LAYERS}
+    for part, comment in _LAYERS:
+        files = [file for file in bundle.files if (file.part if file.part in known else "app") == part]
+        if files:
+            layers.append(
+                layout.layer((Member(f"{ROOT}/{file.path}", file.content, file.mode) for file in files), comment)
+            )
+    return layout.image(arch, layers, _settings(bundle, options))
+
+
+def _docker_arch(platform: Platform) -> str:
+    return next(debian for debian, kernel in _ARCHES.items() if kernel == platform.arch)
+
+
+def _settings(bundle: Bundle, options: Options) -> Settings:
+    python, port = f"/usr/bin/python{bundle.platform.python}", bundle.manifest.server.port
+    # Later words win: `docker run IMAGE --port 80` changes the port.
+    start = ("-c", BOOTSTRAP, "--root", f"/{ROOT}", "--host", "0.0.0.0", "--port", str(port))  # noqa: S104
+    probe = (
+        f"import http.client as h, sys; c = h.HTTPConnection('127.0.0.1', {port}, timeout=4); "
+        "c.request('GET', '/v1/health'); sys.exit(c.getresponse().status != 200)"
+    )
+    return Settings(
+        entrypoint=(python, "-I", "-S", "-B", "-X", "utf8", *start),
+        user=f"{options.user}:{options.user}",
+        port=port,
+        env=("PATH=/usr/bin", "LANG=C.UTF-8", "HOME=/tmp"),
+        labels={
+            "org.opencontainers.image.title": bundle.manifest.name,
+            "org.opencontainers.image.version": bundle.manifest.lsbuild,
+            "org.opencontainers.image.description": f"{bundle.manifest.name}, compiled by lsbuild",
+            "org.opencontainers.image.base.name": f"debian:{options.base.suite}",
+        },
+        health=(python, "-I", "-S", "-c", probe),
+    )
+
+
+def _manifest(image: ReadImage) -> Manifest:
+    content = image.find(f"{ROOT}/{FILE_NAME}")
+    if content is None:
+        raise TargetError(f"the {image.arch} image has no {ROOT}/{FILE_NAME}")
+    return from_json(content)
+
+
+def _verify_image(image: ReadImage, ask: Callable[[str], Iterable[Check]]) -> Iterator[Check]:
+    """Unpack an image, compare its files with its manifest, look at its native code, and boot it."""
+    with TemporaryDirectory(prefix="lsbuild-verify-") as folder:
+        root = Path(folder, "root")
+        root.mkdir()
+        try:
+            image.unpack(root)
+            manifest = read(root / ROOT)
+            check_files(root / ROOT, manifest.files)
+            count = require_machine(root, _ARCHES[image.arch])
+        except (LsbuildError, ManifestError) as error:
+            yield Check(f"{image.arch} files", False, str(error))
+            return
+        yield Check(
+            f"{image.arch} files", True, f"{len(manifest.files)} files match the manifest, {count} native ones fit"
+        )
+        for check in boot(image, root, ask):
+            yield Check(f"{image.arch} {check.name}", check.ok, check.detail)

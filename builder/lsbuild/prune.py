@@ -35,6 +35,8 @@ RULES: Mapping[str, tuple[str, ...]] = {
         "*/tests/*",
         "*.a",
         "*.h",
+        "numpy/_core/_*_tests.*.so",
+        "numpy/_core/_simd.*.so",
         "numpy/_core/include/*",
         "numpy/_core/lib/*",
         "numpy/_pyinstaller/*",

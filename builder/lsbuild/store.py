@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from lsbuild.errors import StoreError
 from lsbuild.lock import Digest
 
 META = "meta.json"
+FLUSHERS = 16
+"""Files that are flushed at the same time at commit: the file system joins flushes, one after the other they are slow."""
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,14 +124,19 @@ class Store:
         Files are hashed, flushed and made read-only first. An existing whole object wins; a damaged one is replaced.
         """
         with _explained(self.root, folder):
-            files = {path.relative_to(folder).as_posix(): _seal(path) for path in _files(folder)}
+            paths = list(_files(folder))
+            with ThreadPoolExecutor(FLUSHERS) as pool:
+                files = {
+                    path.relative_to(folder).as_posix(): seal
+                    for path, seal in zip(paths, pool.map(_seal, paths), strict=True)
+                }
             whole = msgspec.structs.replace(meta, files=files, size=sum(file.size for file in files.values()))
             fresh = folder.parent / "object"
             fresh.mkdir()
             folder.rename(fresh / "out")
             _write(fresh / META, msgspec.json.format(msgspec.json.encode(whole, order="deterministic")) + b"\n")
-            for below in (*_folders(fresh / "out"), fresh):
-                _flush(below)
+            with ThreadPoolExecutor(FLUSHERS) as pool:
+                list(pool.map(_flush, [*_folders(fresh / "out"), fresh]))
             self._place(key, fresh)
         return self.path(key)
 

@@ -83,8 +83,8 @@ class OpenAI:
         return {}
 
     def compile(self, item: Item, given: Given) -> Compiled:  # noqa: ARG002
-        """One service; urllib3 and the serve half travel with it."""
-        return Compiled(services=(_service(item),), wheels=("urllib3>=2.5,<3",), code=(_SERVE,))
+        """One service; the serve half and its HTTP parser travel with it."""
+        return Compiled(services=(_service(item),), wheels=("httptools>=0.6.4",), code=(_SERVE,))
 
 
 PLUGIN = OpenAI()

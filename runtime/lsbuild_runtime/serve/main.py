@@ -61,8 +61,16 @@ def _port(wanted: int | None, default: int) -> int:
 def _listen(host: str, port: int) -> socket.socket:
     """A listening socket; OSError with one clear sentence when that is impossible."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server((address[0], address[1]), family=family, backlog=_BACKLOG)
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
+        # The protocol must be named: asyncio turns Nagle's algorithm off only for sockets that say they are TCP, and
+        # an answer written as headers and body would wait 40 ms for the client's acknowledgement.
+        listener = socket.socket(family, kind, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+        return listener
     except (OSError, OverflowError) as error:
         number = getattr(error, "errno", None) or 0
         reason = os.strerror(number) if number > 0 else str(error)

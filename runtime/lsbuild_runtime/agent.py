@@ -14,9 +14,8 @@ from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Annotation, Chat, Completion, Delta, Hit, Host, Inference, VectorIO
 
 INSTRUCTIONS = "instructions.txt"
-DEFAULT_PROMPT = "{passages}\n\n{question}"
-NOTHING_FOUND = "(no passage was found)"
-"""Stands where the passages would: the model is still asked, so that its instructions decide what to say then."""
+DEFAULT_PROMPT = "{passages}\n{question}"
+"""The form that the built-in tiny model is trained on: each passage ends with a line break, then an empty line."""
 SHORTEST_QUOTE = 16
 """Characters that an answer must share with a passage to count as a quote of it."""
 
@@ -26,7 +25,10 @@ _CITATION = re.compile(r"\[(\d{1,2})\]")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the manifest says about one agent. ``threshold`` is the lowest score (0..1) of a passage that is shown."""
+    """What the manifest says about one agent. ``threshold`` is the lowest score (0..1) of a passage that is shown.
+
+    ``keep_lines`` shows passages with their line breaks; otherwise each is one line, as the tiny model knows them.
+    """
 
     model: str
     instructions: str
@@ -36,14 +38,16 @@ class Settings:
     wall: float
     prompt: str
     threshold: float
+    keep_lines: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A found passage and the store it is from."""
+    """A found passage, the store it is from, and its text as the model sees it."""
 
     store: str
     hit: Hit
+    shown: str
 
 
 class Agent:
@@ -51,7 +55,8 @@ class Agent:
 
     The question is the last user message. It is replaced by the prompt form, filled with the best passages of all
     stores, and the instructions go before the conversation; everything else reaches the model as it came, tools of
-    the client included. ``[n]`` in the answer becomes an Annotation for passage n, in the delta that ends the choice.
+    the client included. Where nothing was found the model gets the question alone: what to say then is for its
+    instructions to decide. ``[n]`` in the answer becomes an Annotation for passage n, in the delta that ends the choice.
     """
 
     def __init__(self, settings: Settings, model: Inference, stores: Mapping[str, VectorIO]) -> None:
@@ -84,14 +89,14 @@ class Agent:
             context.check()
             with context.watch.span(f"search {name}", **{"gen_ai.data_source.id": name}):
                 hits = store.search(question, context, limit=limit, threshold=self._settings.threshold)
-            found.extend(Passage(name, hit) for hit in hits)
+            found.extend(Passage(name, hit, self._shown(hit.text)) for hit in hits)
         return sorted(found, key=lambda passage: -passage.hit.score)[:limit]
 
     def _messages(
         self, messages: Sequence[Mapping[str, Any]], place: int, question: str, passages: Sequence[Passage]
     ) -> list[Mapping[str, Any]]:
         changed = list(messages)
-        if self._stores:
+        if passages:
             changed[place] = {**messages[place], "content": fill(self._settings.prompt, passages, question)}
         instructions = self._settings.instructions
         if not instructions:
@@ -100,6 +105,9 @@ class Agent:
             changed[0] = {**changed[0], "content": f"{instructions}\n\n{changed[0]['content']}"}
             return changed
         return [{"role": "system", "content": instructions}, *changed]
+
+    def _shown(self, text: str) -> str:
+        return text if self._settings.keep_lines else " ".join(text.split())
 
     def _tokens(self, asked: int | None) -> int:
         return self._settings.tokens if asked is None else min(asked, self._settings.tokens)
@@ -125,6 +133,7 @@ def settings_of(service: Service, root: Path) -> Settings:
         wall=config.get("wall", 30.0),
         prompt=config.get("prompt", DEFAULT_PROMPT),
         threshold=config.get("threshold", 0.0),
+        keep_lines=config.get("keep_lines", False),
     )
 
 
@@ -143,11 +152,11 @@ def fill(form: str, passages: Sequence[Passage], question: str) -> str:
 
 
 def numbered(passages: Sequence[Passage]) -> str:
-    """``[1] heading``, the text below it, a blank line between two passages."""
-    if not passages:
-        return NOTHING_FOUND
-    return "\n\n".join(
-        f"[{number}] {passage.hit.heading}".rstrip() + f"\n{passage.hit.text}"
+    """``[1] text`` or ``[1] heading``, a line break and the text; each passage ends with a line break."""
+    return "".join(
+        f"[{number}] {passage.hit.heading}\n{passage.shown}\n"
+        if passage.hit.heading
+        else f"[{number}] {passage.shown}\n"
         for number, passage in enumerate(passages, 1)
     )
 
@@ -166,21 +175,23 @@ def cited(deltas: Iterator[Delta], passages: Sequence[Passage]) -> Iterator[Delt
 def citations(answer: str, passages: Sequence[Passage]) -> list[Annotation]:
     """One Annotation for each ``[n]`` that names a passage.
 
-    What stands before the mark, back to the mark before it, is compared with the passage: the longest run of at least
+    What stands around the mark, up to the marks beside it, is compared with the passage: the longest run of at least
     SHORTEST_QUOTE characters that both share is the quote, and the offsets and lines are its own.
     """
+    marks = list(_CITATION.finditer(answer))
     found = []
-    start = 0
-    for mark in _CITATION.finditer(answer):
+    for place, mark in enumerate(marks):
         number = int(mark[1])
-        if 1 <= number <= len(passages):
-            said = answer[start : mark.start()]
-            found.append(_annotation(passages[number - 1], said, mark.start()))
-        start = mark.end()
+        if not 1 <= number <= len(passages):
+            continue
+        before = answer[marks[place - 1].end() if place else 0 : mark.start()]
+        after = answer[mark.end() : marks[place + 1].start() if place + 1 < len(marks) else len(answer)]
+        found.append(annotation(passages[number - 1], (after, before), mark.start()))
     return found
 
 
-def _annotation(passage: Passage, said: str, index: int) -> Annotation:
+def annotation(passage: Passage, said: Sequence[str], index: int) -> Annotation:
+    """The citation of ``passage`` at ``index`` of the answer, narrowed to what one of the texts ``said`` quotes of it."""
     hit = passage.hit
     whole = Annotation(
         file_id=hit.file_id,
@@ -193,21 +204,32 @@ def _annotation(passage: Passage, said: str, index: int) -> Annotation:
         heading=hit.heading,
         index=index,
     )
-    place, length = longest_shared(hit.text, said)
+    place, length = max((longest_shared(passage.shown, text) for text in said), key=lambda run: run[1])
     if length < SHORTEST_QUOTE:
         return whole
-    quote = hit.text[place : place + length]
+    start, end = original(hit.text, passage.shown, place, length)
+    quote = hit.text[start:end]
     if len(hit.text) != hit.end - hit.start:  # the passage is not its document's text letter for letter
         return replace(whole, quote=quote)
-    line = hit.line_start + hit.text.count("\n", 0, place)
+    line = hit.line_start + hit.text.count("\n", 0, start)
     return replace(
         whole,
-        start=hit.start + place,
-        end=hit.start + place + length,
+        start=hit.start + start,
+        end=hit.start + end,
         line_start=line,
         line_end=line + quote.count("\n"),
         quote=quote,
     )
+
+
+def original(text: str, shown: str, place: int, length: int) -> tuple[int, int]:
+    """Where ``shown[place : place + length]`` stands in ``text``, which differs from it in blanks only."""
+    if text == shown:
+        return place, place + length
+    solid = [position for position, character in enumerate(text) if not character.isspace()]
+    before = sum(not character.isspace() for character in shown[:place])
+    within = sum(not character.isspace() for character in shown[place : place + length])
+    return solid[before], solid[before + within - 1] + 1
 
 
 def longest_shared(text: str, other: str) -> tuple[int, int]:

@@ -24,6 +24,8 @@ class Config(BaseModel):
     """The form in which passages and question reach the model: a text with ``{passages}`` and ``{question}``."""
     threshold: float = Field(default=0.0, ge=0, le=1)
     """Passages with a lower score are not shown."""
+    keep_lines: bool = False
+    """Show passages with their line breaks (for models that read code and tables); else each is one line."""
     temperature: float = Field(default=0.0, ge=0, le=2)
     """How freely it answers when the client does not say; 0 always takes the likeliest word."""
 
@@ -114,6 +116,7 @@ def _service(item: Item, given: Given) -> Service:
         "tokens": spec.limits.tokens,
         "wall": spec.limits.wall,
         "threshold": config.threshold,
+        "keep_lines": config.keep_lines,
     }
     if config.prompt is not None:
         settings["prompt"] = config.prompt

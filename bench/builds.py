@@ -1,0 +1,65 @@
+"""Builds artifacts with the command line, as a user would, from copies of their specs; it measures only what a build costs."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.environment import CACHE
+from bench.worker import ROOT, Cost, run
+
+STORE = CACHE / "lsbuild"
+"""The cache of these builds; the user's own is left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An artifact and what its build cost."""
+
+    path: Path
+    cost: Cost
+
+
+def build(spec: Path, out: Path) -> Built:
+    """``lsbuild SPEC --json``; BenchError with its message when it fails."""
+    cost = run(
+        [sys.executable, "-m", "lsbuild", str(spec), "--json", "--output", str(out)], env={"LSBUILD_CACHE": str(STORE)}
+    )
+    return Built(Path(json.loads(cost.output)["artifact"]["path"]), cost)
+
+
+def quickstart_spec() -> Path:
+    """A copy of examples/quickstart and of the documents it indexes, so that no lock is written into the repository."""
+    copy = CACHE / "quickstart"
+    for folder in ("examples/quickstart", "docs"):
+        shutil.copytree(ROOT / folder, copy / folder, dirs_exist_ok=True)
+    return copy / "examples" / "quickstart" / "spec.yaml"
+
+
+@functools.cache
+def quickstart() -> Path:
+    """The host artifact of the quickstart, built by the code as it stands now."""
+    return build(quickstart_spec(), CACHE / "quickstart-host").path
+
+
+def forget_outputs() -> None:
+    """Empty the cache of everything but what was fetched: wheels and models stay at hand."""
+    for path in STORE.iterdir() if STORE.exists() else ():
+        if path.name not in ("blobs", "trees"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def proxy(upstream: str) -> Path:
+    """A host artifact whose only model is forwarded to ``upstream``."""
+    folder = CACHE / "proxy"
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = folder / "spec.yaml"
+    spec.write_text(
+        "version: 1\nname: proxy\nmodels:\n  cloud:\n    type: llm\n    provider: remote::openai\n"
+        f'    config: {{base_url: "{upstream}/v1"}}\nserver: {{limits: {{concurrency: 16}}}}\n'
+    )
+    return build(spec, folder / "host").path

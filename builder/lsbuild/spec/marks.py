@@ -209,7 +209,7 @@ class _Reader:
                     [*self._problems, Problem(path, self._no_key(entry), self._where(entry))],
                 )
             key = str(entry.value)
-            value = self._node(next(self._events), depth + 1, (*path, key))
+            value = self._value(entry, next(self._events), depth, (*path, key))
             if key == "<<" and not entry.style:
                 merged += value.list if is_list(value) else [value]
             elif key in values:
@@ -221,6 +221,12 @@ class _Reader:
             values = {**base.map, **values}
             keys = {**base.keys, **keys}
         return Node(values, self._origin(event), keys)
+
+    def _value(self, key: Event, event: Event, depth: int, path: Path) -> Node:
+        node = self._node(event, depth + 1, path)
+        if isinstance(event, ScalarEvent) and not event.value and not event.style:
+            return Node(None, self._origin(key))  # nothing was written; the key is what there is to look at
+        return node
 
     def _no_key(self, event: Event) -> str:
         after = self._text[event.start_mark.index :][:2]

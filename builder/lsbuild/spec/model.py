@@ -32,9 +32,12 @@ def _seconds(value: object) -> object:
 
 def _spelled(number: float, units: dict[str, float] | dict[str, int]) -> str:
     """The shortest exact spelling, so that a resolved spec can be loaded again."""
-    spellings = [(f"{number / size:.15f}".rstrip("0").rstrip("."), unit) for unit, size in units.items()]
-    exact = [f"{text}{unit}" for text, unit in spellings if float(text) * units[unit] == number]
-    return min(exact, key=len, default=f"{number}{next(iter(units))}")
+    spellings = [(number / size, unit) for unit, size in units.items()]
+    texts = [(value, f"{value:.15f}".rstrip("0").rstrip("."), unit) for value, unit in spellings]
+    exact = [
+        (value < 1, len(text), f"{text}{unit}") for value, text, unit in texts if float(text) * units[unit] == number
+    ]
+    return min(exact, default=(False, 0, f"{number}{next(iter(units))}"))[2]
 
 
 def _spelled_bytes(number: int) -> str:

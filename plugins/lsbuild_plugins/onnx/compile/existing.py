@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lsbuild_plugins.onnx.compile.checkpoint import Checkpoint
 from lsbuild_plugins.onnx.compile.graph import MICROSOFT, load_structure
-from lsbuild_plugins.onnx.compile.linear import ACCURACY, Format
-from lsbuild_plugins.onnx.compile.quantise import quantise
+from lsbuild_plugins.onnx.compile.linear import Format
+from lsbuild_plugins.onnx.compile.repack import repack
 
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", MICROSOFT}
 _INLINE = 1024
@@ -78,7 +78,7 @@ def take(checkpoint: Checkpoint, name: str, out: Path, form: Format | None = Non
     _refuse_hidden(model, checkpoint, name)
     with (out / "model.data").open("wb") as data:
         copier = _Copier(checkpoint, PurePosixPath(name).parent, data)
-        repacked = _repack(model, copier, form) if form is not None and form.bits != 32 else 0
+        repacked = repack(model, copier.array, form) if form is not None and form.bits != 32 else 0
         for tensor in model.graph.initializer:
             copier.move(tensor)
     (out / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
@@ -171,39 +171,6 @@ class _Copier:
 def _plain(location: str) -> bool:
     path = PurePosixPath(location)
     return bool(location) and not path.is_absolute() and ".." not in path.parts and "\\" not in location
-
-
-def _repack(model: Any, copier: _Copier, form: Format) -> int:
-    """Replace ``MatMul(x, constant f32[K, N])`` by MatMulNBits; matrices that other nodes share are left alone."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    uses: dict[str, int] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            uses[name] = uses.get(name, 0) + 1
-    count = 0
-    for node in model.graph.node:
-        tensor = constants.get(node.input[1]) if node.op_type == "MatMul" and node.domain in ("", "ai.onnx") else None
-        if tensor is None or tensor.data_type != TensorProto.FLOAT or len(tensor.dims) != 2 or uses[tensor.name] > 1:
-            continue
-        width, rows = tensor.dims
-        fitted = form.of(width)
-        if fitted.bits == 32:
-            continue
-        values = np.ascontiguousarray(copier.array(tensor).T.astype(np.float32, copy=False))
-        codes, scales = quantise(values, fitted.bits, fitted.block)
-        packed = codes.reshape(rows, width // fitted.block, -1)
-        stored = (numpy_helper.from_array(packed, f"{tensor.name}.codes"),
-                  numpy_helper.from_array(scales, f"{tensor.name}.scales"))  # fmt: skip
-        model.graph.initializer.remove(tensor)
-        model.graph.initializer.extend(stored)
-        node.op_type, node.domain = "MatMulNBits", MICROSOFT
-        node.input[:] = [node.input[0], stored[0].name, stored[1].name]
-        settings = {"K": width, "N": rows, "bits": fitted.bits, "block_size": fitted.block, "accuracy_level": ACCURACY}
-        node.attribute.extend(helper.make_attribute(key, settings[key]) for key in sorted(settings))
-        count += 1
-    if count and MICROSOFT not in {entry.domain for entry in model.opset_import}:
-        model.opset_import.add(domain=MICROSOFT, version=1)
-    return count
 
 
 def _port(value: Any) -> Port:

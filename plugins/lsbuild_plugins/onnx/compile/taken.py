@@ -77,7 +77,7 @@ def take_decoder(checkpoint: Checkpoint, context: StepContext) -> dict[str, Json
     tokenizer = ship_tokenizer(checkpoint, context.out)
     tokens = specials(checkpoint, tokenizer)
     _, tool_format = ship_template(checkpoint, tokens, context.out)
-    positions = int(checkpoint.json("config.json").get("max_position_embeddings") or 2048)
+    positions = _positions(checkpoint, context.options.get("context"))
     vocab = _first_token(context, tokenizer.encode(gate.sentences()[0]).ids, inputs, past, checkpoint)
     card = model_format.Decoder(
         layers=len(past) // 2,
@@ -96,6 +96,18 @@ def take_decoder(checkpoint: Checkpoint, context: StepContext) -> dict[str, Json
     )
     model_format.write(context.out, card)
     return {"graph": name, "context": card.context, "cache": "growing", "tool_format": tool_format, **_repacked(taken)}
+
+
+def _positions(checkpoint: Checkpoint, wished: int | None) -> int:
+    """The longest sequence the model was made for; the spec's ``context`` where config.json does not say it."""
+    config = checkpoint.json("config.json")
+    named = [
+        config.get(key) for key in ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
+    ]
+    known = next((value for value in named if isinstance(value, int) and value > 0), wished)
+    if known is None:
+        raise checkpoint.fault("config.json does not say how long a sequence may be", "Set context on the model.")
+    return known
 
 
 def _first_token(

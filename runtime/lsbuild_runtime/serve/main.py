@@ -33,13 +33,13 @@ def main(arguments: Sequence[str]) -> int:
     try:
         manifest = formats.read(root)
         app = App(manifest, root, json_lines)
-        listener = _listen(options.host or manifest.server.host, _port(options.port, manifest.server.port))
+        listener = listen(options.host or manifest.server.host, _port(options.port, manifest.server.port))
     except (formats.ManifestError, OSError) as error:
         sys.stderr.write(f"lsbuild: {error}\n")
         return EXIT_FAILED
-    sys.stdout.write(f"{manifest.name} serves on {_address(listener)}\n")
+    sys.stdout.write(f"{manifest.name} serves on {address_of(listener)}\n")
     sys.stdout.flush()
-    _Server(app, options.drain).run(sockets=[listener])
+    Server(app, options.drain).run(sockets=[listener])
     return 0
 
 
@@ -58,7 +58,7 @@ def _port(wanted: int | None, default: int) -> int:
     return default if wanted is None else wanted
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A listening socket; OSError with one clear sentence when that is impossible."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
@@ -77,12 +77,12 @@ def _listen(host: str, port: int) -> socket.socket:
         raise OSError(f"cannot listen on {host}:{port}: {reason}; choose another with --port") from None
 
 
-def _address(listener: socket.socket) -> str:
+def address_of(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class _Server(uvicorn.Server):  # type: ignore[misc, unused-ignore]
+class Server(uvicorn.Server):  # type: ignore[misc, unused-ignore]
     """uvicorn, except that a signal first makes the application say that it is not ready."""
 
     def __init__(self, app: App, drain: float) -> None:

@@ -1,0 +1,116 @@
+"""The command line as a process and small real inputs, for the tests that build and boot artifacts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnx_compile_models import write_safetensors
+
+ROOT = Path(__file__).parents[1]
+QUICKSTART = ROOT / "examples" / "quickstart" / "spec.yaml"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """What ``--json`` printed."""
+        value: dict[str, Any] = json.loads(self.out)
+        return value
+
+
+class Lsbuild:
+    """``lsbuild`` in a process of its own; no word of it may ever be a traceback."""
+
+    def __init__(self, cache: Path) -> None:
+        self.cache = cache
+
+    def __call__(self, *words: str | Path, cwd: Path | None = None, environ: Mapping[str, str] | None = None) -> Done:
+        done = subprocess.run(
+            [sys.executable, "-m", "lsbuild", *map(str, words)],
+            cwd=cwd,
+            env={**os.environ, "LSBUILD_CACHE": str(self.cache), **(environ or {})},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Done(done.returncode, done.stdout, done.stderr)
+
+
+def post(url: str, body: object) -> Any:
+    """POST JSON, answer JSON; an HTTP error raises."""
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=120) as response:
+        return json.load(response)
+
+
+def write_llama(folder: Path, *, architecture: str = "LlamaForCausalLM", model_type: str = "llama") -> Path:
+    """A two-layer Llama checkpoint with random weights and a tokenizer of bytes, as a hub would give it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    folder.mkdir(parents=True)
+    hidden, ffn, heads, kv, vocab = 64, 128, 4, 2, 257
+    shapes = {
+        "input_layernorm.weight": (hidden,),
+        "post_attention_layernorm.weight": (hidden,),
+        "self_attn.q_proj.weight": (hidden, hidden),
+        "self_attn.k_proj.weight": (hidden * kv // heads, hidden),
+        "self_attn.v_proj.weight": (hidden * kv // heads, hidden),
+        "self_attn.o_proj.weight": (hidden, hidden),
+        "mlp.gate_proj.weight": (ffn, hidden),
+        "mlp.up_proj.weight": (ffn, hidden),
+        "mlp.down_proj.weight": (hidden, ffn),
+    }
+    random = np.random.default_rng(7)
+    tensors = {
+        "model.embed_tokens.weight": random.normal(0, 0.1, (vocab, hidden)),
+        "model.norm.weight": np.ones(hidden),
+    }
+    for layer in range(2):
+        for name, shape in shapes.items():
+            value = np.ones(shape) if len(shape) == 1 else random.normal(0, 0.1, shape)
+            tensors[f"model.layers.{layer}.{name}"] = value
+    write_safetensors(folder / "model.safetensors", tensors)
+    config = {
+        "architectures": [architecture],
+        "model_type": model_type,
+        "hidden_size": hidden,
+        "intermediate_size": ffn,
+        "num_hidden_layers": 2,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv,
+        "vocab_size": vocab,
+        "max_position_embeddings": 256,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": True,
+        "hidden_act": "silu",
+        "eos_token_id": 256,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={sign: number for number, sign in enumerate(alphabet)}, merges=[]))
+    tokenizer.add_special_tokens(["<|end|>"])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template, "eos_token": "<|end|>"}))
+    return folder

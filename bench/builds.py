@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.environment import CACHE
+from bench.environment import CACHE, MINILM
 from bench.worker import ROOT, Cost, run
 
 STORE = CACHE / "lsbuild"
@@ -41,9 +41,15 @@ def quickstart_spec() -> Path:
 
 
 @functools.cache
-def quickstart() -> Path:
-    """The host artifact of the quickstart, built by the code as it stands now."""
-    return build(quickstart_spec(), CACHE / "quickstart-host").path
+def search() -> Path:
+    """A host artifact with MiniLM (8-bit) and an index of the documentation, and no language model."""
+    folder = CACHE / "search"
+    shutil.copytree(ROOT / "docs", folder / "docs", dirs_exist_ok=True)
+    (folder / "spec.yaml").write_text(
+        f"version: 1\nname: search\nmodels:\n  embed: {{type: embedding, source: 'pypi://{MINILM}'}}\n"
+        "vector_stores:\n  docs: {embedding: embed, sources: ['docs/*.md'], chunk: {tokens: 64, overlap: 0}}\n"
+    )
+    return build(folder / "spec.yaml", folder / "host").path
 
 
 def forget_outputs() -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from bench.builds import quickstart
+from bench import builds
 from bench.environment import peer_python
 from bench.figure import Budget, Figure
 from bench.rounds import Reading, interleave, medians
@@ -26,7 +26,7 @@ _QUANTITIES = {"cpu": ("CPU-ms", Budget(50.0)), "rss": ("MB", Budget(25.0))}
 
 def measure(names: tuple[str, ...]) -> Iterable[Figure]:  # noqa: ARG001 - all are measured in the same rounds
     """CPU time above that of an empty interpreter started the same way; memory in all."""
-    root = quickstart()
+    root = builds.search()
     path = f"import sys; sys.path[:0] = [{str(root / 'app')!r}, {str(root / 'site')!r}]\n"
     mine, theirs = [sys.executable, "-I", "-S", "-B"], [peer_python(), "-I"]
     contestants = {

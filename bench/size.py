@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from bench.builds import quickstart
+from bench import builds
 from bench.environment import peer
 from bench.figure import Budget, Figure
 from bench.worker import run
@@ -16,7 +16,7 @@ _PEER = ("fastapi", "uvicorn", "sentence-transformers")
 
 def measure(names: tuple[str, ...]) -> Iterable[Figure]:  # noqa: ARG001 - there is but one
     """Bytes of files, unpacked; compiled bytecode counts for us, since we ship it, and not for the peer."""
-    manifest = json.loads((quickstart() / "manifest.json").read_text())
+    manifest = json.loads((builds.search() / "manifest.json").read_text())
     mine = sum(file["size"] for file in manifest["files"] if file["part"] in ("wheels", "app"))
     theirs: dict[str, int] = json.loads(run(peer("installed", *_PEER)).output)
     yield Figure(
@@ -27,5 +27,5 @@ def measure(names: tuple[str, ...]) -> Iterable[Figure]:  # noqa: ARG001 - there
         better="lower",
         peer_name=f"installed files of {', '.join(_PEER)} and what they require ({len(theirs)} packages, CPU-only torch)",
         budget=Budget(85.0),
-        conditions="wheels and application of the quickstart's host artifact, no model, no index",
+        conditions="wheels and application of a host artifact with an encoder and an index, no model, no index",
     )

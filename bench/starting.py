@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from functools import partial
 
-from bench.builds import quickstart
+from bench import builds
 from bench.environment import CACHE, minilm, peer
 from bench.figure import Budget, Figure
 from bench.load import Connection, encode
@@ -34,7 +34,7 @@ NAMES = tuple(f"cold_start_{what}{'' if q == 'wall' else '_' + q}" for what in P
 
 def measure(names: tuple[str, ...]) -> Iterable[Figure]:
     """``health`` opens nothing; ``search`` is an embedding and then a search, which opens model and index."""
-    mine = artifact(quickstart())
+    mine = artifact(builds.search())
     for what, requests, theirs in (("health", HEALTH, _health_peer), ("search", SEARCH, _search_peer)):
         if not any(name.startswith(f"cold_start_{what}") for name in names):
             continue

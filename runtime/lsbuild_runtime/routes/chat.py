@@ -14,7 +14,7 @@ from lsbuild_runtime.ports import Chat
 from lsbuild_runtime.routes.chat_answer import Head, events, whole
 from lsbuild_runtime.routes.messages import AnyMessage, NamedTool, Tool, checked
 from lsbuild_runtime.routes.sampling import Tunable, generate, language_model, new_id, now
-from lsbuild_runtime.routes.wire import decode, json_body, plain, refused
+from lsbuild_runtime.routes.wire import decode, invalid, plain, refused
 
 if TYPE_CHECKING:
     from lsbuild_runtime.app import App
@@ -66,6 +66,7 @@ class ChatRequest(Tunable, kw_only=True, forbid_unknown_fields=True):
 
 
 _DECODER = msgspec.json.Decoder(ChatRequest)
+_LOOSE = msgspec.json.Decoder(dict[str, Any])
 _KNOWN = frozenset(ChatRequest.__struct_fields__)
 _DEFAULT_ACCEPTS = ("chat_template_kwargs",)
 
@@ -94,7 +95,7 @@ def read(app: App, request: Request) -> tuple[ChatRequest, Mapping[str, Any]]:
 
 
 def _read_with_extra(app: App, request: Request) -> tuple[ChatRequest, Mapping[str, Any]]:
-    raw: dict[str, Any] = msgspec.json.decode(json_body(request))
+    raw = decode(request, _LOOSE)
     model = raw.get("model")
     service = language_model(app, model) if isinstance(model, str) else None
     accepted = service.metadata.get("accepts", _DEFAULT_ACCEPTS) if service else ()
@@ -102,8 +103,11 @@ def _read_with_extra(app: App, request: Request) -> tuple[ChatRequest, Mapping[s
     for name in extra:
         if "*" not in accepted and name not in accepted:
             raise refused(name, "unknown or unsupported parameter", "unknown_parameter")
-    known = msgspec.json.encode({name: value for name, value in raw.items() if name in _KNOWN})
-    return decode(Request("POST", request.path, body=known), _DECODER), extra
+    known = {name: value for name, value in raw.items() if name in _KNOWN}
+    try:
+        return msgspec.convert(known, ChatRequest, str_keys=True), extra
+    except msgspec.ValidationError as error:
+        raise invalid(str(error)) from None
 
 
 def chat_of(wanted: ChatRequest, extra: Mapping[str, Any], service: Service) -> Chat:

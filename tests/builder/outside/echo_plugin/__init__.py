@@ -1,0 +1,1 @@
+"""A plugin that lives outside of lsbuild, as a user would write one."""

@@ -81,10 +81,8 @@ class Running:
 
 
 @contextmanager
-def running(
-    command: Sequence[str | Path], cwd: Path, env: Mapping[str, str], prepare: Callable[[], None] | None = None
-) -> Iterator[Running]:
-    """Start ``command`` with exactly ``env``; it is stopped when the block ends. ``prepare`` runs in the child first."""
+def running(command: Sequence[str | Path], cwd: Path, env: Mapping[str, str]) -> Iterator[Running]:
+    """Start ``command`` with exactly ``env``; it is stopped when the block ends."""
     process = subprocess.Popen(  # noqa: S603 - the command is the artifact's own
         [str(part) for part in command],
         cwd=cwd,
@@ -94,7 +92,6 @@ def running(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        preexec_fn=prepare,
     )
     artifact = Running(process)
     try:

@@ -28,6 +28,7 @@ _BOOT_SECONDS, _EMULATED_SECONDS = 120.0, 300.0
 _EMULATED_CORE = "cortex-a76"
 """Named, because QEMU's default core is four times slower; it is that of a Raspberry Pi 5."""
 _OLDEST_QEMU = 10
+_QEMU = ".qemu-aarch64"
 # No limit is raised: a machine without CAP_SYS_RESOURCE refuses that, and the server needs few files.
 _CONFINED = (
     "--read-only",
@@ -44,15 +45,14 @@ def boot(image: ReadImage, root: Path, ask: Callable[[str], Iterable[Check]]) ->
 
     Where nothing here can run it, one check named ``boot (skipped)`` says what is missing.
     """
-    native = _KERNEL[image.arch] == machine()
     if os.geteuid() != 0:
-        yield Check("boot (skipped)", True, "NOT booted: that needs root (for podman with runc, or chroot)")
-    elif native and shutil.which("podman") and shutil.which("runc"):
-        yield from _podman(image, ask)
-    elif native:
-        yield from _chroot(image, root, (), _BOOT_SECONDS, ask)
-    else:
+        yield _skipped("that needs root, for podman with runc or for chroot")
+    elif _KERNEL[image.arch] != machine():
         yield from _emulated(image, root, ask)
+    elif shutil.which("podman") and shutil.which("runc"):
+        yield from _podman(image, root, ask)
+    else:
+        yield from _chroot(image, root, "", ask)
 
 
 def require_machine(root: Path, arch: str) -> int:
@@ -75,72 +75,75 @@ def require_machine(root: Path, arch: str) -> int:
     return count
 
 
-def _podman(image: ReadImage, ask: Callable[[str], Iterable[Check]]) -> Iterator[Check]:
+def _podman(image: ReadImage, root: Path, ask: Callable[[str], Iterable[Check]]) -> Iterator[Check]:
+    """Run the image as a container. Where podman itself cannot work (no mounts, no cgroups), a chroot takes its place."""
     with TemporaryDirectory(prefix="lsbuild-podman-") as folder:
-        podman = [
-            "podman",
-            "--root",
-            f"{folder}/storage",
-            "--runroot",
-            f"{folder}/run",
-            "--runtime",
-            shutil.which("runc") or "",
-        ]
-        podman += ["--cgroup-manager=cgroupfs"]
+        podman = ["podman", "--root", f"{folder}/storage", "--runroot", f"{folder}/run"]
+        podman += ["--runtime", shutil.which("runc") or "runc", "--cgroup-manager=cgroupfs"]
+        env = {"PATH": f"{os.defpath}:/usr/sbin:/sbin", "HOME": folder}
         try:
             name = _quiet([*podman, "pull", "--quiet", f"--arch={image.arch}", f"oci:{image.root}"]).split()[-1]
-            command = [*podman, "run", "--rm", "--pull=never", *_CONFINED, *_LIMITS, name, *_LISTEN]
-            with running(command, Path(folder), {"PATH": os.defpath + ":/usr/sbin:/sbin", "HOME": folder}) as started:
+            run = [*podman, "run", "--rm", "--pull=never", *_CONFINED, *_LIMITS]
+            _quiet([*run, "--entrypoint", image.config["config"]["Entrypoint"][0], name, "-I", "-S", "-c", ""])
+        except (VerifyError, subprocess.TimeoutExpired) as error:
+            yield from _chroot(image, root, f"since {error}", ask)
+        else:
+            with running([*run, name, *_LISTEN], Path(folder), env) as started:
                 for check in boot_and_ask(started, _BOOT_SECONDS, ask):
                     yield _said(check, "podman and runc, read-only root, no capabilities")
-        except VerifyError as error:
-            yield Check("boot", False, error.what)
         finally:
             # Unmounts what a killed container left; the folder could not be removed otherwise.
-            subprocess.run([*podman, "rm", "--all", "--force"], capture_output=True, check=False)  # noqa: S603
-            subprocess.run([*podman, "rmi", "--all", "--force"], capture_output=True, check=False)  # noqa: S603
+            for words in (("rm", "--all", "--force"), ("rmi", "--all", "--force")):
+                subprocess.run([*podman, *words], capture_output=True, check=False)  # noqa: S603
 
 
 def _emulated(image: ReadImage, root: Path, ask: Callable[[str], Iterable[Check]]) -> Iterator[Check]:
-    qemu = next((path for name in ("qemu-aarch64-static", "qemu-aarch64") if (path := shutil.which(name))), None)
+    qemu = next((path for name in ("qemu-aarch64", "qemu-aarch64-static") if (path := shutil.which(name))), None)
     version = _qemu_version(qemu) if qemu and image.arch == "arm64" else 0
     if qemu is None or version < _OLDEST_QEMU:
-        found = f"only QEMU {version} is here" if version else "qemu-aarch64 is not installed"
-        yield Check(
-            "boot (skipped)",
-            True,
-            f"NOT booted, only its files were checked: {found}, {_OLDEST_QEMU} or newer is needed",
-        )
+        found = f"QEMU {version}" if version else "no qemu-aarch64"
+        yield _skipped(f"this machine is {machine()} and has {found}; QEMU {_OLDEST_QEMU} or newer is needed")
         return
-    shutil.copyfile(qemu, root / ".qemu")
-    (root / ".qemu").chmod(0o755)
-    for check in _chroot(image, root, ("/.qemu",), _EMULATED_SECONDS, ask):
-        yield _said(check, f"QEMU {version}, {_EMULATED_CORE}")
+    shutil.copyfile(qemu, root / _QEMU)
+    (root / _QEMU).chmod(0o755)
+    yield from _chroot(image, root, f"QEMU {version} as {_EMULATED_CORE}", ask, (f"/{_QEMU}",), _EMULATED_SECONDS)
 
 
 def _chroot(
-    image: ReadImage, root: Path, before: Sequence[str], seconds: float, ask: Callable[[str], Iterable[Check]]
+    image: ReadImage,
+    root: Path,
+    why: str,
+    ask: Callable[[str], Iterable[Check]],
+    before: Sequence[str] = (),
+    seconds: float = _BOOT_SECONDS,
 ) -> Iterator[Check]:
-    """Run the image's entry point in ``root`` as its own user; what is root's there, it cannot write."""
+    """Run the image's entry point in ``root`` as its own user, which can write nowhere but in /tmp, with /proc of its own."""
     settings = image.config["config"]
-    user, group = (int(part) for part in settings["User"].split(":"))
-    env = dict(entry.split("=", 1) for entry in settings["Env"]) | {"QEMU_CPU": _EMULATED_CORE}
+    user, group = settings["User"].split(":")
+    confine = [
+        "unshare",
+        "--mount",
+        "--mount-proc=/proc",
+        f"--root={root}",
+        "--wd=/",
+        f"--setgid={group}",
+        f"--setuid={user}",
+    ]
+    command = [*confine, "--", *before, *settings["Entrypoint"]]
     root.parent.chmod(0o711)  # a temporary folder is closed to others, and the image's user is another
-
-    def confine() -> None:
-        os.chroot(root)
-        os.chdir("/")
-        os.setgroups([])
-        os.setgid(group)
-        os.setuid(user)
-
-    command = [*before, *settings["Entrypoint"], *_LISTEN]
     try:
-        with running(command, Path("/"), env, confine) as started:
-            for check in boot_and_ask(started, seconds, ask):
-                yield _said(check, "chroot")
-    except (OSError, subprocess.SubprocessError) as error:
-        yield Check("boot", False, f"cannot start {command[0]} in {root}: {error}")
+        _quiet([*confine, "--", *before, settings["Entrypoint"][0], "-I", "-S", "-c", ""])
+    except (VerifyError, OSError, subprocess.TimeoutExpired) as error:
+        yield _skipped(f"chroot with a /proc of its own is not possible here: {error}")
+        return
+    env = dict(entry.split("=", 1) for entry in settings["Env"]) | {"QEMU_CPU": _EMULATED_CORE}
+    with running([*command, *_LISTEN], Path("/"), env | {"PATH": f"{os.defpath}:/usr/sbin:/sbin"}) as started:
+        for check in boot_and_ask(started, seconds, ask):
+            yield _said(check, f"chroot, {why}" if why else "chroot")
+
+
+def _skipped(why: str) -> Check:
+    return Check("boot (skipped)", True, f"NOT booted, files only: {why}")
 
 
 def _said(check: Check, how: str) -> Check:
@@ -154,7 +157,8 @@ def _qemu_version(qemu: str) -> int:
 
 def _quiet(command: Sequence[str]) -> str:
     """The output of a command that ends by itself. Raises VerifyError with what it complained about."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)  # noqa: S603
+    env = {"PATH": f"{os.defpath}:/usr/sbin:/sbin", "HOME": "/nonexistent", "QEMU_CPU": _EMULATED_CORE}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=env)  # noqa: S603
     if done.returncode:
         raise VerifyError(f"{command[0]} failed: {done.stderr.strip()[-400:]}")
     return done.stdout

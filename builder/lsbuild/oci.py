@@ -149,15 +149,18 @@ class Layout:
                 plain = _Hashing(packed)
                 write(cast("IO[bytes]", plain))
         partial.rename(self.root / blob_path(stored.digest))
-        return Layer(Blob(LAYER, stored.digest, stored.size), plain.digest, comment)
+        blob = Blob(LAYER, stored.digest, stored.size)
+        self._known[plain.digest] = blob  # the next platform may have the very same models
+        return Layer(blob, plain.digest, comment)
 
     def _reuse(self, diff_id: str) -> Blob | None:
-        """A layer of the older layout with the same content, if its bytes are still what they were."""
+        """A layer with the same content: of another platform, or of the older layout if its bytes are what they were."""
         known = self._known.get(diff_id)
-        if known is None or self._before is None:
+        if known is None:
             return None
-        source, target = self._before / blob_path(known.digest), self.root / blob_path(known.digest)
-        if not target.exists():
+        target = self.root / blob_path(known.digest)
+        if not target.exists() and self._before is not None:
+            source = self._before / blob_path(known.digest)
             if not source.is_file() or f"sha256:{archive.file_sha256(source)}" != known.digest:
                 return None
             archive.copy_file(source, target)

@@ -78,7 +78,7 @@ def _download(repo: str, revision: str, context: FetchContext) -> dict[str, str]
 
 def _api() -> Any:
     from huggingface_hub import HfApi  # cold: a second to import
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()  # progress is the monitor's
     return HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="lsbuild")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx_compile_models import decoder_tensors, encoder_tensors, write_safetensors
 from onnx import TensorProto, helper
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
@@ -17,6 +16,7 @@ from lsbuild_plugins.onnx.compile.linear import SCHEMES
 from lsbuild_plugins.onnx.compile.safetensors import open_weights
 from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_runtime.manifest import Service
+from onnx_compile_models import decoder_tensors, encoder_tensors, write_safetensors
 
 CONTEXT = 128
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
@@ -58,7 +58,9 @@ class NoHost:
 
 
 def service(name: str, **config: Any) -> Service:
-    return Service(api="inference", name=name, provider="inline::onnx", entry="", path="", config={"threads": 1, **config})
+    return Service(
+        api="inference", name=name, provider="inline::onnx", entry="", path="", config={"threads": 1, **config}
+    )
 
 
 def byte_tokenizer() -> Tokenizer:
@@ -96,14 +98,26 @@ def write_decoder(folder: Path, quantize: str = "none") -> Path:
     weights = folder / "model.safetensors"
     write_safetensors(weights, decoder_tensors(DECODER, spread=0.4))
     emit_decoder(
-        open_weights({weights.name: weights}), read_shape(DECODER, "test"), SCHEMES["llm", quantize], CONTEXT, folder, _quiet
+        open_weights({weights.name: weights}),
+        read_shape(DECODER, "test"),
+        SCHEMES["llm", quantize],
+        CONTEXT,
+        folder,
+        _quiet,
     )
     tokenizer = byte_tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "chat_template.jinja").write_text(CHATML)
     ends = tuple(tokenizer.token_to_id(text) for text in SPECIALS[:3:2])
     card = model_format.Decoder(
-        layers=2, kv_heads=2, head_dim=16, vocab=272, context=CONTEXT, eos=ends, eos_text="<|im_end|>", tool_format="hermes"
+        layers=2,
+        kv_heads=2,
+        head_dim=16,
+        vocab=272,
+        context=CONTEXT,
+        eos=ends,
+        eos_text="<|im_end|>",
+        tool_format="hermes",
     )
     model_format.write(folder, card)
     return folder
@@ -160,5 +174,3 @@ def write_encoder(folder: Path, quantize: str = "none", *, batch_invariant: bool
     word_tokenizer().save(str(folder / "tokenizer.json"))
     model_format.write(folder, model_format.Encoder(dimensions=32, max_tokens=32, batch_invariant=batch_invariant))
     return folder
-
-

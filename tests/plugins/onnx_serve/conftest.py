@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from onnx_serve_models import NoHost, make_growing, service, write_decoder, write_encoder
 
 from lsbuild_plugins.onnx.serve.encoder import Encoder, open_encoder
 from lsbuild_plugins.onnx.serve.engine import Engine, open_engine
+from onnx_serve_models import NoHost, make_growing, service, write_decoder, write_encoder
 
 
 @pytest.fixture(scope="session")

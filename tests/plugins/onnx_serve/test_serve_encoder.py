@@ -10,12 +10,12 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
-from onnx_serve_models import NoHost, service, write_encoder
 from tokenizers import Tokenizer
 
 from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.encoder import Encoder, open_encoder
 from lsbuild_runtime.http import ApiError, Cancelled, Context
+from onnx_serve_models import NoHost, service, write_encoder
 
 TEXTS = [" ".join(f"w{(3 * n + k) % 60}" for k in range(1 + 5 * n % 13)) for n in range(24)]
 
@@ -115,7 +115,8 @@ def test_graphs_that_give_hidden_states_are_pooled_and_normalised(
     onnx.save(graph, tmp_path / "model.onnx")
     (tmp_path / "tokenizer.json").write_bytes((encoder_folder / "tokenizer.json").read_bytes())
     model_format.write(
-        tmp_path, model_format.Encoder(dimensions=32, max_tokens=32, output=hidden, pooling=pooling)  # type: ignore[arg-type]
+        tmp_path,
+        model_format.Encoder(dimensions=32, max_tokens=32, output=hidden, pooling=pooling),  # type: ignore[arg-type]
     )
     found = vectors(open_encoder(service("embed"), tmp_path, NoHost()), TEXTS)
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)

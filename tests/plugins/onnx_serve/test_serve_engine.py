@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from onnx_serve_models import CONTEXT, SPECIALS, byte_tokenizer, service
 
 from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.engine import Engine
@@ -22,6 +21,7 @@ from lsbuild_plugins.onnx.serve.text import Vocabulary
 from lsbuild_plugins.onnx.serve.tools import MARKERS
 from lsbuild_runtime.http import ApiError, Cancelled, Context
 from lsbuild_runtime.ports import Chat, Completion, Delta, Sampling
+from onnx_serve_models import CONTEXT, SPECIALS, byte_tokenizer, service
 
 PROMPT = tuple(range(40, 60))
 GREEDY = Sampling(temperature=0, max_tokens=12)
@@ -77,7 +77,15 @@ def scripted(answer: str, **card: Any) -> tuple[Engine, Script]:
     tokenizer = byte_tokenizer()
     script = Script(tokenizer.encode(answer + "<|im_end|>").ids)
     end = tokenizer.token_to_id("<|im_end|>")
-    values = {"layers": 1, "kv_heads": 1, "head_dim": 8, "vocab": 272, "context": 400, "eos": (end,), "tool_format": "hermes"}
+    values = {
+        "layers": 1,
+        "kv_heads": 1,
+        "head_dim": 8,
+        "vocab": 272,
+        "context": 400,
+        "eos": (end,),
+        "tool_format": "hermes",
+    }
     model = Model(model_format.Decoder(**(values | card)), script, Vocabulary(tokenizer, MARKERS))
     template = ChatTemplate("{% for m in messages %}{{ m.role }}:{{ m.content }}|{% endfor %}{{ tools | tojson }}")
     return Engine("scripted", model, template, queue=4), script
@@ -113,7 +121,11 @@ def test_seeds_repeat_and_differ(engine: Engine) -> None:
 def test_choices_share_the_prompt_and_each_ends_once(engine: Engine) -> None:
     deltas = complete(engine, PROMPT, replace(GREEDY, n=3))
     assert [text_of(deltas, index) for index in range(3)] == [text_of(complete(engine, PROMPT, GREEDY))] * 3
-    assert [(delta.index, delta.usage is None) for delta in deltas if delta.finish] == [(0, True), (1, True), (2, False)]
+    assert [(delta.index, delta.usage is None) for delta in deltas if delta.finish] == [
+        (0, True),
+        (1, True),
+        (2, False),
+    ]
     usage = deltas[-1].usage
     assert usage is not None and (usage.prompt, usage.completion) == (20, 36)
 
@@ -328,10 +340,10 @@ def test_a_deadline_ends_an_answer() -> None:
 
 def test_a_full_queue_is_refused(open_model: Callable[..., Engine], float_folder: Path) -> None:
     engine = open_model(float_folder, queue=1)
-    streams = []
+    streams: list[Iterator[Delta]] = []
+    completion = Completion(PROMPT, replace(GREEDY, max_tokens=100))
     with pytest.raises(ApiError) as error:
-        for _ in range(100):
-            streams.append(engine.complete(Completion(PROMPT, replace(GREEDY, max_tokens=100)), Context()))
+        streams.extend(engine.complete(completion, Context()) for _ in range(100))
     assert (error.value.status, error.value.code) == (429, "queue_full")
     assert error.value.retry_after is not None
     assert all(list(stream)[-1].finish for stream in streams)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lsbuild_plugins.onnx.serve.sampler import Sampler, log_normaliser, top
+from lsbuild_plugins.onnx.serve.sampler import Sampler, _nucleus, log_normaliser, top
 from lsbuild_runtime.ports import Sampling
 
 
@@ -74,6 +75,22 @@ def test_draws_follow_the_softmax_at_the_temperature(size: int) -> None:
 def test_top_k_draws_only_from_the_k_largest() -> None:
     logits = row()
     assert set(draws(Sampling(top_k=4, temperature=5), logits)) == set(top(logits, 4).tolist())
+
+
+@pytest.mark.parametrize("size", [200, 5000])
+@pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9, 0.99])
+def test_the_nucleus_is_the_head_of_a_sort(size: int, top_p: float) -> None:
+    logits = row(size) / 2
+    depths = logits.max() - logits
+    order = np.argsort(-softmax(logits), kind="stable")
+    mass = np.cumsum(softmax(logits)[order])
+    found = _nucleus(np.exp(-depths), depths, top_p)
+    assert set(found.tolist()) == set(order[: int(np.searchsorted(mass, top_p)) + 1].tolist())
+
+
+@pytest.mark.parametrize("size", [10, 5000])
+def test_the_nucleus_of_equal_weights_is_the_share_asked_for(size: int) -> None:
+    assert len(_nucleus(np.ones(size, np.float32), np.zeros(size, np.float32), 0.499)) == math.ceil(size * 0.499)
 
 
 @pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9, 0.99])

@@ -8,12 +8,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from onnx_serve_models import NoHost, service
 
 from lsbuild_plugins.onnx.serve.encoder import open_encoder
 from lsbuild_plugins.onnx.serve.engine import open_engine
 from lsbuild_plugins.onnx.serve.session import available_cpus, number
 from lsbuild_runtime.http import ApiError
+from onnx_serve_models import NoHost, service
 
 
 @pytest.mark.parametrize(

@@ -13,178 +13,203 @@ ASK = [{"role": "user", "content": "Hi & <b>\n"}]
 TURNS = [{"role": "system", "content": " be brief "}, *ASK, {"role": "assistant", "content": "Yes."}, *ASK]
 TOOL = {"type": "function", "function": {"name": "f", "description": "é <x>", "parameters": {"type": "object"}}}
 
-CHATML = """{% for message in messages %}
-{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}
+CHATML = """{% for turn in messages %}
+{{ '<|im_start|>' + turn['role'] + '\\n' + turn['content'] + '<|im_end|>' + '\\n' }}
 {% endfor %}
 {% if add_generation_prompt %}
 {{ '<|im_start|>assistant\\n' }}
 {% endif %}"""
 
-DEFAULT_SYSTEM = """{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system
-You are a helpful assistant<|im_end|>
-' }}{% endif %}{{'<|im_start|>' + message['role'] + '
-' + message['content'] + '<|im_end|>' + '
-'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant
+DEFAULT_SYSTEM = """{% for turn in messages %}
+{% if loop.first and turn.role != 'system' %}{{ '<|im_start|>system
+Be kind.<|im_end|>
+' }}{% endif %}{{ '<|im_start|>' + turn.role + '
+' + turn.content + '<|im_end|>' + '
+' }}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant
 ' }}{% endif %}"""
 
-LLAMA3 = """{%- set loop_messages = messages %}
-{%- for message in loop_messages %}
-    {%- set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' %}
+LLAMA2 = """{% set opening = messages[0].content if messages[0].role == 'system' else false %}
+{% for turn in (messages[1:] if opening else messages) %}
+{% set words = turn.content.strip() %}
+{% if loop.index0 == 0 and opening != false %}
+    {% set words = '<<SYS>>\\n' + opening + '\\n<</SYS>>\\n\\n' + words %}
+{% endif %}
+{% if turn.role == 'user' %}{{ bos_token + '[INST] ' + words + ' [/INST]' }}
+{%- elif turn.role == 'assistant' %}{{ ' ' + words + ' ' + eos_token }}{% endif %}
+{% endfor %}"""
+
+LLAMA3 = """{%- for turn in messages %}
+    {%- set body = '<|start_header_id|>' ~ turn.role ~ '<|end_header_id|>\\n\\n' ~ turn.content | trim ~ '<|eot_id|>' %}
     {%- if loop.index0 == 0 %}
-        {%- set content = bos_token + content %}
+        {%- set body = bos_token + body %}
     {%- endif %}
-    {{- content }}
+    {{- body }}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif %}"""
 
 LLAMA31 = """{{- bos_token }}
-{%- if custom_tools is defined %}{%- set tools = custom_tools %}{%- endif %}
-{%- if not date_string is defined %}
-    {%- if strftime_now is defined %}{%- set date_string = strftime_now("%d %b %Y") %}{%- endif %}
+{%- if not today is defined and strftime_now is defined %}
+    {%- set today = strftime_now("%Y") %}
 {%- endif %}
-{%- if not tools is defined %}{%- set tools = none %}{%- endif %}
+{%- if not tools is defined %}{% set tools = none %}{% endif %}
 {%- if messages[0]['role'] == 'system' %}
-    {%- set system_message = messages[0]['content'] | trim %}
+    {%- set opening = messages[0]['content'] | trim %}
     {%- set messages = messages[1:] %}
 {%- else %}
-    {%- set system_message = "" %}
+    {%- set opening = "" %}
 {%- endif %}
-{{- "<|start_header_id|>system<|end_header_id|>\\n\\nToday: " + date_string + "\\n" }}
+{{- "<|start_header_id|>system<|end_header_id|>\\n\\nIt is " + today + ".\\n" }}
 {%- if tools is not none %}
-    {{- "Tools:\\n" }}
-    {%- for t in tools %}{{- t | tojson(indent=4) }}{{- "\\n\\n" }}{%- endfor %}
+    {%- for tool in tools %}
+        {{- tool | tojson(indent=4) }}
+        {{- "\\n\\n" }}
+    {%- endfor %}
 {%- endif %}
-{{- system_message + "<|eot_id|>" }}
-{%- for message in messages %}
-    {%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}
-        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' }}
-    {%- elif 'tool_calls' in message %}
-        {%- if not message.tool_calls | length == 1 %}{{- raise_exception("one call at a time!") }}{%- endif %}
-        {%- set tool_call = message.tool_calls[0].function %}
-        {{- '{"name": "' + tool_call.name + '", "parameters": ' }}{{- tool_call.arguments | tojson }}{{- "}<|eot_id|>" }}
-    {%- elif message.role == "tool" %}
+{{- opening + "<|eot_id|>" }}
+{%- for turn in messages %}
+    {%- if 'tool_calls' in turn %}
+        {%- if not turn.tool_calls | length == 1 %}
+            {{- raise_exception("one call only") }}
+        {%- endif %}
+        {%- set wanted = turn.tool_calls[0].function %}
+        {{- '{"name": "' + wanted.name + '", "parameters": ' }}
+        {{- wanted.arguments | tojson }}
+        {{- "}<|eot_id|>" }}
+    {%- elif turn.role == "tool" or turn.role == "ipython" %}
         {{- "<|start_header_id|>ipython<|end_header_id|>\\n\\n" }}
-        {%- if message.content is mapping or message.content is iterable %}{{- message.content | tojson }}
-        {%- else %}{{- message.content }}{%- endif %}
+        {%- if turn.content is mapping or turn.content is iterable %}
+            {{- turn.content | tojson }}
+        {%- else %}
+            {{- turn.content }}
+        {%- endif %}
         {{- "<|eot_id|>" }}
+    {%- else %}
+        {{- '<|start_header_id|>' + turn.role + '<|end_header_id|>\\n\\n' + turn.content | trim + '<|eot_id|>' }}
     {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif %}"""
 
-MISTRAL = """{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token + ' ' }}{% else %}{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}"""
+MISTRAL = """{{ bos_token }}{% for turn in messages %}
+{%- if (turn['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}
+{%- if turn['role'] == 'user' %}{{ '[INST] ' + turn['content'] + ' [/INST]' }}
+{%- elif turn['role'] == 'assistant' %}{{ turn['content'] + eos_token + ' ' }}
+{%- else %}{{ raise_exception('no ' ~ turn.role ~ ' here') }}{% endif %}
+{% endfor %}"""
 
-GEMMA = """{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{% for message in messages %}{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}{{ '<start_of_turn>' + role + '
-' + message['content'] | trim + '<end_of_turn>
-' }}{% endfor %}{% if add_generation_prompt %}{{'<start_of_turn>model
-'}}{% endif %}"""
+GEMMA = """{{ bos_token }}
+{%- if messages[0]['role'] == 'system' %}{{ raise_exception('a system message is not supported') }}{% endif %}
+{%- for turn in messages %}
+{%- if (turn['role'] == 'assistant') %}{% set who = 'model' %}{% else %}{% set who = turn['role'] %}{% endif %}
+{{- '<start_of_turn>' + who + '
+' + turn['content'] | trim + '<end_of_turn>
+' }}{% endfor %}
+{%- if add_generation_prompt %}{{ '<start_of_turn>model
+' }}{% endif %}"""
 
 GEMMA3 = """{{ bos_token }}
-{%- if messages[0]['role'] == 'system' -%}
-    {%- if messages[0]['content'] is string -%}
-        {%- set first_user_prefix = messages[0]['content'] + '\\n\\n' -%}
+{%- if messages[0].role == 'system' -%}
+    {%- if messages[0].content is string -%}
+        {%- set opening = messages[0].content + '\\n\\n' -%}
     {%- else -%}
-        {%- set first_user_prefix = messages[0]['content'][0]['text'] + '\\n\\n' -%}
+        {%- set opening = messages[0].content[0]['text'] + '\\n\\n' -%}
     {%- endif -%}
-    {%- set loop_messages = messages[1:] -%}
+    {%- set turns = messages[1:] -%}
 {%- else -%}
-    {%- set first_user_prefix = "" -%}
-    {%- set loop_messages = messages -%}
+    {%- set opening = "" -%}
+    {%- set turns = messages -%}
 {%- endif -%}
-{%- for message in loop_messages -%}
-    {%- if (message['role'] == 'assistant') -%}{%- set role = "model" -%}{%- else -%}{%- set role = message['role'] -%}{%- endif -%}
-    {{ '<start_of_turn>' + role + '\\n' + (first_user_prefix if loop.first else "") }}
-    {%- if message['content'] is string -%}
-        {{ message['content'] | trim }}
-    {%- elif message['content'] is iterable -%}
-        {%- for item in message['content'] -%}
-            {%- if item['type'] == 'image' -%}{{ '<start_of_image>' }}{%- elif item['type'] == 'text' -%}{{ item['text'] | trim }}{%- endif -%}
+{%- for turn in turns -%}
+    {{ '<start_of_turn>' + ("model" if turn.role == 'assistant' else turn.role) + '\\n' + (opening if loop.first else "") }}
+    {%- if turn.content is string -%}
+        {{ turn.content | trim }}
+    {%- elif turn.content is iterable -%}
+        {%- for part in turn.content if part.type == 'text' -%}
+            {{ part.text | trim }}
         {%- endfor -%}
     {%- endif -%}
     {{ '<end_of_turn>\\n' }}
 {%- endfor -%}
 {%- if add_generation_prompt -%}
-    {{'<start_of_turn>model\\n'}}
+    {{ '<start_of_turn>model\\n' }}
 {%- endif -%}"""
 
 QWEN = """{%- if tools %}
     {{- '<|im_start|>system\\n' }}
-    {%- if messages[0]['role'] == 'system' %}{{- messages[0]['content'] }}{%- else %}{{- 'You are helpful.' }}{%- endif %}
-    {{- "\\n\\n# Tools\\n\\n<tools>" }}
+    {%- if messages[0].role == 'system' %}
+        {{- messages[0].content + '\\n\\n' }}
+    {%- endif %}
+    {{- "<tools>" }}
     {%- for tool in tools %}
         {{- "\\n" }}
         {{- tool | tojson }}
     {%- endfor %}
     {{- "\\n</tools><|im_end|>\\n" }}
-{%- elif messages[0]['role'] == 'system' %}
-    {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}
+{%- elif messages[0].role == 'system' %}
+    {{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}
 {%- endif %}
-{%- set ns = namespace(multi_step_tool=true, last=messages|length - 1) %}
-{%- for message in messages[::-1] %}
-    {%- set index = (messages|length - 1) - loop.index0 %}
-    {%- if ns.multi_step_tool and message.role == "user" and message.content is string and not(message.content.startswith('<tool_response>') and message.content.endswith('</tool_response>')) %}
-        {%- set ns.multi_step_tool = false %}
-        {%- set ns.last = index %}
+{%- set found = namespace(searching=true, last=messages|length - 1) %}
+{%- for turn in messages[::-1] %}
+    {%- set place = (messages|length - 1) - loop.index0 %}
+    {%- if found.searching and turn.role == "user" and not turn.content.startswith('<tool_response>') %}
+        {%- set found.searching = false %}
+        {%- set found.last = place %}
     {%- endif %}
 {%- endfor %}
-{%- for message in messages %}
-    {%- if (message.role == "user") or (message.role == "system" and not loop.first) %}
-        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
-    {%- elif message.role == "assistant" %}
-        {%- set content = message.content %}
-        {%- set reasoning_content = '' %}
-        {%- if message.reasoning_content is defined and message.reasoning_content is not none %}
-            {%- set reasoning_content = message.reasoning_content %}
-        {%- elif '</think>' in message.content %}
-            {%- set content = message.content.split('</think>')[-1].lstrip('\\n') %}
-            {%- set reasoning_content = message.content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}
+{%- for turn in messages %}
+    {%- if turn.role == "user" or (turn.role == "system" and not loop.first) %}
+        {{- '<|im_start|>' + turn.role + '\\n' + turn.content + '<|im_end|>' + '\\n' }}
+    {%- elif turn.role == "assistant" %}
+        {%- set said = turn.content %}
+        {%- if turn.reasoning_content is defined and turn.reasoning_content is not none %}
+            {%- set said = '<think>' + turn.reasoning_content + '</think>' + said %}
+        {%- elif '</think>' in said %}
+            {%- set said = said.split('</think>')[-1].lstrip('\\n') %}
         {%- endif %}
-        {{- '<|im_start|>' + message.role + '\\n' + content }}
-        {%- if message.tool_calls %}
-            {%- for tool_call in message.tool_calls %}
-                {%- if (loop.first and content) or (not loop.first) %}{{- '\\n' }}{%- endif %}
-                {%- if tool_call.function %}{%- set tool_call = tool_call.function %}{%- endif %}
-                {{- '<tool_call>\\n{"name": "' }}
-                {{- tool_call.name }}
-                {{- '", "arguments": ' }}
-                {%- if tool_call.arguments is string %}{{- tool_call.arguments }}{%- else %}{{- tool_call.arguments | tojson }}{%- endif %}
-                {{- '}\\n</tool_call>' }}
-            {%- endfor %}
-        {%- endif %}
+        {{- '<|im_start|>assistant\\n' + said + ('+' if loop.index0 > found.last else '') }}
+        {%- for call in turn.tool_calls or [] %}
+            {%- if not loop.first or said %}
+                {{- '\\n' }}
+            {%- endif %}
+            {%- if call.function %}
+                {%- set call = call.function %}
+            {%- endif %}
+            {{- '<tool_call>\\n{"name": "' + call.name + '", "arguments": ' }}
+            {{- call.arguments if call.arguments is string else call.arguments | tojson }}
+            {{- '}\\n</tool_call>' }}
+        {%- endfor %}
         {{- '<|im_end|>\\n' }}
-    {%- elif message.role == "tool" %}
-        {%- if loop.first or (messages[loop.index0 - 1].role != "tool") %}{{- '<|im_start|>user' }}{%- endif %}
-        {{- '\\n<tool_response>\\n' }}
-        {{- message.content }}
-        {{- '\\n</tool_response>' }}
-        {%- if loop.last or (messages[loop.index0 + 1].role != "tool") %}{{- '<|im_end|>\\n' }}{%- endif %}
+    {%- elif turn.role == "tool" %}
+        {%- if loop.first or loop.previtem.role != "tool" %}
+            {{- '<|im_start|>user' }}
+        {%- endif %}
+        {{- '\\n<tool_response>\\n' + turn.content + '\\n</tool_response>' }}
+        {%- if loop.last or messages[loop.index0 + 1].role != "tool" %}
+            {{- '<|im_end|>\\n' }}
+        {%- endif %}
     {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}
     {{- '<|im_start|>assistant\\n' }}
-    {%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- '<think>\\n\\n</think>\\n\\n' }}
+    {%- endif %}
 {%- endif %}"""
 
-PHI3 = """{% for message in messages %}{% if message['role'] == 'system' %}{{'<|system|>
-' + message['content'] + '<|end|>
-'}}{% elif message['role'] == 'user' %}{{'<|user|>
-' + message['content'] + '<|end|>
-'}}{% elif message['role'] == 'assistant' %}{{'<|assistant|>
-' + message['content'] + '<|end|>
-'}}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>
+PHI3 = """{% for turn in messages %}
+{% if turn['role'] in ['system', 'user', 'assistant'] %}{{ '<|' + turn['role'] + '|>
+' + turn['content'] + '<|end|>
+' }}{% endif %}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|assistant|>
 ' }}{% else %}{{ eos_token }}{% endif %}"""
 
-LLAMA2 = """{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% set system_message = messages[0]['content'] %}{% else %}{% set loop_messages = messages %}{% set system_message = false %}{% endif %}{% for message in loop_messages %}{% if loop.index0 == 0 and system_message != false %}{% set content = '<<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' + message['content'] %}{% else %}{% set content = message['content'] %}{% endif %}{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{% elif message['role'] == 'assistant' %}{{ ' ' + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}"""
-
-ZEPHYR = """{% for message in messages %}
-{% if message['role'] == 'user' %}
+ZEPHYR = """{% for turn in messages %}
+{% if turn['role'] == 'user' %}
 {{ '<|user|>
-' + message['content'] + eos_token }}
-{% elif message['role'] == 'system' %}
-{{ '<|system|>
-' + message['content'] + eos_token }}
-{% elif message['role'] == 'assistant' %}
+' + turn['content'] + eos_token }}
+{% elif turn['role'] == 'assistant' %}
 {{ '<|assistant|>
-'  + message['content'] + eos_token }}
+'  + turn['content'] + eos_token }}
 {% endif %}
 {% if loop.last and add_generation_prompt %}
 {{ '<|assistant|>' }}
@@ -200,7 +225,8 @@ MACROS = """{%- macro turn(role, text, last=false) -%}
 {%- endfor %}
 {%- for key, value in {"b": 1, "a": 2}.items() %} {{ key }}:{{ value }}{% endfor %}
 {%- for n in range(9) %}{% if n == 2 %}{% continue %}{% elif n > 3 %}{% break %}{% endif %}{{ n }}{% endfor %}
-{{ messages | map(attribute="role") | join(",") }} {{ (messages | selectattr("role", "equalto", "user") | list)[-1].content | length }}
+{{ messages | map(attribute="role") | join(",") }}
+{{ (messages | selectattr("role", "equalto", "user") | list)[-1].content | length }}
 {# a comment #}{{ none }} {{ true }} {{ 7 // 2 }} {{ 7 % 3 }} {{ "a" ~ 1 }} {{ ["x", 1, none] }}"""
 
 GENERATION = """{%- for message in messages %}
@@ -250,7 +276,8 @@ def test_texts_written_out() -> None:
 
 def test_tojson_writes_as_python_does() -> None:
     value = {"b": "é<\"'&>", "a": [1, 1.0, 1e20, True, None], "c": {}}
-    template = "{{ messages[0] | tojson }}|{{ messages[0] | tojson(indent=2) }}|{{ messages[0] | tojson(ensure_ascii=true, sort_keys=true) }}"
+    ways = ("", "(indent=2)", "(ensure_ascii=true, sort_keys=true)")
+    template = "|".join(f"{{{{ messages[0] | tojson{way} }}}}" for way in ways)
     assert render(template, [value]) == (
         '{"b": "é<\\"\'&>", "a": [1, 1.0, 1e+20, true, null], "c": {}}|'
         '{\n  "b": "é<\\"\'&>",\n  "a": [\n    1,\n    1.0,\n    1e+20,\n    true,\n    null\n  ],\n  "c": {}\n}|'
@@ -271,7 +298,7 @@ def test_further_variables_reach_the_template() -> None:
 
 
 def test_refusals_carry_the_templates_own_words() -> None:
-    with pytest.raises(TemplateRefusal, match="System role not supported"):
+    with pytest.raises(TemplateRefusal, match="a system message is not supported"):
         render(GEMMA, TURNS, bos_token="<s>")
     with pytest.raises(TemplateRefusal, match="must alternate"):
         ChatTemplate(MISTRAL).render([*ASK, *ASK], bos_token="<s>", eos_token="</s>")

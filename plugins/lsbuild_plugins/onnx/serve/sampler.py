@@ -14,6 +14,10 @@ Row = NDArray[np.float32]
 """Logits of one position, f32[V]."""
 
 _BLOCK = 64
+_SORTED = 2048
+"""So many candidates are sorted without counting them first."""
+_STEPS = 64
+"""Steps per factor of e."""
 _GREEDY = 1e-5
 """Temperatures below this choose the largest logit: dividing by them would overflow f32."""
 
@@ -56,6 +60,7 @@ class Sampler:
         self._bias = _bias(sampling.logit_bias)
         seed = None if sampling.seed is None else f"{sampling.seed}/{index}"
         self._random = random.Random(seed)
+        self._scratch = np.empty((2, 0), np.float32)
 
     def choose(self, row: Row) -> int:
         """The next token; changes ``row``."""
@@ -76,13 +81,27 @@ class Sampler:
     def _draw(self, row: Row) -> int:
         places = top(row, self._top_k) if self._top_k > 0 else None
         values = row if places is None else row[places]
-        weights = np.exp((values - values.max()) * np.float32(1 / self._temperature))
+        depths, weights = self._weigh(values)
         if self._top_p < 1:
-            kept = _nucleus(weights, self._top_p)
+            kept = _nucleus(weights, depths, self._top_p)
             weights = weights[kept]
             places = kept if places is None else places[kept]
         found = _inverse(weights, self._random.random())
         return found if places is None else int(places[found])
+
+    def _weigh(self, values: Row) -> tuple[Row, Row]:
+        """(-log of the weights, the weights) at the temperature; the largest weight is 1.
+
+        Both live in memory of this sampler: arrays of this size made anew for each token cost page faults.
+        """
+        if self._scratch.shape[1] != len(values):
+            self._scratch = np.empty((2, len(values)), np.float32)
+        depths, weights = self._scratch
+        np.subtract(values.max(), values, out=depths)
+        np.multiply(depths, np.float32(1 / self._temperature), out=depths)
+        np.negative(depths, out=weights)
+        np.exp(weights, out=weights)
+        return depths, weights
 
 
 def _bias(logit_bias: Mapping[int, float]) -> tuple[NDArray[np.intp], Row] | None:
@@ -91,24 +110,37 @@ def _bias(logit_bias: Mapping[int, float]) -> tuple[NDArray[np.intp], Row] | Non
     return np.array(list(logit_bias), dtype=np.intp), np.array(list(logit_bias.values()), dtype=np.float32)
 
 
-def _nucleus(weights: Row, top_p: float) -> NDArray[np.intp]:
-    """Indices of the fewest largest weights that hold ``top_p`` of the sum, largest first (Holtzman et al. 2020).
+def _nucleus(weights: Row, depths: Row, top_p: float) -> NDArray[np.intp]:
+    """Indices of the fewest largest weights that hold ``top_p`` of the sum, in any order (Holtzman et al. 2020).
 
-    Weights below ``(1 - top_p) / V`` of the sum hold less than ``1 - top_p`` together, so only the others are sorted.
+    Weights below ``(1 - top_p) / V`` of the sum hold less than ``1 - top_p`` together and are left out at once. If many
+    remain (a flat distribution), they are counted in steps of ``depths`` (-log of the weight) and only the step in which
+    the sum is reached is sorted: 0.4 instead of 4 ms for 49,000 tokens.
     """
     total = float(weights.sum(dtype=np.float64))
+    goal = top_p * total
     kept = np.flatnonzero(weights >= (1 - top_p) * total / len(weights))
+    above = kept[:0]
+    if len(kept) > _SORTED:
+        steps = (depths[kept] * _STEPS).astype(np.intp)
+        mass = np.cumsum(np.bincount(steps, weights[kept]))
+        cut = min(int(np.searchsorted(mass, goal)), len(mass) - 1)
+        goal -= float(mass[cut - 1]) if cut else 0.0
+        above, kept = kept[steps < cut], kept[steps == cut]
     kept = kept[np.argsort(-weights[kept], kind="stable")]
     mass = np.cumsum(weights[kept], dtype=np.float64)
-    return kept[: int(np.searchsorted(mass, top_p * total)) + 1]
+    return np.concatenate((above, kept[: int(np.searchsorted(mass, goal)) + 1]))
 
 
 def _inverse(weights: Row, uniform: float) -> int:
     """The index at which the running sum passes ``uniform`` (0..1) of the sum; block sums first, then one block."""
-    starts = np.arange(0, len(weights), _BLOCK)
-    blocks = np.cumsum(np.add.reduceat(weights, starts, dtype=np.float64))
+    whole = len(weights) - len(weights) % _BLOCK
+    # einsum is four times as fast as add.reduceat here.
+    sums = np.einsum("ij->i", weights[:whole].reshape(-1, _BLOCK))
+    blocks = np.cumsum(np.append(sums, weights[whole:].sum()), dtype=np.float64)
     goal = uniform * float(blocks[-1])
     block = _passes(blocks, goal)
+    block = min(block, (len(weights) - 1) // _BLOCK)
     inside = np.cumsum(weights[block * _BLOCK : (block + 1) * _BLOCK], dtype=np.float64)
     return block * _BLOCK + _passes(inside, goal - (float(blocks[block - 1]) if block else 0.0))
 

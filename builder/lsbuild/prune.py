@@ -47,7 +47,6 @@ RULES: Mapping[str, tuple[str, ...]] = {
         "numpy/random/_examples/*",
         "numpy/random/lib/*",
         "numpy/testing/*",
-        "numpy/typing/*",
     ),
     "onnxruntime": (
         "onnxruntime/backend/*",

@@ -16,7 +16,8 @@ HEADING_SHARE = 8
 """The heading path may take one part in so many of the token budget; longer paths lose their outermost titles."""
 
 CHARS_PER_TOKEN = 16
-"""A passage has at most so many characters per token: a tokenizer may read a megabyte of base64 as one unknown token."""
+"""A passage has at most so many characters for each token of the budget: some tokenizers read a megabyte without blanks
+as one unknown token."""
 
 
 class Passage(Struct, frozen=True):
@@ -95,10 +96,24 @@ class Chunker:
         return span.end - span.start <= self._chars and self.count(text[span.start : span.end]) <= self.capacity
 
     def _split(self, text: str, block: Span) -> Iterator[Span]:
-        for offset, part in self._splitter.chunk_indices(text[block.start : block.end]):
-            for begin in range(0, len(part), self._chars):
-                start = block.start + offset + begin
-                yield Span(start, min(start + self._chars, block.start + offset + len(part)))
+        """Cut a block that does not fit, a window at a time: the splitter's time grows with the square of its input.
+
+        The last part of a window is cut again with what follows it, so that window edges leave no mark.
+        """
+        start = block.start
+        while start < block.end:
+            end = _window_end(text, start, block.end, self._chars)
+            parts = self._parts(text, Span(start, end))
+            if end < block.end and len(parts) > 1:
+                end = parts.pop().start
+            yield from parts
+            start = end
+
+    def _parts(self, text: str, window: Span) -> list[Span]:
+        if self._fits(text, window):
+            return [window]
+        pieces = self._splitter.chunk_indices(text[window.start : window.end])
+        return [Span(window.start + offset, window.start + offset + len(piece)) for offset, piece in pieces]
 
     def _prefix(self, heading: tuple[str, ...]) -> str:
         """The innermost titles that fit the heading's share, outermost first."""
@@ -109,6 +124,15 @@ class Chunker:
                 break
             kept = longer
         return kept
+
+
+def _window_end(text: str, start: int, end: int, size: int) -> int:
+    """``end``, or the last blank in the second half of ``size`` characters from ``start``, or those without a blank."""
+    if end - start <= size:
+        return end
+    half, full = start + size // 2, start + size
+    blank = max(text.rfind(" ", half, full), text.rfind("\n", half, full))
+    return blank + 1 if blank >= 0 else full
 
 
 def _chunk_id(path: str, span: Span, text: str) -> str:

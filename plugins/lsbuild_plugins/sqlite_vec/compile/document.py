@@ -68,8 +68,9 @@ class Lines:
 def trimmed(text: str, start: int, end: int) -> Span | None:
     """The span without blank lines before and blank space behind; None when nothing is left.
 
-    The indentation of the first line stays: it is part of a code block.
+    The indentation of the first line stays: it is part of a code block. A byte order mark is no text.
     """
+    start += not start and text.startswith("\ufeff")
     body = text[start:end].rstrip()
     if not body.strip():
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
@@ -39,13 +40,16 @@ def decode(path: str, data: bytes) -> str:
 
 
 def _text(path: str, text: str) -> Document:
-    blocks = tuple(cut_at(BLANK_LINE, text, 0, len(text)))
-    return Document(path, text, (Section((), blocks),))
+    return _flat(path, text, BLANK_LINE)
 
 
 def _code(path: str, text: str) -> Document:
-    blocks = tuple(cut_at(BLANK_BEFORE_TOP, text, 0, len(text)))
-    return Document(path, text, (Section((), blocks),))
+    return _flat(path, text, BLANK_BEFORE_TOP)
+
+
+def _flat(path: str, text: str, separator: re.Pattern[str]) -> Document:
+    blocks = tuple(cut_at(separator, text, 0, len(text)))
+    return Document(path, text, (Section((), blocks),) if blocks else ())
 
 
 def _markdown(path: str, text: str) -> Document:

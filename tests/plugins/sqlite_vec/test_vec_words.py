@@ -1,0 +1,135 @@
+"""A user's text never becomes query syntax; rankings fuse as the paper says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import apsw
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lsbuild_plugins.sqlite_vec.serve.format import TABLES
+from lsbuild_plugins.sqlite_vec.serve.fuse import fuse
+from lsbuild_plugins.sqlite_vec.serve.words import MAX_WORDS, words
+
+TEXTS = [
+    "reset the pump near column text",
+    "NOT AND OR NEAR heading rowid",
+    "naïve Straße 漢字 x_y 3.14 e-mail",
+    "about us",
+]
+
+
+@pytest.fixture(scope="module")
+def db() -> Iterator[apsw.Connection]:
+    connection = apsw.Connection(":memory:")
+    connection.execute(TABLES)
+    for row, text in enumerate(TEXTS, start=1):
+        connection.execute("INSERT INTO words (rowid, heading, text) VALUES (?, '', ?)", (row, text))
+    yield connection
+    connection.close()
+
+
+def found(db: apsw.Connection, query: str) -> list[int]:
+    expression = words(db, query, len(TEXTS)).expression
+    if not expression:
+        return []
+    rows = db.execute("SELECT rowid FROM words WHERE words MATCH ? ORDER BY rank", (expression,)).fetchall()
+    return [row for (row,) in rows]
+
+
+syntax = st.sampled_from(
+    [
+        '"',
+        "'",
+        "*",
+        "(",
+        ")",
+        ":",
+        "^",
+        "-",
+        "+",
+        "{",
+        "}",
+        "NEAR(",
+        "NEAR",
+        "AND",
+        "OR",
+        "NOT",
+        "text:",
+        "\0",
+        ";",
+        "--",
+        "\\",
+    ]
+)
+pieces = st.lists(st.one_of(syntax, st.text(max_size=5), st.sampled_from(" ".join(TEXTS).split())), max_size=30)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(pieces, st.sampled_from(["", " "]))
+def test_no_text_is_an_sql_or_fts_error(db: apsw.Connection, parts: list[str], between: str) -> None:
+    query = between.join(parts).encode("utf-8", "replace").decode()
+    rows = found(db, query)
+    assert len(rows) == len(set(rows))
+    assert words(db, query, len(TEXTS)).best >= 0
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ("NOT pump", [1]),
+        ("rowid NEAR pump", [1, 2]),
+        ("text:pump", [1]),
+        ("pum*", []),
+        ("NEAR(pump zzz)", [1, 2]),
+        ("NAIVE strasse", [3]),
+        ("Straße", [3]),
+        ("漢字", [3]),
+        ("e-mail", [3]),
+        ("about", [4]),
+        ("what about the pump", [1]),
+    ],
+)
+def test_operators_are_words(db: apsw.Connection, query: str, rows: list[int]) -> None:
+    assert sorted(found(db, query)) == rows
+
+
+def test_a_long_query_keeps_its_rarest_words(db: apsw.Connection) -> None:
+    connection = apsw.Connection(":memory:")
+    connection.execute(TABLES)
+    many = [f"w{number}" for number in range(100)]
+    for row in range(1, 101):
+        connection.execute("INSERT INTO words (rowid, heading, text) VALUES (?, '', ?)", (row, " ".join(many[:row])))
+    expression = words(connection, " ".join(many), 100).expression
+    assert set(expression.split(" OR ")) == {f'"w{number}"' for number in range(100 - MAX_WORDS, 100)}
+    connection.close()
+
+
+ranking = st.lists(st.integers(1, 30), unique=True, max_size=20)
+
+
+@settings(deadline=None)
+@given(ranking, ranking)
+def test_fusion(first: list[int], second: list[int]) -> None:
+    fused = fuse(first, second)
+    scores = dict(fused)
+    assert set(scores) == set(first) | set(second)
+    assert fused == sorted(fused, key=lambda pair: (-pair[1], pair[0]))
+    assert all(0 < score <= 1 for score in scores.values())
+    assert scores == pytest.approx(dict(fuse(second, first)))
+    for ranks in (first, second):
+        for better, worse in pairwise(ranks):
+            other = second if ranks is first else first
+            if better in other and worse in other and other.index(better) < other.index(worse):
+                assert scores[better] > scores[worse]
+
+
+def test_fusion_known_values() -> None:
+    assert dict(fuse([1, 2], [1])) == {1: 1.0, 2: pytest.approx(61 / 62 / 2)}
+    assert fuse([1, 2], [2, 1]) == [
+        (1, pytest.approx(61 / 2 * (1 / 61 + 1 / 62))),
+        (2, pytest.approx(61 / 2 * (1 / 61 + 1 / 62))),
+    ]

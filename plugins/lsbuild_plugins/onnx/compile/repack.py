@@ -21,8 +21,11 @@ def repack(model: Any, read: Read, form: Format) -> int:
     """Replace products with a constant float32 matrix by MatMulNBits; returns how many nodes were replaced.
 
     ``MatMul(x, W)`` and ``Gemm(x, W, b)`` with W [K, N] (or [N, K] transposed) qualify. A matrix that anything else
-    reads, such as an embedding that is also the head, is left alone.
+    reads, such as an embedding that is also the head, is left alone; so is a graph with branches or loops.
     """
+    if any(attribute.HasField("g") or attribute.graphs for node in model.graph.node for attribute in node.attribute):
+        return 0
+    _fold_aliases(model.graph)
     users: dict[str, list[Any]] = {}
     for node in model.graph.node:
         for name in node.input:
@@ -52,6 +55,18 @@ def repack(model: Any, read: Read, form: Format) -> int:
     if count and MICROSOFT not in {entry.domain for entry in model.opset_import}:
         model.opset_import.add(domain=MICROSOFT, version=1)
     return count
+
+
+def _fold_aliases(graph: Any) -> None:
+    """Let nodes read initializers directly where an Identity stands between (exporters share weights that way)."""
+    constants = {tensor.name for tensor in graph.initializer}
+    given = {value.name for value in graph.output}
+    alias: dict[str, str] = {}
+    for node in list(graph.node):
+        node.input[:] = [alias.get(name, name) for name in node.input]
+        if node.op_type == "Identity" and node.input[0] in constants and node.output[0] not in given:
+            alias[node.output[0]] = node.input[0]
+            graph.node.remove(node)
 
 
 def _turned(node: Any, name: str) -> bool | None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from lsbuild_plugins.onnx.serve import format as model_format
+from lsbuild_plugins.onnx.serve.ort import ort
 from lsbuild_plugins.onnx.serve.session import open_session, reason, unavailable
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from lsbuild_plugins.onnx.serve.format import Decoder
+from lsbuild_plugins.onnx.serve.ort import ort
 from lsbuild_plugins.onnx.serve.session import reason
 from lsbuild_runtime.http import ApiError
 

@@ -7,8 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import onnxruntime as ort
-
+from lsbuild_plugins.onnx.serve.ort import ort
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.manifest import Service
 
@@ -56,7 +55,6 @@ def open_session(service: Service, graph: Path) -> ort.InferenceSession:
     Threads: ``config.threads``, else ``available_cpus()``. Prepacking stays on: without it the first 32 tokens cost
     eight times as much. Raises ApiError 503 with onnxruntime's own reason.
     """
-    ort.disable_telemetry_events()
     options = ort.SessionOptions()
     options.intra_op_num_threads = number(service, "threads", available_cpus())
     options.inter_op_num_threads = 1

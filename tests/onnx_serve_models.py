@@ -77,6 +77,13 @@ def byte_tokenizer() -> Tokenizer:
     return tokenizer
 
 
+def token(tokenizer: Tokenizer, text: str) -> int:
+    """The id of a token that exists."""
+    found = tokenizer.token_to_id(text)
+    assert found is not None
+    return found
+
+
 def word_tokenizer() -> Tokenizer:
     """A WordPiece tokenizer of 60 words that adds [CLS] and [SEP]."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{number}" for number in range(60))]
@@ -108,7 +115,7 @@ def write_decoder(folder: Path, quantize: str = "none") -> Path:
     tokenizer = byte_tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "chat_template.jinja").write_text(CHATML)
-    ends = tuple(tokenizer.token_to_id(text) for text in SPECIALS[:3:2])
+    ends = tuple(token(tokenizer, text) for text in SPECIALS[:3:2])
     card = model_format.Decoder(
         layers=2,
         kv_heads=2,

@@ -21,7 +21,7 @@ from lsbuild_plugins.onnx.serve.text import Vocabulary
 from lsbuild_plugins.onnx.serve.tools import MARKERS
 from lsbuild_runtime.http import ApiError, Cancelled, Context
 from lsbuild_runtime.ports import Chat, Completion, Delta, Sampling
-from onnx_serve_models import CONTEXT, SPECIALS, byte_tokenizer, service
+from onnx_serve_models import CONTEXT, SPECIALS, byte_tokenizer, service, token
 
 PROMPT = tuple(range(40, 60))
 GREEDY = Sampling(temperature=0, max_tokens=12)
@@ -76,8 +76,8 @@ def scripted(answer: str, **card: Any) -> tuple[Engine, Script]:
 
     tokenizer = byte_tokenizer()
     script = Script(tokenizer.encode(answer + "<|im_end|>").ids)
-    end = tokenizer.token_to_id("<|im_end|>")
-    values = {
+    end = token(tokenizer, "<|im_end|>")
+    values: dict[str, Any] = {
         "layers": 1,
         "kv_heads": 1,
         "head_dim": 8,
@@ -227,7 +227,7 @@ def test_echoed_log_probabilities_are_those_of_reading_step_by_step(engine: Engi
     memory, vocabulary = load(float_folder), Vocabulary(byte_tokenizer())
     assert echo.text == vocabulary.text(prompt)
     assert math.isnan(echo.logprobs[0].logprob) and echo.logprobs[0].top == ()
-    assert [each.raw for each in echo.logprobs] == [vocabulary.raw(token) for token in prompt]
+    assert [each.raw for each in echo.logprobs] == [vocabulary.raw(each) for each in prompt]
     for before, after, scored in zip(prompt, prompt[1:], echo.logprobs[1:], strict=False):
         expected = log_softmax(memory.run((before,), slice(0, 1))[0])
         assert scored.logprob == pytest.approx(expected[after], abs=1e-3)
@@ -362,7 +362,7 @@ def test_prompts_and_answers_that_do_not_fit_are_refused_with_the_numbers(engine
 
 
 def test_an_answer_may_fill_the_context_to_its_last_token(engine: Engine) -> None:
-    no_end = {byte_tokenizer().token_to_id(text): -1000.0 for text in SPECIALS}
+    no_end = {token(byte_tokenizer(), text): -1000.0 for text in SPECIALS}
     for limit in (None, 28):
         deltas = complete(engine, [1] * 100, Sampling(max_tokens=limit, temperature=0, logit_bias=no_end))
         usage = deltas[-1].usage
@@ -418,7 +418,7 @@ def test_a_completion_begins_with_the_beginning_of_text_token_once() -> None:
 def test_messages_reach_the_template_as_transformers_users_write_them() -> None:
     engine, script = scripted("x")
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "developer", "content": [{"type": "text", "text": "be"}, {"type": "text", "text": "brief"}]},
         {"role": "assistant", "content": None, "tool_calls": [call]},
     ]

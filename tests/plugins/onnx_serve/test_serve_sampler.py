@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ def row(size: int = 1000, seed: int = 1) -> NDArray[np.float32]:
     return (np.random.default_rng(seed).standard_normal(size) * 3).astype(np.float32)
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     weights = np.exp(logits.astype(np.float64) - logits.max())
-    return weights / weights.sum()
+    found: NDArray[np.float64] = weights / weights.sum()
+    return found
 
 
 def draws(sampling: Sampling, logits: NDArray[np.float32], count: int = 3000) -> Counter[int]:
@@ -80,7 +82,7 @@ def test_top_k_draws_only_from_the_k_largest() -> None:
 @pytest.mark.parametrize("size", [200, 5000])
 @pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9, 0.99])
 def test_the_nucleus_is_the_head_of_a_sort(size: int, top_p: float) -> None:
-    logits = row(size) / 2
+    logits = row(size) * np.float32(0.5)
     depths = logits.max() - logits
     order = np.argsort(-softmax(logits), kind="stable")
     mass = np.cumsum(softmax(logits)[order])

@@ -8,6 +8,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from lsbuild_plugins.onnx.serve.text import StopFilter, Vocabulary
+from onnx_serve_models import token
 
 EMOJI = "naïve 👩🏽‍🚀 日本語 🎉 end"
 
@@ -24,7 +25,7 @@ def byte_level() -> Tokenizer:
     return tokenizer
 
 
-def pieces(decoder: object, *extra: str) -> Tokenizer:
+def pieces(decoder: decoders.Decoder, *extra: str) -> Tokenizer:
     """A sentencepiece-like vocabulary: words with their space, bytes as a last resort."""
     words = ["▁Hello", "▁world", "lo", "!", "▁", *extra, *(f"<0x{byte:02X}>" for byte in range(256))]
     tokenizer = Tokenizer(models.BPE(vocab={word: n for n, word in enumerate(words)}, merges=[], byte_fallback=True))
@@ -42,13 +43,13 @@ WORDPIECE = decoders.WordPiece(prefix="##", cleanup=True)
 
 def streamed(tokenizer: Tokenizer, ids: list[int], markers: tuple[str, ...] = ()) -> str:
     stream = Vocabulary(tokenizer, markers).stream()
-    return "".join([*(stream.push(token) for token in ids), stream.finish()])
+    return "".join([*(stream.push(each) for each in ids), stream.finish()])
 
 
 def test_byte_level_text_comes_in_whole_characters() -> None:
     tokenizer = byte_level()
     stream = Vocabulary(tokenizer).stream()
-    shown = [stream.push(token) for token in tokenizer.encode(EMOJI).ids]
+    shown = [stream.push(each) for each in tokenizer.encode(EMOJI).ids]
     assert all("�" not in piece for piece in shown)
     assert "👩" in shown, "a character of four bytes comes at once, with its last token"
     assert "".join(shown) + stream.finish() == EMOJI
@@ -58,7 +59,7 @@ def test_a_character_that_is_never_completed_becomes_a_replacement() -> None:
     tokenizer = byte_level()
     ids = tokenizer.encode("🎉").ids[:3]
     stream = Vocabulary(tokenizer).stream()
-    assert [stream.push(token) for token in ids] == ["", "", ""]
+    assert [stream.push(each) for each in ids] == ["", "", ""]
     assert stream.finish() == "�" == tokenizer.decode(ids)
 
 
@@ -85,7 +86,7 @@ def test_special_tokens_are_no_text_except_markers() -> None:
 
 
 @pytest.mark.parametrize("decoder", [SENTENCEPIECE, decoders.Metaspace(), FUSED_REPLACE, WORDPIECE])
-def test_other_decoders_stream_like_they_decode(decoder: object) -> None:
+def test_other_decoders_stream_like_they_decode(decoder: decoders.Decoder) -> None:
     tokenizer, rng = pieces(decoder, "##ing", "a", "b", ".", "b!", "do", "n't"), random.Random(11)
     plain = range(12)
     for _ in range(100):
@@ -95,16 +96,16 @@ def test_other_decoders_stream_like_they_decode(decoder: object) -> None:
 
 def test_byte_fallback_waits_for_the_whole_character() -> None:
     tokenizer = pieces(SENTENCEPIECE)
-    base = tokenizer.token_to_id("<0x00>")
+    base = token(tokenizer, "<0x00>")
     ids = [0, *(base + byte for byte in "🎉".encode()), 1]
     stream = Vocabulary(tokenizer).stream()
-    assert [stream.push(token) for token in ids] == ["Hello", "", "", "", "🎉", " world"]
+    assert [stream.push(each) for each in ids] == ["Hello", "", "", "", "🎉", " world"]
 
 
 def test_text_that_later_tokens_may_replace_is_held_back() -> None:
     tokenizer = pieces(FUSED_REPLACE, "a", "b")
     stream = Vocabulary(tokenizer).stream()
-    shown = [stream.push(tokenizer.token_to_id(piece)) for piece in ("a", "b", "!")]
+    shown = [stream.push(token(tokenizer, piece)) for piece in ("a", "b", "!")]
     assert "a" not in "".join(shown)
     assert "".join(shown) + stream.finish() == "X"
 
@@ -114,7 +115,7 @@ def test_raw_bytes_of_tokens() -> None:
     ids = vocabulary.tokenizer.encode("é né w").ids
     assert b"".join(map(vocabulary.raw, ids)) == "é né w".encode()
     other = Vocabulary(pieces(SENTENCEPIECE))
-    assert [other.raw(token) for token in (0, 5, 260)] == [b" Hello", b"\x00", b"\xff"]
+    assert [other.raw(each) for each in (0, 5, 260)] == [b" Hello", b"\x00", b"\xff"]
     assert other.raw(9999) == b""
 
 

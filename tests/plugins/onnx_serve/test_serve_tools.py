@@ -11,7 +11,7 @@ from lsbuild_plugins.onnx.serve.tools import ToolCallParser
 CALL = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
 OTHER = '<tool_call>{"arguments": {"s": "a </tool_call> \\" é"}, "name": "g"}</tool_call>'
 F, G = ("f", {"x": 1}), ("g", {"s": 'a </tool_call> " é'})
-CASES = (
+CASES: tuple[tuple[str, str, list[tuple[str, dict[str, object]]]], ...] = (
     ("no call at all <b> < tool", "no call at all <b> < tool", []),
     (CALL, "", [F]),
     (f"Let me see.\n{CALL}", "Let me see.", [F]),

@@ -84,6 +84,9 @@ class FetchContext:
 
     def tree(self, files: Mapping[str, str]) -> tuple[SourceFile, ...]:
         """A folder in the cache that shows blobs (path -> sha256, all present) under their names; its files, sorted."""
+        for path in files:
+            if path.startswith("/") or ".." in path.split("/") or "\\" in path or "\0" in path:
+                raise SourceError(f"the file name {path!r} leaves its folder", where=self.uri)
         listing = "".join(f"{path}\0{sha256}\n" for path, sha256 in sorted(files.items()))
         place = self.cache / "trees" / hashlib.sha256(listing.encode()).hexdigest()
         if not place.is_dir():

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs
 from lsbuild.api import Source, SourceFile
 from lsbuild.errors import SourceError
 from lsbuild.sources.base import FetchContext
-from lsbuild.sources.debian_archive import Mirrors, mirrors, release
+from lsbuild.sources.debian_archive import KEYRINGS, Mirrors, mirrors, release
 from lsbuild.sources.debian_index import Index, Package, closure
 
 _URI = re.compile(r"(?P<suite>[a-z][a-z-]*)/(?P<arch>amd64|arm64)\?(?P<packages>[a-z0-9+.,-]+)(?:#(?P<mirrors>.+))?")
@@ -88,7 +88,7 @@ def _index(mirror: str, suite: str, arch: str, context: FetchContext) -> str:
     """The text of ``Packages``, checked through InRelease; kept in the cache by its hash."""
     dists = f"{mirror}/dists/{suite}"
     with _open(f"{dists}/InRelease", context) as stream:
-        hashes = release(stream.read(16 << 20), suite)
+        hashes = release(stream.read(16 << 20), suite, KEYRINGS)
     name = f"main/binary-{arch}/Packages.xz"
     sha256 = hashes.get(name)
     if sha256 is None:

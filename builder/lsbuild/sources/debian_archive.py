@@ -19,7 +19,7 @@ from debian.deb822 import Deb822
 from lsbuild.errors import SourceError
 
 _APT = Path("/etc/apt")
-_KEYRINGS = (
+KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
 )
@@ -47,7 +47,7 @@ def mirrors(apt: Path = _APT) -> Mirrors:
     return Mirrors(main, next((url for url in found if url.rsplit("/", 1)[-1] == "debian-security"), ""))
 
 
-def release(data: bytes, suite: str, keyrings: tuple[Path, ...] = _KEYRINGS) -> dict[str, str]:
+def release(data: bytes, suite: str, keyrings: tuple[Path, ...]) -> dict[str, str]:
     """Check the signature of an ``InRelease`` file and give path -> sha256 of the index files it vouches for.
 
     Raises SourceError when it is not signed by a key of Debian's keyring, is of another suite, or has expired.

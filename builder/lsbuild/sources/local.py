@@ -64,6 +64,7 @@ def _glob(rest: str, context: FetchContext) -> list[tuple[str, Path]]:
     pattern = _translate("/".join(parts[fixed:]))
     matches = []
     if top.is_dir():
+        _contained(top, _base(top, context), rest)
         for path in _walk(top, _base(top, context), rest):
             below = path.relative_to(top).as_posix()
             if pattern.fullmatch(below):
@@ -83,11 +84,10 @@ def _place(rest: str | Path, context: FetchContext) -> Path:
 
 def _base(place: Path, context: FetchContext) -> Path:
     """The folder that symbolic links may not leave: the project's, or what a path outside of it names."""
-    root = context.root.resolve()
-    absolute = place.parent.resolve() / place.name
-    if absolute.is_relative_to(root) or root == absolute:
-        return root
-    return absolute if absolute.is_dir() and not absolute.is_symlink() else absolute.parent
+    root = Path(os.path.normpath(context.root.absolute()))
+    if place.is_relative_to(root):
+        return root.resolve()
+    return (place if place.is_dir() else place.parent).resolve()
 
 
 def _contained(path: Path, base: Path, rest: str) -> None:

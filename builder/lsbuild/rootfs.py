@@ -11,7 +11,7 @@ import posixpath
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,33 +41,32 @@ def extract(context: StepContext) -> Mapping[str, Json]:
     Options: ``python`` ("3.13"), ``user`` (the numeric id that the image runs as), ``release`` ("13"). Raises SourceError
     for a package that is not as it should be and StepError when two packages bring the same file.
     """
-    debs = sorted(context.sources["debs"].files, key=lambda file: file.path)
+    found = join(context.sources["debs"].files, context.progress)
+    for member in settings(list(found.values()), int(context.options["user"]), context.options["release"]):
+        _add(found, member, "lsbuild")
+    library = f"usr/lib/python{context.options['python']}"
+    compiled = _compiled(found, library, context.sources["tools"], context.options["python"])
+    found |= {member.path: member for member in compiled}
+    with (context.out / TAR).open("wb") as stream:
+        write_tar(stream, with_folders(found.values()), ZIP_EPOCH)
+    packages = [posixpath.basename(deb.path) for deb in context.sources["debs"].files]
+    return {"packages": packages, "files": len(found), "bytecode": len(compiled)}
+
+
+def join(debs: Iterable[SourceFile], progress: Callable[[int, int, str], None]) -> dict[str, Member]:
+    """What is kept of all packages, by path, with the control fields of each in ``var/lib/dpkg/status.d``.
+
+    Raises SourceError for a damaged or hostile package, StepError when two of them cannot stand side by side.
+    """
     found: dict[str, Member] = {}
-    for done, deb in enumerate(debs):
-        context.progress(done, len(debs), posixpath.basename(deb.path))
+    ordered = sorted(debs, key=lambda file: file.path)
+    for done, deb in enumerate(ordered):
+        progress(done, len(ordered), posixpath.basename(deb.path))
         for member in kept(members(deb.location)):
             _add(found, member, deb.path)
         _add(found, Member(f"var/lib/dpkg/status.d/{_name(deb)}", control(deb.location)), deb.path)
-    for member in settings(list(found.values()), int(context.options["user"]), context.options["release"]):
-        _add(found, member, "lsbuild")
     _check_links(found)
-    library = f"usr/lib/python{context.options['python']}"
-    with tempfile.TemporaryDirectory(prefix="lsbuild-stdlib-") as folder:
-        source, out = Path(folder, "source"), Path(folder, "out")
-        source.mkdir()
-        own = {
-            path.removeprefix(f"{library}/"): member for path, member in found.items() if path.startswith(f"{library}/")
-        }
-        write_tree(
-            source, (replace(member, path=path) for path, member in own.items() if path.endswith(".py")), ZIP_EPOCH
-        )
-        count = compile_tree(source, out, context.sources["tools"], context.options["python"], f"/{library}/")
-        for path in sorted(out.rglob("*.pyc")):
-            name = f"{library}/{path.relative_to(out).as_posix()}"
-            found[name] = Member(name, path.read_bytes())
-    with (context.out / TAR).open("wb") as stream:
-        write_tar(stream, with_folders(found.values()), ZIP_EPOCH)
-    return {"packages": [posixpath.basename(deb.path) for deb in debs], "files": len(found), "bytecode": count}
+    return found
 
 
 def bytecode(context: StepContext) -> Mapping[str, Json]:
@@ -88,7 +87,8 @@ def compile_tree(code: Path, out: Path, tools: Source, python: str, prefix: str 
     """
     with tempfile.TemporaryDirectory(prefix="lsbuild-python-") as folder:
         root = Path(folder, "root")
-        unpack(tools, root)
+        root.mkdir()
+        write_tree(root, join(tools.files, lambda *_: None).values(), ZIP_EPOCH)
         command, env = interpreter(root, python)
         done = subprocess.run(  # noqa: S603 - the interpreter of a verified package
             [*command, "-S", "-s", "-P", "-B", "-c", _COMPILE, str(code), str(out), prefix],
@@ -163,15 +163,22 @@ def settings(found: Iterable[Member], user: int, release: str) -> Iterator[Membe
         yield Member("usr/lib/ssl/cert.pem", link="/etc/ssl/certs/ca-certificates.crt")
 
 
-def unpack(source: Source, root: Path) -> None:
-    """Write the packages of ``source`` below ``root`` (made here), as far as ``kept`` keeps them."""
-    found: dict[str, Member] = {}
-    for deb in source.files:
-        for member in kept(members(deb.location)):
-            _add(found, member, deb.path)
-    _check_links(found)
-    root.mkdir()
-    write_tree(root, found.values(), ZIP_EPOCH)
+def _compiled(found: Mapping[str, Member], library: str, tools: Source, python: str) -> list[Member]:
+    """The bytecode of every .py file below ``library``."""
+    own = (
+        replace(member, path=path.removeprefix(f"{library}/"))
+        for path, member in found.items()
+        if path.startswith(f"{library}/")
+    )
+    with tempfile.TemporaryDirectory(prefix="lsbuild-stdlib-") as folder:
+        source, out = Path(folder, "source"), Path(folder, "out")
+        source.mkdir()
+        write_tree(source, (member for member in own if member.path.endswith(".py")), ZIP_EPOCH)
+        compile_tree(source, out, tools, python, f"/{library}/")
+        return [
+            Member(f"{library}/{path.relative_to(out).as_posix()}", path.read_bytes())
+            for path in sorted(out.rglob("*.pyc"))
+        ]
 
 
 def interpreter(root: Path, python: str) -> tuple[Sequence[str], Mapping[str, str]]:
@@ -179,7 +186,7 @@ def interpreter(root: Path, python: str) -> tuple[Sequence[str], Mapping[str, st
     libraries = next((root / "usr/lib").glob("*-linux-gnu"))
     loader = next(libraries.glob("ld-linux*.so.*"))
     command = (str(loader), "--library-path", str(libraries), str(root / f"usr/bin/python{python}"))
-    return command, {"PYTHONHOME": str(root / "usr"), "PATH": os.defpath, "LANG": "C.UTF-8"}
+    return command, {"PYTHONHOME": str(root / "usr"), "PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
 
 
 def _add(found: dict[str, Member], member: Member, package: str) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from platform import machine
+from typing import Any
 
 import pytest
 
@@ -38,6 +42,44 @@ def main(argv):
     print(f"serving on http://127.0.0.1:{server.server_port}", flush=True)
     server.serve_forever()
 """
+
+MakeDeb = Callable[..., Path]
+
+
+@pytest.fixture
+def make_deb(tmp_path: Path) -> MakeDeb:
+    """``make_deb(name, *members, compression=)``: a .deb as dpkg-deb writes it, of tar members (info, data)."""
+
+    def make(name: str, *members: tuple[tarfile.TarInfo, bytes], compression: str = "xz") -> Path:
+        info = tarfile.TarInfo("./control")
+        control = _tar((info, f"Package: {name}\nVersion: 1.0\nArchitecture: amd64\n".encode()), compression="gz")
+        parts = (
+            ("debian-binary", b"2.0\n"),
+            ("control.tar.gz", control),
+            (f"data.tar.{compression}".rstrip("."), _tar(*members, compression=compression)),
+        )
+        path = tmp_path / f"{name}_1.0_amd64.deb"
+        path.write_bytes(b"!<arch>\n" + b"".join(_ar_entry(part, data) for part, data in parts))
+        return path
+
+    return make
+
+
+def _tar(*members: tuple[tarfile.TarInfo, bytes], compression: str) -> bytes:
+    stream = io.BytesIO()
+    mode: Any = "w" if compression in ("", "zst") else f"w:{compression}"
+    with tarfile.open(fileobj=stream, mode=mode) as tar:
+        for info, data in members:
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    if compression != "zst":
+        return stream.getvalue()
+    return subprocess.run(["zstd", "-cq"], input=stream.getvalue(), capture_output=True, check=True).stdout
+
+
+def _ar_entry(name: str, data: bytes) -> bytes:
+    return f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(data):<10}`\n".encode() + data + b"\n" * (len(data) % 2)
+
 
 MakeBundle = Callable[..., Bundle]
 

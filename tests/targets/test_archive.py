@@ -7,6 +7,7 @@ import os
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import IO, cast
 
 import pytest
 
@@ -132,7 +133,7 @@ def test_the_same_members_give_the_same_bytes(tmp_path: Path) -> None:
     for number, members in enumerate((MEMBERS, from_disk)):
         stream = io.BytesIO()
         with gzip_stream(stream) as packed:
-            write_tar(packed, with_folders(members), ZIP_EPOCH)
+            write_tar(cast("IO[bytes]", packed), with_folders(members), ZIP_EPOCH)
         tars.append(stream.getvalue())
         write_zip(tmp_path / f"{number}.zip", with_folders(members), ZIP_EPOCH)
         zips.append((tmp_path / f"{number}.zip").read_bytes())

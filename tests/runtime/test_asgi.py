@@ -110,8 +110,8 @@ def test_a_full_queue_is_429_and_health_still_answers(live: tuple[App, str]) -> 
     for connection in (*busy, other):
         connection.close()
     again = connect(base)
-    body = {"model": "org/parrot", "messages": [{"role": "user", "content": "x"}]}
-    assert eventually(lambda: status_of(post(again, body)) == 200)
+    quick = {"model": "org/parrot", "messages": [{"role": "user", "content": "x"}]}
+    assert eventually(lambda: status_of(post(again, quick)) == 200)
     again.close()
 
 

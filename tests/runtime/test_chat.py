@@ -15,7 +15,7 @@ PATH = "/v1/chat/completions"
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
 
 
-def chat(text: str = "one two three", **more: Any) -> dict[str, Any]:
+def chat(text: Any = "one two three", **more: Any) -> dict[str, Any]:
     """A request to the parrot, which says ``text`` again."""
     return {"model": "org/parrot", "messages": [{"role": "user", "content": text}], **more}
 

@@ -19,13 +19,22 @@ _TYPES = {"inference": "llm", "agents": "llm", "embeddings": "embedding"}
 
 
 class ModelObject(Struct):
-    """OpenAI's model with Llama Stack's ``custom_metadata``. ``created`` is 0: a reproducible build has no time."""
+    """OpenAI's model, then what Llama Stack adds to it in lists (``custom_metadata``) and alone (the other fields).
+
+    ``created`` is 0: a reproducible build has no time.
+    """
 
     id: str
     object: str
     created: int
     owned_by: str
     custom_metadata: dict[str, Any]
+    identifier: str
+    type: str
+    model_type: str
+    provider_id: str
+    provider_resource_id: str
+    metadata: dict[str, Any]
 
 
 class ModelList(Struct):
@@ -52,11 +61,17 @@ def retrieve(app: App, _: Request, name: str) -> Response:
 
 def describe(service: Service) -> ModelObject:
     """What is known of a model without opening it."""
-    metadata = {
-        "model_type": _TYPES[service.api],
-        "provider_id": provider_id(service.provider),
-        "provider_type": service.provider,
-        "provider_resource_id": service.metadata.get("provider_resource_id", service.name),
-        **service.metadata,
-    }
-    return ModelObject(service.name, "model", 0, "lsbuild", metadata)
+    kind, provider = _TYPES[service.api], provider_id(service.provider)
+    resource = str(service.metadata.get("provider_resource_id", service.name))
+    known = {"model_type": kind, "provider_id": provider, "provider_resource_id": resource}
+    return ModelObject(
+        id=service.name,
+        object="model",
+        created=0,
+        owned_by="lsbuild",
+        custom_metadata={**service.metadata, **known, "provider_type": service.provider},
+        identifier=service.name,
+        type="model",
+        **known,
+        metadata=service.metadata,
+    )

@@ -1,0 +1,105 @@
+"""`inline::agent` for the builder: what it refuses, what it ships, what the runtime finds."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lsbuild.api import Compiled, Given, Item, Service, Source, SourceError, SourceFile, StepContext
+from lsbuild.spec.model import Agent
+from lsbuild_plugins.agent.plugin import PLUGIN, write_instructions
+from lsbuild_runtime.agent import settings_of
+
+
+def item(**spec: Any) -> Item:
+    """An agent of a spec."""
+    return Item("agents", "helper", "inline::agent", Agent(**{"model": "chat", **spec}), Path("spec"))
+
+
+def source(path: Path) -> Source:
+    """The source of one file."""
+    data = path.read_bytes()
+    return Source("./helper.md", (SourceFile(path.name, path, hashlib.sha256(data).hexdigest(), len(data)),))
+
+
+def ran(compiled: Compiled, root: Path) -> Service:
+    """Run the one step below ``root`` as the bundle has it; the service."""
+    (step,), (service,) = compiled.steps, compiled.services
+    out = root / step.ship
+    out.mkdir(parents=True)
+    write_instructions(StepContext(out, step.options, step.sources, {}, lambda _done, _total, _label: None))
+    return service
+
+
+def test_instructions_in_the_spec_reach_the_runtime(tmp_path: Path) -> None:
+    agent = item(instructions="Be kind.", vector_stores=("docs",), limits={"passages": 2, "tokens": 9, "wall": "3s"})
+    chat = Service(api="inference", name="chat", provider="p", entry="e", metadata={"context_length": 99, "x": 1})
+    compiled = PLUGIN.compile(agent, Given({}, {("models", "chat"): Compiled(services=(chat,))}))
+    service = ran(compiled, tmp_path)
+    assert (service.api, service.path, service.needs) == (
+        "agents",
+        "agents/helper",
+        ("inference/chat", "vector_io/docs"),
+    )
+    assert service.metadata == {"model_type": "llm", "sampling": {"temperature": 0.0}, "context_length": 99}
+    settings = settings_of(service, tmp_path)
+    assert (settings.instructions, settings.model, settings.vector_stores) == ("Be kind.", "chat", ("docs",))
+    assert (settings.passages, settings.tokens, settings.wall) == (2, 9, 3.0)
+    assert settings.prompt == "{passages}\n{question}"
+
+
+def test_instructions_in_a_file_are_a_source(tmp_path: Path) -> None:
+    path = tmp_path / "helper.md"
+    path.write_text("Be kind.\nBe brief.\n", encoding="utf-8")
+    agent = item(instructions="prompts/helper.md")
+    assert PLUGIN.sources(agent) == {"instructions": "prompts/helper.md"}
+    service = ran(PLUGIN.compile(agent, Given({"instructions": source(path)})), tmp_path / "out")
+    assert settings_of(service, tmp_path / "out").instructions == "Be kind.\nBe brief."
+
+
+def test_a_text_that_mentions_a_file_is_no_path() -> None:
+    assert PLUGIN.sources(item(instructions="Read it,\nthen answer from notes.md")) == {}
+    assert PLUGIN.sources(item()) == {}
+
+
+def test_instructions_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "helper.md"
+    path.write_bytes(b"na\xefve")
+    with pytest.raises(SourceError, match="not UTF-8"):
+        ran(PLUGIN.compile(item(instructions="helper.md"), Given({"instructions": source(path)})), tmp_path / "out")
+
+
+def test_an_agent_refers_to_its_model_and_stores() -> None:
+    agent = item(vector_stores=("a", "b"))
+    assert list(PLUGIN.refers(agent)) == [("models", "chat"), ("vector_stores", "a"), ("vector_stores", "b")]
+
+
+@pytest.mark.parametrize(
+    ("spec", "path"),
+    [
+        ({"config": {"promt": "x"}}, ("config", "promt")),
+        ({"config": {"threshold": 2}}, ("config", "threshold")),
+        ({"config": {"temperature": -1}}, ("config", "temperature")),
+        ({"config": {"prompt": "{passages}"}, "vector_stores": ("a",)}, ("config", "prompt")),
+        ({"config": {"prompt": "{question}"}, "vector_stores": ("a",)}, ("config", "prompt")),
+        ({"config": {"prompt": "{passages} {question}"}}, ("config", "prompt")),
+    ],
+)
+def test_faults_in_the_config_are_found(spec: dict[str, Any], path: tuple[str, ...]) -> None:
+    assert [problem.path for problem in PLUGIN.check(item(**spec))] == [path]
+
+
+def test_a_right_config_has_no_faults_and_reaches_the_service() -> None:
+    config = {"prompt": "{passages} {question}", "threshold": 0.3, "temperature": 0.7, "keep_lines": True}
+    agent = item(config=config, vector_stores=("a",))
+    assert list(PLUGIN.check(agent)) == []
+    (service,) = PLUGIN.compile(agent, Given({})).services
+    assert (service.config["prompt"], service.config["threshold"], service.config["keep_lines"]) == (
+        "{passages} {question}",
+        0.3,
+        True,
+    )
+    assert service.metadata["sampling"] == {"temperature": 0.7}

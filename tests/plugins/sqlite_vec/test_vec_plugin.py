@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lsbuild.api import Compiled, Given, Service, SourceError, Step
+from lsbuild.api import Compiled, Given, Service, Source, SourceError, SourceFile, Step
 from lsbuild.facts import gather
 from lsbuild.plan import plan
-from lsbuild_plugins.sqlite_vec.compile.shards import shards
+from lsbuild_plugins.sqlite_vec.compile.shards import documents, shards
 from lsbuild_plugins.sqlite_vec.plugin import PLUGIN
 
 TEXT = "The pump and the valve. " * 1000
@@ -74,6 +75,22 @@ def test_one_file_through_two_globs_is_one_document(compiler: Any) -> None:
     given = Given({"docs0": source, "docs1": source}, {("models", "embed"): compiler.peer()})
     (passages, _) = PLUGIN.compile(compiler.item(), given).steps
     assert [file.path for file in passages.sources["documents"].files] == ["docs/a.md", "docs/b.md"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "paths", "names"),
+    [
+        ("docs/*.md", ["docs/a.md"], ["docs/a.md"]),
+        ("../../docs/**/*.md", ["../../docs/x/a.md"], ["docs/x/a.md"]),
+        ("./docs/", ["a.md", "x/b.md"], ["docs/a.md", "docs/x/b.md"]),
+        ("../docs/a.md", ["a.md"], ["docs/a.md"]),
+        ("/data/docs", ["a.md", "b.md"], ["data/docs/a.md", "data/docs/b.md"]),
+        ("hf://org/name@rev", ["a.md"], ["a.md"]),
+    ],
+)
+def test_documents_are_named_as_the_spec_spells_them(uri: str, paths: list[str], names: list[str]) -> None:
+    source = Source(uri, tuple(SourceFile(path, Path(path), "0", 1) for path in paths))
+    assert [file.path for file in documents({"docs0": source})] == names
 
 
 def test_two_files_of_one_name_are_refused(compiler: Any) -> None:

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from lsbuild_plugins.sqlite_vec.compile.document import Document, Lines, Section, Span
 
-HEADING_SHARE = 8
+HEADING_SHARE = 4
 """The heading path may take one part in so many of the token budget; longer paths lose their outermost titles."""
 
 CHARS_PER_TOKEN = 16
@@ -51,16 +51,17 @@ class Chunker:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._heading_tokens = tokens // HEADING_SHARE
-        self.capacity = tokens - self._heading_tokens - self._tokenizer.num_special_tokens_to_add(False)
-        self._chars = self.capacity * CHARS_PER_TOKEN
-        self._splitter = TextSplitter.from_huggingface_tokenizer(self._tokenizer, self.capacity, overlap)
+        self._room = tokens - self._tokenizer.num_special_tokens_to_add(False)
+        self._overlap = overlap
+        self._splitters: dict[int, TextSplitter] = {}
 
     def cut(self, document: Document) -> Iterator[Passage]:
         """The passages of a document, in order."""
         lines = Lines(document.text)
         for section in document.sections:
             prefix = self._prefix(section.heading)
-            for span in self._pack(document.text, section):
+            room = self._room - (self.count(f"{prefix}\n") if prefix else 0)
+            for span in self._pack(document.text, section, room):
                 text = document.text[span.start : span.end]
                 yield Passage(
                     chunk_id=_chunk_id(document.path, span, text),
@@ -77,42 +78,46 @@ class Chunker:
         """Tokens of ``text`` without special tokens."""
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def _pack(self, text: str, section: Section) -> Iterator[Span]:
+    def _pack(self, text: str, section: Section, room: int) -> Iterator[Span]:
         held: Span | None = None
         for block in section.blocks:
             joined = Span(held.start if held else block.start, block.end)
-            if self._fits(text, joined):
+            if self._fits(text, joined, room):
                 held = joined
                 continue
             if held:
                 yield held
-            held = block if self._fits(text, block) else None
+            held = block if self._fits(text, block, room) else None
             if held is None:
-                yield from self._split(text, block)
+                yield from self._split(text, block, room)
         if held:
             yield held
 
-    def _fits(self, text: str, span: Span) -> bool:
-        return span.end - span.start <= self._chars and self.count(text[span.start : span.end]) <= self.capacity
+    def _fits(self, text: str, span: Span, room: int) -> bool:
+        short = span.end - span.start <= room * CHARS_PER_TOKEN
+        return short and self.count(text[span.start : span.end]) <= room
 
-    def _split(self, text: str, block: Span) -> Iterator[Span]:
+    def _split(self, text: str, block: Span, room: int) -> Iterator[Span]:
         """Cut a block that does not fit, a window at a time: the splitter's time grows with the square of its input.
 
         The last part of a window is cut again with what follows it, so that window edges leave no mark.
         """
         start = block.start
         while start < block.end:
-            end = _window_end(text, start, block.end, self._chars)
-            parts = self._parts(text, Span(start, end))
+            end = _window_end(text, start, block.end, room * CHARS_PER_TOKEN)
+            parts = self._parts(text, Span(start, end), room)
             if end < block.end and len(parts) > 1:
                 end = parts.pop().start
             yield from parts
             start = end
 
-    def _parts(self, text: str, window: Span) -> list[Span]:
-        if self._fits(text, window):
+    def _parts(self, text: str, window: Span, room: int) -> list[Span]:
+        if self._fits(text, window, room):
             return [window]
-        pieces = self._splitter.chunk_indices(text[window.start : window.end])
+        if room not in self._splitters:
+            splitter = TextSplitter.from_huggingface_tokenizer(self._tokenizer, room, min(self._overlap, room // 2))
+            self._splitters[room] = splitter
+        pieces = self._splitters[room].chunk_indices(text[window.start : window.end])
         return [Span(window.start + offset, window.start + offset + len(piece)) for offset, piece in pieces]
 
     def _prefix(self, heading: tuple[str, ...]) -> str:

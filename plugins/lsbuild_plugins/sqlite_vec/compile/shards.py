@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import PurePosixPath
 
 from lsbuild.api import Source, SourceError, SourceFile
 
@@ -11,24 +14,41 @@ SHARD_BYTES = 64 << 10
 """Aimed size of a shard's documents: some sixty passages, a few seconds of embedding beside half a second of start."""
 
 MAX_SHARDS = 256
+_MAGIC = re.compile(r"[*?\[]")
 
 
 def documents(sources: Mapping[str, Source]) -> tuple[SourceFile, ...]:
-    """All files once, by name: globs may overlap. SourceError when one name means two different files, or none is there."""
+    """All files once, under the names that readers will see: globs may overlap.
+
+    SourceError when one name means two different files, or when there is no file.
+    """
     found: dict[str, SourceFile] = {}
     for source in sources.values():
         for file in source.files:
-            other = found.setdefault(file.path, file)
+            named = replace(file, path=_name(source, file))
+            other = found.setdefault(named.path, named)
             if other.sha256 != file.sha256:
                 raise SourceError(
-                    f"two sources hold different files of this name: {other.location} and {file.location}",
-                    where=file.path,
-                    hint="Name sources from one common folder, so that their files have different paths.",
+                    f"two different files have this name: {other.location} and {file.location}",
+                    where=named.path,
+                    hint="Rename one of them, or put the spec into a folder above both.",
                 )
     if not found:
         uris = ", ".join(source.uri for source in sources.values())
         raise SourceError("no documents to index", where=uris, hint="Check the paths and globs under sources.")
     return tuple(found[path] for path in sorted(found))
+
+
+def _name(source: Source, file: SourceFile) -> str:
+    """The path as the spec spells it, without leading ``./``, ``../`` and ``/``: the same on every machine.
+
+    A source gives names below a folder; the folder is added, so that two folders may both hold a README.md.
+    """
+    path = file.path
+    if "://" not in source.uri and not _MAGIC.search(source.uri):
+        uri = PurePosixPath(source.uri)
+        path = uri.as_posix() if uri.name == path and len(source.files) == 1 else (uri / path).as_posix()
+    return "/".join(part for part in PurePosixPath(path).parts if part not in ("/", "..", "."))
 
 
 def shards(files: Iterable[SourceFile]) -> tuple[tuple[SourceFile, ...], ...]:

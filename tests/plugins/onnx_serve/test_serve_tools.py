@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from lsbuild_plugins.onnx.serve.tools import ToolCallParser
 CALL = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
 OTHER = '<tool_call>{"arguments": {"s": "a </tool_call> \\" é"}, "name": "g"}</tool_call>'
 F, G = ("f", {"x": 1}), ("g", {"s": 'a </tool_call> " é'})
-CASES: tuple[tuple[str, str, list[tuple[str, dict[str, object]]]], ...] = (
+CASES: tuple[tuple[str, str, list[tuple[str, Any]]], ...] = (
     ("no call at all <b> < tool", "no call at all <b> < tool", []),
     (CALL, "", [F]),
     (f"Let me see.\n{CALL}", "Let me see.", [F]),
@@ -31,7 +32,7 @@ CASES: tuple[tuple[str, str, list[tuple[str, dict[str, object]]]], ...] = (
 )  # fmt: skip
 
 
-def parse(pieces: list[str]) -> tuple[str, list[tuple[str, object]], list[str]]:
+def parse(pieces: list[str]) -> tuple[str, list[tuple[str, Any]], list[str]]:
     parser, shown, calls = ToolCallParser(), [], []
     for step in [*map(parser.feed, pieces), parser.finish()]:
         shown.append(step[0])
@@ -40,7 +41,7 @@ def parse(pieces: list[str]) -> tuple[str, list[tuple[str, object]], list[str]]:
 
 
 @pytest.mark.parametrize(("text", "expected", "calls"), CASES)
-def test_every_split_gives_the_same(text: str, expected: str, calls: list[tuple[str, object]]) -> None:
+def test_every_split_gives_the_same(text: str, expected: str, calls: list[tuple[str, Any]]) -> None:
     cuts = [[text[:i], text[i:j], text[j:]] for i in range(len(text) + 1) for j in range(i, len(text) + 1)]
     for cut in [*cuts, list(text)]:
         found, made, shown = parse(cut)

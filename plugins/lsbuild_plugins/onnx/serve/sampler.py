@@ -53,7 +53,7 @@ class Sampler:
     def __init__(self, sampling: Sampling, index: int) -> None:
         self._temperature = sampling.temperature
         self._top_p = sampling.top_p
-        self._top_k = sampling.top_k
+        self._top_k = int(sampling.top_k)  # a model's own default may come as 50.0
         self._frequency = sampling.frequency_penalty
         self._presence = sampling.presence_penalty
         self._seen: dict[int, int] = {}

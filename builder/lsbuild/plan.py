@@ -229,12 +229,14 @@ def _changed_files(
 
 
 def _folder(source: Source) -> str:
-    """What to put before a file's name so that a person finds it: the URI of a folder, nothing for a glob or a file."""
-    uri = source.uri.removeprefix("./").rstrip("/")
+    """What to put before a file's name so that a person finds it: the folder that the spec names, else nothing."""
+    uri = source.uri
     names = {file.path for file in source.files}
-    if any(sign in uri for sign in "*?[") or uri.rpartition("/")[2] in names or not uri:
-        return uri.rpartition("/")[0] + "/" if "/" in uri and uri.rpartition("/")[2] in names else ""
-    return f"{uri}/"
+    if "/" not in uri or any(sign in uri for sign in "*?["):
+        return ""
+    place = uri.removeprefix("./").rstrip("/")
+    above, _, last = place.rpartition("/")
+    return f"{above if last in names else place}/".lstrip("/") if above or last not in names else ""
 
 
 def _differ(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:

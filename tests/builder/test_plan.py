@@ -132,10 +132,16 @@ def test_reasons_name_what_changed() -> None:
 
 
 def test_files_of_a_folder_are_named_with_it() -> None:
-    before = first([step("a", sources={"s": source("./models/m", config_json="1")})])
-    assert again(before, [step("a", sources={"s": source("./models/m", config_json="2")})]) == [
-        "models/m/config.json changed"
-    ]
+    def reason(uri: str) -> str:
+        before = first([step("a", sources={"s": source(uri, config_json="1")})])
+        return again(before, [step("a", sources={"s": source(uri, config_json="2")})])[0]
+
+    assert reason("./models/m") == "models/m/config.json changed"
+    assert reason("./models/m/config.json") == "models/m/config.json changed"
+    assert reason("./config.json") == "config.json changed"
+    assert reason("models/*.json") == "config.json changed"
+    assert reason("documents") == "config.json changed"
+    assert reason("pypi://name==1.0") == "pypi://name==1.0/config.json changed"
 
 
 def test_an_output_that_left_the_cache() -> None:

@@ -9,9 +9,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import cast
 
 from lsbuild import lock as locks
 from lsbuild.api import Source, SourceFile
@@ -45,6 +43,7 @@ def resolve(
     """
     found: dict[str, Source] = {}
     for uri in dict.fromkeys(uris):
+        watch = _Watch(uri, monitor)
         context = FetchContext(
             uri=uri,
             root=root,
@@ -52,29 +51,42 @@ def resolve(
             offline=offline,
             pinned=_pinned(lock, uri, cache),
             revision=lock.sources[uri].revision if uri in lock.sources else "",
-            progress=partial(monitor.progress, uri),
+            progress=watch.progress,
         )
-        found[uri] = _fetch(uri, context, monitor)
+        found[uri] = _fetch(uri, context)
+        watch.finished()
     if locked:
         locks.require(lock, found)
     return found
 
 
-def _fetch(uri: str, context: FetchContext, monitor: Monitor) -> Source:
+def _fetch(uri: str, context: FetchContext) -> Source:
     scheme, rest = split(uri)
     entry = FETCHERS.get(scheme)
     if entry is None:
-        raise SourceError(
-            f"unknown scheme '{scheme}'.{did_you_mean(scheme, [name for name in FETCHERS if name])}", where=uri
-        )
-    fetch = cast("Fetcher", attribute(entry))
-    if scheme in {"", "builtin"}:
-        return replace(fetch(rest, context), uri=uri)
-    start = time.monotonic()
-    monitor.started(uri, "source")
-    source = replace(fetch(rest, context), uri=uri)
-    monitor.finished(uri, time.monotonic() - start, cached=False)
-    return source
+        known = [name for name in FETCHERS if name]
+        raise SourceError(f"unknown scheme '{scheme}'.{did_you_mean(scheme, known)}", where=uri)
+    fetch: Fetcher = attribute(entry)
+    return replace(fetch(rest, context), uri=uri)
+
+
+class _Watch:
+    """Tells the monitor of a source only when there is something to wait for: at its first progress."""
+
+    def __init__(self, uri: str, monitor: Monitor) -> None:
+        self._name = uri.partition("?")[0]
+        self._monitor = monitor
+        self._start: float | None = None
+
+    def progress(self, done: int, total: int, label: str) -> None:
+        if self._start is None:
+            self._start = time.monotonic()
+            self._monitor.started(self._name, label)
+        self._monitor.progress(self._name, done, total, label)
+
+    def finished(self) -> None:
+        if self._start is not None:
+            self._monitor.finished(self._name, time.monotonic() - self._start, cached=False)
 
 
 def split(uri: str) -> tuple[str, str]:

@@ -235,10 +235,13 @@ def _text_tokens(logprobs: _TextLogprobs | None) -> tuple[TokenLogprob, ...]:
 
 
 def vector_bytes(vector: str | list[float]) -> bytes:
-    """Little-endian float32; ValueError when the base64 is none."""
-    if isinstance(vector, str):
-        try:
-            return a2b_base64(vector, strict_mode=True)
-        except Error as error:
-            raise ValueError(f"a vector is not base64: {error}") from error
-    return struct.pack(f"<{len(vector)}f", *vector)
+    """Little-endian float32; ValueError when the text is not the base64 of some."""
+    if not isinstance(vector, str):
+        return struct.pack(f"<{len(vector)}f", *vector)
+    try:
+        data = a2b_base64(vector, strict_mode=True)
+    except Error as error:
+        raise ValueError(f"a vector is not base64: {error}") from error
+    if not data or len(data) % 4:
+        raise ValueError(f"a vector of {len(data)} bytes is not float32")
+    return data

@@ -209,6 +209,11 @@ class Pool:
         """Take back a connection whose exchange is complete."""
         self._idle.append(connection)
 
+    def close(self) -> None:
+        """Close the kept connections."""
+        while (connection := self._kept()) is not None:
+            connection.close()
+
     def _kept(self) -> Connection | None:
         try:
             return self._idle.pop()

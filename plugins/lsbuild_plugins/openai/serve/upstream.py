@@ -68,6 +68,10 @@ class Upstream:
         except Silent as error:
             raise self.broken(f"it was silent for {self._seconds:g} s") from error
 
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._pool.close()
+
     def broken(self, what: str) -> ApiError:
         """A 502."""
         return ApiError(

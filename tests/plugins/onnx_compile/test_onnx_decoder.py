@@ -57,9 +57,11 @@ def _whole(out: Path, ids: NDArray[np.int64] = IDS) -> NDArray[np.float32]:
     return gate.logits(gate.open_graph(out / "model.onnx"), ids, card.layers, (card.kv_heads, card.head_dim))
 
 
-@pytest.mark.parametrize("name", ["llama", "untied"])
+@pytest.mark.parametrize("name", ["llama", "untied", "every head its own keys"])
 def test_float_llama_equals_plain_numpy(name: str, tmp_path: Path, build: Build) -> None:
-    config = DECODERS["llama"] | {"tie_word_embeddings": name == "llama"}
+    config = DECODERS["llama"] | {"tie_word_embeddings": name != "untied"}
+    if name.startswith("every"):
+        config |= {"num_key_value_heads": config["num_attention_heads"]}
     tensors = decoder_tensors(config)
     out, _ = build(write_checkpoint(tmp_path / "m", config, tensors), type="llm", quantize="none")
     found = _whole(out)

@@ -93,6 +93,15 @@ def test_a_tensor_inside_a_node_cannot_name_a_file(tmp_path: Path, build: Build)
         build(folder, type="embedding")
 
 
+def test_a_graph_that_quantises_activations_says_that_batches_matter(tmp_path: Path, build: Build) -> None:
+    folder = _encoder(tmp_path / "m", numpy_helper.from_array(TABLE, "table"))
+    model = onnx.load(folder / "model.onnx")
+    model.graph.node.append(helper.make_node("DynamicQuantizeLinear", ["last_hidden_state"], ["q", "scale", "zero"]))
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    card = model_format.read(build(folder, type="embedding")[0])
+    assert isinstance(card, model_format.Encoder) and not card.batch_invariant
+
+
 def test_what_cannot_be_served_is_named(tmp_path: Path, build: Build) -> None:
     table = numpy_helper.from_array(TABLE, "table")
     with pytest.raises(SourceError, match=r"my\.ops"):

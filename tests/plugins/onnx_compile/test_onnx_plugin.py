@@ -103,6 +103,8 @@ def _llama(folder: Path, **changes: Any) -> Path:
         ({"hidden_size": "64"}, "hidden_size is '64'"),
         ({"vocab_size": 129}, r"\[128, 64\].*\[129, 64\]"),
         ({"layer_types": ["full_attention"]}, "names 1 layers"),
+        ({"layer_types": ["full_attention", "linear_attention"]}, "layers of type linear_attention"),
+        ({"model_type": "bert"}, "'bert'.*Set type: embedding"),
     ],
 )
 def test_what_cannot_be_compiled_is_said(changes: dict[str, Any], message: str, tmp_path: Path, build: Build) -> None:

@@ -134,3 +134,9 @@ def test_integer_tensors_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     path.write_bytes(_file({"ids": {"dtype": "I64", "shape": [8], "data_offsets": [0, 64]}}))
     assert read_header(path) == {}
+
+
+def test_rows_end_with_the_tensor(tmp_path: Path) -> None:
+    write_safetensors(tmp_path / "m.safetensors", {"a": VALUES, "b": VALUES})
+    with pytest.raises(SourceError, match="7 rows, 6 to 8"):
+        read_header(tmp_path / "m.safetensors")["a"].rows(6, 8)

@@ -160,7 +160,8 @@ class _Emitter:
         x = embed(graph, words, ids, "words")
         graph.node("Shape", (ids,), "length.now", start=1, end=2)  # i64[1]
         first = shape.first_position
-        table = self.weights.get(at + "position_embeddings.weight").rows(first, first + self.tokens)
+        places = self.weights.get(at + "position_embeddings.weight", first + shape.positions, shape.hidden)
+        table = places.rows(first, first + self.tokens)
         if at + "token_type_embeddings.weight" in self.weights:  # every token is of type 0
             table = table + self.weights.get(at + "token_type_embeddings.weight").rows(0, 1)
         zero = graph.constant("zero", np.array([0], np.int64))

@@ -38,6 +38,7 @@ class Taken:
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    operators: frozenset[str] = frozenset()
     repacked: int = 0
     """Products that were stored in fewer bits."""
 
@@ -86,6 +87,7 @@ def take(checkpoint: Checkpoint, name: str, out: Path, form: Format | None = Non
     return Taken(
         tuple(_port(value) for value in model.graph.input if value.name not in constants),
         tuple(_port(value) for value in model.graph.output),
+        frozenset(node.op_type for node in model.graph.node),
         repacked,
     )
 

@@ -6,6 +6,7 @@ never run (no trust_remote_code), and the exporter may not use the network.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -20,7 +21,7 @@ from pathlib import Path
 from lsbuild.api import StepContext, StepError
 from lsbuild_plugins.onnx.compile.checkpoint import Checkpoint
 
-COST = "about 3 GB to download and 6 GB on disk where torch brings CUDA (Linux), 1 GB elsewhere; once"
+COST = "about 5 GB on disk where torch brings CUDA (Linux), 1 GB elsewhere; once"
 """What the environment costs; the error that offers the export says so."""
 
 
@@ -56,24 +57,23 @@ def environment(cache: Path) -> Path:
     lock = resources.files(__package__ or "").joinpath("export.txt").read_bytes()
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     place = cache / "export" / f"{hashlib.sha256(lock).hexdigest()[:16]}-{version}"
-    if not (place / "complete").is_file():
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        (place / "export.txt").write_bytes(lock)
-        uv = [_uv(), "--no-config"] if not os.environ.get("UV_CONFIG_FILE") else [_uv()]
-        _run([*uv, "venv", "-q", "--python", sys.executable, str(place / "venv")], "uv could not make an environment")
-        install = [
-            "pip",
-            "install",
-            "--python",
-            str(place / "venv"),
-            "--require-hashes",
-            "-r",
-            str(place / "export.txt"),
-        ]
-        _run([*uv, *install], "uv could not install the exporter")
-        (place / "complete").touch()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_suffix(".lock").open("w") as lock_file:
+        fcntl.flock(lock_file, fcntl.LOCK_EX)  # another build may be making it
+        if not (place / "complete").is_file():
+            _make(place, lock)
     return place / "venv" / "bin" / "python"
+
+
+def _make(place: Path, lock: bytes) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    requirements, venv, uv = place / "export.txt", str(place / "venv"), _uv()
+    requirements.write_bytes(lock)
+    _run([uv, "venv", "-q", "--python", sys.executable, venv], "uv could not make an environment")
+    install = [uv, "pip", "install", "--python", venv, "--require-hashes", "-r", str(requirements)]
+    _run(install, "uv could not install the exporter")
+    (place / "complete").touch()
 
 
 def _uv() -> str:

@@ -133,7 +133,14 @@ def read_shape(config: Config, where: str) -> Shape:
 
 def _layers(config: Config, family: Family, count: int, where: str) -> tuple[Layer, ...]:
     types = config.get("layer_types")
-    sliding = [t == "sliding_attention" for t in types] if isinstance(types, list) else family.slides(config, count)
+    unknown = set(map(str, types or ())) - {"full_attention", "sliding_attention"}
+    if unknown:
+        raise SourceError(
+            f"layers of type {', '.join(sorted(unknown))} are not supported",
+            where=where,
+            hint="Supported are full_attention and sliding_attention.",
+        )
+    sliding = [t == "sliding_attention" for t in types] if types else family.slides(config, count)
     if len(sliding) != count:
         raise SourceError(
             f"layer_types names {len(sliding)} layers, num_hidden_layers is {count}", where=where, hint=_BROKEN

@@ -63,10 +63,22 @@ def open_graph(path: Path) -> Any:
         ) from error
 
 
+def run(session: Any, outputs: list[str], feeds: Mapping[str, NDArray[Any]]) -> Floats:
+    """The first of ``outputs``; StepError with the runtime's reason when the run fails."""
+    try:
+        found: Floats = session.run(outputs, dict(feeds))[0]
+    except Exception as error:
+        raise StepError(
+            f"onnxruntime cannot run the compiled graph: {error}",
+            hint="This is a fault in lsbuild (or in the .onnx file that was given): please report it with the model's name.",
+        ) from error
+    return found
+
+
 def vectors(graph: Path, tokenizer: Tokenizer, texts: Sequence[str], longest: int) -> Floats:
     """Embed texts one by one with one of our own encoders: f32[N, D]."""
     session = open_graph(graph)
-    return np.concatenate([session.run(["embedding"], _inputs(tokenizer, text, longest))[0] for text in texts])
+    return np.concatenate([run(session, ["embedding"], _inputs(tokenizer, text, longest)) for text in texts])
 
 
 def _inputs(tokenizer: Tokenizer, text: str, longest: int) -> dict[str, NDArray[Any]]:
@@ -132,8 +144,7 @@ def logits(session: Any, ids: NDArray[np.int64], layers: int, memory: tuple[int,
         "logits_rows": np.arange(length, dtype=np.int64),
     }
     feeds |= {f"past_key_values.{n}.{part}": empty for n in range(layers) for part in ("key", "value")}
-    result: Floats = session.run(["logits"], feeds)[0]
-    return result
+    return run(session, ["logits"], feeds)
 
 
 def gate_decoder(found: Floats, ids: NDArray[np.int64], where: str) -> Mapping[str, Json]:

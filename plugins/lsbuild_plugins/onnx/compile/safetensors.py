@@ -55,7 +55,13 @@ class Tensor:
     offset: int
 
     def rows(self, start: int, stop: int) -> Floats:
-        """Rows ``start`` to ``stop`` as float32; SourceError when the file has become shorter."""
+        """Rows ``start`` to ``stop`` as float32; SourceError when there are not that many."""
+        if not 0 <= start <= stop <= self.shape[0]:
+            raise SourceError(
+                f"tensor {self.name} has {self.shape[0]} rows, {start} to {stop} were wanted",
+                where=str(self.path),
+                hint="config.json and the weights do not belong together: fetch both from one revision.",
+            )
         width = math.prod(self.shape[1:])
         return self._read(start * width, (stop - start) * width).reshape(stop - start, *self.shape[1:])
 
@@ -69,7 +75,9 @@ class Tensor:
         if flat.size != count:
             raise SourceError(f"tensor {self.name} ends before its last value", where=str(self.path), hint=_AGAIN)
         if self.dtype == "BF16":  # the upper half of a float32
-            flat = (flat.astype(np.uint32) << np.uint32(16)).view(np.float32)
+            wide = np.zeros(count, "<u4")
+            wide.view("<u2")[1::2] = flat
+            flat = wide.view("<f4")
         values: Floats = flat.astype(np.float32, copy=False)
         return values
 

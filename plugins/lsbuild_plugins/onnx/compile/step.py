@@ -35,8 +35,8 @@ def encoder(context: StepContext) -> Facts:
     if not checkpoint.has_weights():
         return take_encoder(checkpoint, context)
     config = checkpoint.config()
-    if config.get("model_type") not in ENCODERS:
-        _allow_export(checkpoint, config, context, ENCODERS)
+    if str(config.get("model_type")) not in ENCODERS:
+        _allow_export(checkpoint, config, context, ENCODERS, "llm" if config.get("model_type") in FAMILIES else "")
         with exported(checkpoint, "feature-extraction", context) as found:
             return take_encoder(found, context)
     shape = read_encoder(config, checkpoint.uri)
@@ -80,8 +80,10 @@ def decoder(context: StepContext) -> Facts:
     if not checkpoint.has_weights():
         return take_decoder(checkpoint, context)
     config = checkpoint.config()
-    if config.get("model_type") not in FAMILIES:
-        _allow_export(checkpoint, config, context, FAMILIES)
+    if str(config.get("model_type")) not in FAMILIES:
+        _allow_export(
+            checkpoint, config, context, FAMILIES, "embedding" if config.get("model_type") in ENCODERS else ""
+        )
         with exported(checkpoint, "text-generation-with-past", context) as found:
             return take_decoder(found, context)
     shape = read_shape(config, checkpoint.uri)
@@ -153,15 +155,21 @@ def _sampling(checkpoint: Checkpoint) -> dict[str, float]:
 
 
 def _allow_export(
-    checkpoint: Checkpoint, config: Mapping[str, Json], context: StepContext, known: Mapping[str, object]
+    checkpoint: Checkpoint, config: Mapping[str, Json], context: StepContext, known: Mapping[str, object], other: str
 ) -> None:
-    """SourceError with the way out, unless the spec allows the export of an architecture that is not emitted."""
+    """SourceError with the way out, unless the spec allows the export of an architecture that is not emitted.
+
+    Args:
+        other: the type of model that would emit it, or "".
+    """
     if not context.options.get("export"):
         name = str(config.get("model_type") or (config.get("architectures") or ["unknown"])[0])
         raise SourceError(
             f"the architecture {name!r} is not one that lsbuild emits itself ({', '.join(sorted(known))})",
             where=checkpoint.uri,
-            hint="Set config: {export: true} on the model: lsbuild then exports it with optimum-onnx and torch in an "
+            hint=f"Set type: {other} on the model."
+            if other
+            else "Set config: {export: true} on the model: lsbuild then exports it with optimum-onnx and torch in an "
             f"environment of its own ({COST}). The result is larger and slower than what lsbuild emits.",
         )
 

@@ -20,6 +20,8 @@ from lsbuild_plugins.onnx.serve import format as model_format
 
 _ENCODER_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _DECODER_INPUTS = ("input_ids", "attention_mask", "position_ids")
+_PER_TENSOR = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
+"""Operators that quantise a whole batch with one scale, so that a vector depends on its batch mates."""
 _POOLED = ("sentence_embedding", "embedding", "embeddings")
 
 
@@ -37,7 +39,8 @@ def take_encoder(checkpoint: Checkpoint, context: StepContext) -> dict[str, Json
     ids = np.array([tokenizer.encode(gate.sentences()[0]).ids[:tokens]], np.int64)
     feeds = {port.name: np.full(ids.shape, 1, port.dtype) for port in inputs if port.name == "attention_mask"}
     feeds |= {port.name: np.zeros(ids.shape, port.dtype) for port in inputs if port.name == "token_type_ids"}
-    found = gate.open_graph(context.out / "model.onnx").run([output.name], {"input_ids": ids, **feeds})[0]
+    feeds |= {port.name: ids.astype(port.dtype) for port in inputs if port.name == "input_ids"}
+    found = gate.run(gate.open_graph(context.out / "model.onnx"), [output.name], feeds)
     if found.ndim not in (2, 3) or not np.isfinite(found).all():
         raise GateError(
             f"{name}: output {output.name} has shape {list(found.shape)} or is not finite",
@@ -55,6 +58,7 @@ def take_encoder(checkpoint: Checkpoint, context: StepContext) -> dict[str, Json
         mask="int32" if mask == "int32" else "int64",
         output=output.name,
         pooling=pooling,
+        batch_invariant=not taken.operators & _PER_TENSOR,
     )
     model_format.write(context.out, card)
     return {"graph": name, "dimensions": card.dimensions, "max_tokens": tokens, "pooling": pooling, **_repacked(taken)}
@@ -118,7 +122,7 @@ def _first_token(
     values = {"input_ids": row, "attention_mask": np.ones_like(row), "position_ids": np.arange(row.size)[None]}
     feeds: dict[str, Any] = {port.name: values[port.name].astype(port.dtype) for port in inputs}
     feeds |= {port.name: np.zeros((1, port.shape[1], 0, port.shape[3]), np.float32) for port in past}
-    logits = gate.open_graph(context.out / "model.onnx").run(["logits"], feeds)[0]
+    logits = gate.run(gate.open_graph(context.out / "model.onnx"), ["logits"], feeds)
     gate.gate_decoder(logits, row, checkpoint.uri)
     return int(logits.shape[-1])
 

@@ -119,6 +119,30 @@ def test_raw_bytes_of_tokens() -> None:
     assert other.raw(9999) == b""
 
 
+def test_words_that_look_like_special_tokens_stay_words_when_shielded() -> None:
+    vocabulary = Vocabulary(byte_level())
+    text = "a <eos> b<eos><tool_call>"
+    special = {token(vocabulary.tokenizer, "<eos>"), token(vocabulary.tokenizer, "<tool_call>")}
+    assert special <= set(vocabulary.encode(text))
+    shielded = vocabulary.encode(vocabulary.shield(text))
+    assert not special & set(shielded)
+    assert vocabulary.tokenizer.decode(shielded) == text
+    assert vocabulary.encode(vocabulary.shield("né w")) == vocabulary.encode("né w")
+    assert vocabulary.tokenizer.decode(vocabulary.encode(vocabulary.shield("x\ufdd0<e\ufdd0os>"))) == "x<eos>"
+
+
+def test_special_tokens_inside_each_other_are_all_shielded() -> None:
+    tokenizer = byte_level()
+    tokenizer.add_special_tokens(["<<eos>", "s><"])
+    vocabulary = Vocabulary(tokenizer)
+    assert max(vocabulary.encode(vocabulary.shield("<<eos><eos>"))) < 256
+
+
+def test_a_tokenizer_without_special_tokens_shields_nothing() -> None:
+    plain = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    assert Vocabulary(plain).shield("<eos>") == "<eos>"
+
+
 STOPS = (
     (("STOP",), "abSTOcSTOPd", "abSTOc", True),
     (("abcd", "bc"), "xabcd", "xa", True),

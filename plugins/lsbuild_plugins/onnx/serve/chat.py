@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lsbuild_runtime.http import ApiError
@@ -38,13 +38,15 @@ def check_supported(chat: Chat, *, tool_format: str) -> None:
         raise ApiError(400, "chat_template_kwargs must be an object", param="chat_template_kwargs")
 
 
-def template_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def template_messages(messages: Sequence[Mapping[str, Any]], shield: Callable[[str], str]) -> list[dict[str, Any]]:
     """Messages as templates expect them, which is what transformers users write by hand.
 
     Null fields are left out, ``content`` is text (parts are joined by newlines, none is ""), the arguments of tool
-    calls are objects instead of JSON text, and OpenAI's role "developer" is called "system".
+    calls are objects instead of JSON text, and OpenAI's role "developer" is called "system". ``shield`` goes over the
+    words of everyone but the assistant, whose turns templates take apart by its special tokens.
     """
-    return [_message(index, message) for index, message in enumerate(messages)]
+    out = [_message(index, message) for index, message in enumerate(messages)]
+    return [m if m["role"] == "assistant" else {**m, "content": shield(m["content"])} for m in out]
 
 
 def _message(index: int, message: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class Engine:
         """Answer messages. Refusals, a too long prompt and a full queue are raised here, before the first delta."""
         check_supported(chat, tool_format=self._model.card.tool_format)
         tools = chat.tools if chat.tool_choice == "auto" else ()
-        prompt = self._encode(self._render(chat, tools))
+        prompt = self._model.vocabulary.encode(self._render(chat, tools))
         task = Task(
             prompt=prompt,
             budget=self._budget(len(prompt), chat.sampling, "messages"),
@@ -100,7 +100,7 @@ class Engine:
             raise ApiError(400, f"model {self._name!r} has no chat template; use /v1/completions", param="model")
         try:
             return self._template.render(
-                template_messages(chat.messages),
+                template_messages(chat.messages, self._model.vocabulary.shield),
                 tools,
                 bos_token=card.bos_text,
                 eos_token=card.eos_text,
@@ -109,14 +109,11 @@ class Engine:
         except TemplateRefusal as error:
             raise ApiError(400, f"the chat template refuses these messages: {error}", param="messages") from error
 
-    def _encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self._model.vocabulary.tokenizer.encode(text, add_special_tokens=False).ids)
-
     def _prompt(self, prompt: str | Sequence[int]) -> tuple[int, ...]:
         """Token ids of a completion prompt; an empty one is the beginning of a text, if the model has a token for that."""
         card = self._model.card
         if isinstance(prompt, str):
-            ids = self._encode(prompt)
+            ids = self._model.vocabulary.encode(prompt)
             if card.bos is not None and (card.add_bos or not ids) and ids[:1] != (card.bos,):
                 ids = (card.bos, *ids)
         else:

@@ -26,6 +26,8 @@ Logits = NDArray[np.float32]
 
 _DTYPES: dict[str, Any] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
+_GROWING_INPUTS = {"input_ids", "attention_mask", "position_ids"}
+
 
 class Memory(Protocol):
     """Both kinds of graph."""
@@ -49,6 +51,10 @@ def open_memory(session: ort.InferenceSession, card: Decoder) -> Memory:
         raise ValueError(
             f"its inputs differ from model.json: {', '.join(sorted(found ^ (past | set(card.inputs)))[:8])}"
         )
+    odd = {value.name for value in session.get_inputs() if value.name in past and value.type not in _DTYPES}
+    odd |= set() if card.cache == "inplace" else set(card.inputs) - _GROWING_INPUTS
+    if odd:
+        raise ValueError(f"it has inputs that are not supported: {', '.join(sorted(odd)[:8])}")
     return InplaceMemory(session, card) if card.cache == "inplace" else GrowingMemory(session, card)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -59,6 +60,10 @@ def _byte_level_alphabet() -> dict[str, int]:
     return table
 
 
+BORDER = "\ufdd0"
+"""A noncharacter (Unicode reserves it for internal use) at which a prompt is cut before it is encoded."""
+
+
 class Detokeniser(Protocol):
     """Turns one sequence of ids into text, piece by piece."""
 
@@ -83,11 +88,26 @@ class Vocabulary:
         self.hidden = frozenset(
             number for number, token in added.items() if token.special and token.content not in markers
         )
+        controls = sorted((token.content for token in added.values() if token.special and token.content), key=len)
+        self._controls = re.compile(f"(?=(?:{'|'.join(map(re.escape, reversed(controls))) or '(?!)'}))(.)", re.DOTALL)
         self._decoder: Any = json.loads(tokenizer.decoder.__getstate__()) if tokenizer.decoder else {"type": "None"}
         self._chain: list[dict[str, Any]] = self._decoder.get("decoders", [self._decoder])
         self._alphabet = _byte_level_alphabet()
         self._byte_level = [step["type"] for step in self._chain] == ["ByteLevel"]
         self._spaces = tuple(_spaces(self._chain))
+
+    def shield(self, text: str) -> str:
+        """``text`` with a BORDER inside whatever looks like a special token, so that ``encode`` reads it as plain text.
+
+        Without it anyone who writes a message, or a document that is retrieved, could end the user's turn and speak as
+        the system.
+        """
+        return self._controls.sub(rf"\1{BORDER}", text.replace(BORDER, ""))
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids; special tokens are read as such unless they were shielded. Adds none of its own."""
+        pieces = (self.tokenizer.encode(piece, add_special_tokens=False).ids for piece in text.split(BORDER) if piece)
+        return tuple(token for piece in pieces for token in piece)
 
     def stream(self) -> Detokeniser:
         """A new stream."""

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lsbuild.errors import SpecError
 from lsbuild.spec.load import Loaded, Origin, explain, load, resolved
@@ -311,6 +313,12 @@ BAD = [
         "server: {limits: {body: 1 meg}}\n",
         "(B, KB, MB, GB, KiB, MiB, GiB), like 64MiB, found '1 meg'",
     ),
+    ("server: {limits: {deadline: 0s}}\n", "spec.yaml:1:29: 0s is out of range: more than 0"),
+    ("server: {limits: {body: 0B}}\n", "spec.yaml:1:25: 0B is out of range: more than 0"),
+    ('name: "\\ud800"\n', "spec.yaml:1:7: holds half of a character (a lone surrogate)"),
+    (f"params: {{a: {'9' * 5000}}}\n", "spec.yaml:1:13: a number of 5000 digits is too large"),
+    ('name: "a\\nb"\n', "spec.yaml:1:7: 'a\\nb' is not a name"),
+    ("targets: {host: 5}\n", "spec.yaml:1:17: expected a map, found the number 5"),
     ("server: {prot: 1}\n", "unknown key 'prot'. Did you mean 'port'?"),
     ("budgets: {artifact: 5}\n", "expected a number with a unit"),
     ("plugins: ['a', {}]\n", "spec.yaml:1:16: expected a text, found a map"),
@@ -389,9 +397,54 @@ def test_what_a_target_cannot_override(tmp_path: Path, key: str) -> None:
     assert f"spec.yaml:3:5: '{key.partition(':')[0]}' cannot differ by target" in faults(tmp_path, text, target="host")
 
 
+def test_a_target_without_options(tmp_path: Path) -> None:
+    assert read(tmp_path, "targets:\n  host:\n", target="host").target_options == {}
+
+
+def test_an_environment_that_is_not_utf_8(tmp_path: Path) -> None:
+    told = faults(tmp_path, "name: ${env.X}\n", environ={"X": "\udcff"})
+    assert told == ["spec.yaml:1:7: the environment variable X does not hold UTF-8"]
+
+
 def test_faults_in_a_targets_override_stand_where_they_are_written(tmp_path: Path) -> None:
     text = "models: {m: {type: llm}}\ntargets:\n  host: {models: {m: {quantize: int3}}}\n"
     assert faults(tmp_path, text, target="host") == [
         "spec.yaml:3:33: 'int3' is not one of int4, int8, int8-fast, none. Did you mean 'int8'?"
     ]
     assert read(tmp_path, text).spec.models["m"].quantize is None
+
+
+PIECES = [
+    *(
+        "&a ",
+        "*a",
+        "<<: *a",
+        "[",
+        "]",
+        "{",
+        "}",
+        ": ",
+        "- ",
+        "\n",
+        "  ",
+        "${env.X}",
+        "${params.y}",
+        "$${",
+        "${",
+        "!!str ",
+    ),
+    *("null", "1e5", ".nan", "? ", "|", ">", '"', "'", "#", "%", "@", "\t", "x-a:", "targets:", "config:", "agents:\n"),
+    *("--- ", "...", "\u2028", "\x85", "\ufeff", "\U0001f600", '"\\ud800"', "9" * 30, "models:"),
+]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, len(GOOD)), st.integers(0, 6), st.sampled_from(PIECES)), max_size=5))
+def test_whatever_is_written_is_loaded_or_told_with_a_place(tmp_path: Path, cuts: list[tuple[int, int, str]]) -> None:
+    text = GOOD
+    for at, gone, piece in cuts:
+        text = text[:at] + piece + text[at + gone :]
+    try:
+        read(tmp_path, text, target="host")
+    except SpecError as error:
+        assert all(problem.where and problem.message for problem in error.problems)

@@ -82,7 +82,7 @@ def load(path: Path, *, target: str | None = None, environ: Mapping[str, str], o
     if not isinstance(tree.value, dict):
         message = f"a spec is a map with keys like `models:`, found {words.found_words(tree)}"
         raise SpecError([*problems, Problem((), message, tree.origin.where)])
-    tree = replace(tree, value={key: node for key, node in tree.map.items() if not key.startswith("x-")})
+    tree = _trimmed(tree)
     known = registry.find()
     if target is not None and target not in known.targets:
         problems.append(Problem((), merge.unknown_target(target, known.targets), f"--target {target}"))
@@ -172,6 +172,15 @@ def _decode(data: bytes, name: str) -> str:
         before = data[: error.start]
         where = f"{name}:{before.count(10) + 1}:{error.start - (before.rfind(10) + 1) + 1}"
         raise SpecError([Problem((), "not UTF-8; save the file in that encoding", where)]) from error
+
+
+def _trimmed(tree: Node) -> Node:
+    """Without ``x-`` keys; ``host:`` with nothing under it is a target without options."""
+    values = {key: node for key, node in tree.map.items() if not key.startswith("x-")}
+    if (targets := values.get("targets")) is not None and isinstance(targets.value, dict):
+        named = {key: replace(node, value={}) if node.value is None else node for key, node in targets.map.items()}
+        values["targets"] = replace(targets, value=named)
+    return replace(tree, value=values)
 
 
 def _validate(tree: Node, failed: frozenset[marks.Path], problems: list[Problem]) -> tuple[Node, Spec | None]:

@@ -29,6 +29,7 @@ from lsbuild.errors import Problem, SpecError
 MAX_BYTES = 1 << 20
 MAX_NODES = 10_000
 MAX_DEPTH = 32
+MAX_DIGITS = 100
 
 Path = tuple[str | int, ...]
 Scalar = str | int | float | bool | None
@@ -116,6 +117,8 @@ def scalar(text: str) -> Scalar:
     if text in {"true", "True", "TRUE", "false", "False", "FALSE"}:
         return text[0] in "tT"
     if re.fullmatch(r"[-+]?[0-9]+", text):
+        if len(text) > MAX_DIGITS:
+            raise ValueError(f"a number of {len(text)} digits is too large")
         return int(text)
     if re.fullmatch(r"0o[0-7]+", text):
         return int(text[2:], 8)
@@ -192,12 +195,20 @@ class _Reader:
         return self._scalar(cast("ScalarEvent", event), path)
 
     def _scalar(self, event: ScalarEvent, path: Path) -> Node:
-        text = str(event.value)
+        text = self._whole(event, path)
         try:
             return Node(scalar(text) if event.implicit[0] and not event.style else text, self._origin(event))
         except ValueError as error:
             self._fault(event, str(error), path)
             return Node(text, self._origin(event))
+
+    def _whole(self, event: ScalarEvent, path: Path) -> str:
+        """The text of a scalar; escapes such as "\\ud800" make half a character, which no file can hold."""
+        text = str(event.value)
+        if text.isascii() or text == text.encode("utf-8", "replace").decode():
+            return text
+        self._fault(event, "holds half of a character (a lone surrogate)", path)
+        return text.encode("utf-8", "replace").decode()
 
     def _map(self, event: Event, depth: int, path: Path) -> Node:
         values: dict[str, Node] = {}
@@ -208,7 +219,7 @@ class _Reader:
                 raise SpecError(
                     [*self._problems, Problem(path, self._no_key(entry), self._where(entry))],
                 )
-            key = str(entry.value)
+            key = self._whole(entry, path)
             value = self._value(entry, next(self._events), depth, (*path, key))
             if key == "<<" and not entry.style:
                 merged += value.list if is_list(value) else [value]

@@ -69,8 +69,7 @@ def target(tree: Node, name: str, spec_keys: Collection[str], problems: list[Pro
     if own is None or own.value is None:
         return tree, Node({}, own.origin if own else Origin("", "default"))
     if not isinstance(own.value, dict):
-        problems.append(Problem(("targets", name), "expected a map of options and overrides", own.origin.where))
-        return tree, Node({}, own.origin)
+        return tree, Node({}, own.origin)  # validation says what is wrong with it
     own = coloured(own, "target")
     problems += [
         Problem(("targets", name, key), f"'{key}' cannot differ by target", own.keys[key].where)

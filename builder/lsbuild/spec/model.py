@@ -120,7 +120,7 @@ class Limits(Section):
     """Retrieved passages that are shown to the model."""
     tokens: int = Field(default=512, ge=1)
     """Generated tokens of one answer."""
-    wall: Seconds = 30.0
+    wall: Seconds = Field(default=30.0, gt=0)
     """Time of one run."""
 
 
@@ -144,13 +144,13 @@ class Agent(Section):
 class ServerLimits(Section):
     """What clients together may cost."""
 
-    body: Bytes = 1 << 20
+    body: Bytes = Field(default=1 << 20, gt=0)
     """Largest request body; a larger one is answered 413."""
     concurrency: int = Field(default=4, ge=1, le=1024)
     """Requests that are worked on at the same time."""
     queue: int = Field(default=32, ge=0)
     """Requests that may wait; one more is answered 429 with Retry-After."""
-    deadline: Seconds = 120.0
+    deadline: Seconds = Field(default=120.0, gt=0)
     """Longest time for one request."""
 
 

@@ -134,6 +134,8 @@ def _value(body: str | None, scope: _Scope) -> tuple[str, Scalar]:
         return "param", _param(match["param"], scope)
     name, default = match["env"], match["default"]
     if found := scope.environ.get(name, ""):
+        if found != found.encode("utf-8", "replace").decode():
+            raise _Unknown(f"the environment variable {name} does not hold UTF-8")
         return "env", found
     if default is not None:
         return "env", default[2:]

@@ -87,9 +87,10 @@ def _problem(fault: dict[str, Any], path: Path, node: Node, root: type[BaseModel
         return Problem((*base, *loc), f"missing key '{key}'{_meaning(_type_at(root, loc[:-1]), key)}", spot)
     if loc and loc[-1] == "[key]":
         name = str(loc[-2])
+        shown = name.replace("\n", "\\n")
         above = tree.get(loc[:-2]) or tree
         where = above.keys[name].where if name in above.keys else above.origin.where
-        return Problem((*base, *loc[:-1]), f"'{name}' is not a name: {NAME_RULE}", where)
+        return Problem((*base, *loc[:-1]), f"'{shown}' is not a name: {NAME_RULE}", where)
     return Problem((*base, *path), describe(fault, node), node.origin.where)
 
 
@@ -130,7 +131,8 @@ def found_words(node: Node) -> str:
         return "nothing"
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = str(value) if len(str(value)) <= 60 else f"{str(value)[:57]}..."
+    text = str(value).replace("\n", "\\n")
+    text = text if len(text) <= 60 else f"{text[:57]}..."
     return f"'{text}'" if isinstance(value, str) else f"the number {text}"
 
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from lsbuild.api import Source, SourceFile
 from lsbuild.errors import SourceError
-from lsbuild.prune import NEVER
+from lsbuild.prune import NEVER, normalised
 from lsbuild.sources import index
 from lsbuild.sources.base import FetchContext
 from lsbuild.wheels import split_name
@@ -72,7 +72,8 @@ def _resolve(wanted: _Wanted, uri: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         asked, never = Path(folder) / "requirements.in", Path(folder) / "never.txt"
         asked.write_text("\n".join(wanted.requirements) + "\n")
-        never.write_text("\n".join(NEVER) + "\n")
+        asked_for = {normalised(re.split(r"[^A-Za-z0-9._-]", each, maxsplit=1)[0]) for each in wanted.requirements}
+        never.write_text("\n".join(name for name in NEVER if name not in asked_for) + "\n")
         words = ["pip", "compile", "--quiet", "--only-binary", ":all:", "--generate-hashes"]
         words += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
         return index.uv([*words, *wanted.for_uv(), "--excludes", str(never), str(asked)], uri)

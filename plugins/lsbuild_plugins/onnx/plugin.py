@@ -18,6 +18,19 @@ _TOOLS = ("numpy", "onnx", "onnxruntime", "tokenizers", "minijinja", "jinja2")
 _DEFAULTS = {"llm": "int4", "embedding": "int8"}
 
 
+class Defaults(BaseModel):
+    """Sampling where a request says nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    """0 always takes the likeliest token."""
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    """Sample from the likeliest tokens that together have this probability."""
+    top_k: int | None = Field(default=None, ge=0)
+    """Sample from that many of the likeliest tokens; 0 from all."""
+
+
 class Config(BaseModel):
     """Settings of a local model under ``config``."""
 
@@ -27,6 +40,8 @@ class Config(BaseModel):
     """Threads of one run; ``${env.X}`` is read at start. Default: the CPUs the process may use."""
     queue: int | str | None = Field(default=None)
     """Requests that may wait for a language model. Default: 32."""
+    sampling: Defaults | None = None
+    """Sampling of a language model where a request says nothing. Default: temperature 1."""
     pooling: Literal["mean", "cls"] | None = None
     """How an encoder's tokens become one vector, where the model does not say it (modules.json)."""
     export: bool | str = False
@@ -59,7 +74,7 @@ class Onnx:
             for wrong in error.errors():
                 yield Problem(("config", *wrong["loc"]), wrong["msg"])
             return
-        only = {"queue": "llm", "pooling": "embedding"}
+        only = {"queue": "llm", "sampling": "llm", "pooling": "embedding"}
         for key, kind in only.items():
             if getattr(config, key) is not None and spec.type != kind:
                 yield Problem(("config", key), f"is for models of type {kind}")
@@ -99,6 +114,7 @@ class Onnx:
 def _service(item: Item, config: Config, folder: str) -> Service:
     spec = _spec(item)
     llm = spec.type == "llm"
+    sampling = config.sampling.model_dump(exclude_none=True) if config.sampling else {}
     settings = {"threads": config.threads, "queue": config.queue}
     return Service(
         api="inference" if llm else "embeddings",
@@ -107,7 +123,7 @@ def _service(item: Item, config: Config, folder: str) -> Service:
         entry=f"{_SERVE}.engine:open_engine" if llm else f"{_SERVE}.encoder:open_encoder",
         path=folder,
         config={key: value for key, value in settings.items() if value is not None},
-        metadata={"model_type": spec.type},
+        metadata={"model_type": spec.type, **({"sampling": sampling} if sampling else {})},
     )
 
 

@@ -114,3 +114,77 @@ def test_quantised_families_pass_the_gate(name: str, quantize: str, tmp_path: Pa
     assert facts["kl_nats"] < (0.5 if quantize == "int4" else 0.005)
     graph = onnx.load(out / "model.onnx", load_external_data=False).graph
     assert not {node.op_type for node in graph.node} & {"MatMul", "FusedMatMul"}
+
+
+def test_default_is_int4_with_an_8_bit_head(tmp_path: Path, build: Build) -> None:
+    config = DECODERS["llama"]
+    out, facts = build(write_checkpoint(tmp_path / "m", config, decoder_tensors(config)), type="llm")
+    nodes = {node.name: node for node in onnx.load(out / "model.onnx", load_external_data=False).graph.node}
+    bits = {name: {a.name: a.i for a in node.attribute}.get("bits") for name, node in nodes.items()}
+    assert bits["layers.0.attention.qkv"] == bits["layers.1.mlp.gate_up"] == 4
+    assert bits["logits"] == bits["embedding"] == 8
+    assert facts["quantize"] == "int4"
+
+
+@pytest.mark.parametrize("quantize", ["int4", "none"])
+def test_a_tied_head_shares_the_bytes_of_the_embedding(quantize: str, tmp_path: Path, build: Build) -> None:
+    config = DECODERS["llama"]
+    out, _ = build(write_checkpoint(tmp_path / "m", config, decoder_tensors(config)), type="llm", quantize=quantize)
+    places = {
+        tensor.name: {entry.key: entry.value for entry in tensor.external_data}.get("offset")
+        for tensor in onnx.load(out / "model.onnx", load_external_data=False).graph.initializer
+    }
+    assert places["embedding.weight"] == places["logits.weight"] is not None
+
+
+@pytest.mark.parametrize("width", [48, 40])
+def test_widths_that_no_large_block_divides(width: int, tmp_path: Path, build: Build) -> None:
+    config = DECODERS["llama"] | {"hidden_size": width, "head_dim": 16}
+    _, facts = build(write_checkpoint(tmp_path / "m", config, decoder_tensors(config)), type="llm", quantize="int8")
+    assert facts["kl_nats"] < 0.05
+
+
+def test_same_checkpoint_gives_the_same_bytes(tmp_path: Path, build: Build) -> None:
+    config = DECODERS["gemma3_text"]
+    checkpoint = write_checkpoint(tmp_path / "m", config, decoder_tensors(config))
+    first, _ = build(checkpoint, type="llm")
+    second, _ = build(checkpoint, type="llm")
+    names = sorted(path.name for path in first.iterdir())
+    assert names == ["model.data", "model.json", "model.onnx", "tokenizer.json"]
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
+
+
+def test_card_and_tokenizer(tmp_path: Path, build: Build) -> None:
+    config = DECODERS["mistral"]
+    checkpoint = write_checkpoint(tmp_path / "m", config, decoder_tensors(config))
+    (checkpoint / "generation_config.json").write_text('{"eos_token_id": [7, 1], "temperature": 0.6, "top_k": 20}')
+    out, facts = build(checkpoint, type="llm", context=100)
+    assert model_format.read(out) == model_format.Decoder(
+        layers=2, kv_heads=2, head_dim=32, vocab=128, context=100, eos=(1, 7), bos=0, bos_text="<s>", eos_text="</s>",
+        sampling={"temperature": 0.6, "top_k": 20.0},
+    )  # fmt: skip
+    assert '"truncation":null' in (out / "tokenizer.json").read_text(encoding="utf-8")
+    assert facts["kv_bytes_per_token"] == 2 * 2 * 2 * 32 * 4
+
+
+def test_a_model_that_does_not_sample_says_so(tmp_path: Path, build: Build) -> None:
+    config = DECODERS["llama"]
+    checkpoint = write_checkpoint(tmp_path / "m", config, decoder_tensors(config))
+    (checkpoint / "generation_config.json").write_text('{"do_sample": false, "temperature": 0.7}')
+    card = model_format.read(build(checkpoint, type="llm")[0])
+    assert isinstance(card, model_format.Decoder) and card.sampling == {"temperature": 0.0}
+
+
+def test_the_serve_half_opens_what_was_compiled(tmp_path: Path, build: Build) -> None:
+    from lsbuild_plugins.onnx.serve.engine import open_engine
+    from lsbuild_runtime.http import Context
+    from lsbuild_runtime.manifest import Service
+    from lsbuild_runtime.ports import Completion, Sampling
+
+    config = DECODERS["qwen3"]
+    out, _ = build(write_checkpoint(tmp_path / "m", config, decoder_tensors(config)), type="llm")
+    service = Service(api="inference", name="m", provider="inline::onnx", entry="", path=out.name)
+    engine = open_engine(service, out.parent, None)  # type: ignore[arg-type]
+    deltas = list(engine.complete(Completion("the a of", Sampling(temperature=0.0, max_tokens=5)), Context()))
+    usage = deltas[-1].usage
+    assert usage is not None and usage.prompt == 3 and 1 <= usage.completion <= 5

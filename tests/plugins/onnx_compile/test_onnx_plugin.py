@@ -31,6 +31,11 @@ def _item(**spec: Any) -> Item:
         ({"source": "./m.onnx", "quantize": "int4"}, ("quantize",), "taken as it is"),
         ({"dimensions": 3}, ("dimensions",), "remote"),
         ({"config": {"thread": 2}}, ("config", "thread"), "not permitted"),
+        (
+            {"config": {"sampling": {"temperature": 3}}},
+            ("config", "sampling", "temperature"),
+            "less than or equal to 2",
+        ),
         ({"config": {"pooling": "max"}}, ("config", "pooling"), "mean"),
         ({"config": {"pooling": "cls"}}, ("config", "pooling"), "type embedding"),
         ({"type": "embedding", "config": {"queue": 3}}, ("config", "queue"), "type llm"),
@@ -50,13 +55,16 @@ def test_sound_specs_have_no_faults(spec: dict[str, Any]) -> None:
 
 
 def test_a_language_model_is_one_step_and_one_service() -> None:
-    item = _item(context=2048, config={"threads": "${env.N:=2}", "queue": 4})
+    item = _item(context=2048, config={"threads": "${env.N:=2}", "queue": 4, "sampling": {"temperature": 0}})
     given = Given({"weights": Source("./m", ())})
     compiled = PLUGIN.compile(item, given)
     (step,), (service,) = compiled.steps, compiled.services
     assert PLUGIN.sources(item) == {"weights": "./m"}
     assert service.entry == "lsbuild_plugins.onnx.serve.engine:open_engine" and service.api == "inference"
-    assert service.path == step.ship == "models/chat" and service.metadata == {"model_type": "llm"}
+    assert service.path == step.ship == "models/chat" and service.metadata == {
+        "model_type": "llm",
+        "sampling": {"temperature": 0},
+    }
     assert service.config == {"threads": "${env.N:=2}", "queue": 4}
     assert step.options == {"quantize": "int4", "explicit": False, "context": 2048, "export": False}
     assert any(wheel.startswith("minijinja") for wheel in compiled.wheels)

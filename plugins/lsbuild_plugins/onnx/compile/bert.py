@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,112 +10,13 @@ from typing import Any, Literal
 import numpy as np
 
 from lsbuild.api import SourceError
+from lsbuild_plugins.onnx.compile.encoders import EncoderShape
 from lsbuild_plugins.onnx.compile.graph import MICROSOFT, Graph
 from lsbuild_plugins.onnx.compile.linear import Scheme, embed, joined, linear, store
 from lsbuild_plugins.onnx.compile.safetensors import Floats, Stacked, Weights
 
 Pooling = Literal["mean", "cls"]
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """Where a family keeps its tensors. Layer names are relative to ``layer``; ``{}`` is the layer's number."""
-
-    prefixes: tuple[str, ...]
-    layer: str = "encoder.layer.{}."
-    qkv: tuple[str, str, str] = ("attention.self.query", "attention.self.key", "attention.self.value")
-    out: str = "attention.output.dense"
-    norm1: str = "attention.output.LayerNorm"
-    up: str = "intermediate.dense"
-    down: str = "output.dense"
-    norm2: str = "output.LayerNorm"
-    keys: Mapping[str, str] | None = None
-    """Names in config.json that differ from BERT's."""
-    padded_positions: bool = False
-    """Positions count from pad_token_id + 1 (RoBERTa)."""
-    relative: bool = False
-    """A learnt bias by distance is added to every attention (MPNet)."""
-
-
-_DISTIL_KEYS = {
-    "hidden_size": "dim",
-    "num_hidden_layers": "n_layers",
-    "num_attention_heads": "n_heads",
-    "intermediate_size": "hidden_dim",
-    "hidden_act": "activation",
-}
-_ROBERTA = Names(("", "roberta."), padded_positions=True)
-ENCODERS: Mapping[str, Names] = {
-    "bert": Names(("", "bert.")),
-    "roberta": _ROBERTA,
-    "xlm-roberta": _ROBERTA,
-    "camembert": _ROBERTA,
-    "distilbert": Names(
-        ("", "distilbert."),
-        layer="transformer.layer.{}.",
-        qkv=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
-        out="attention.out_lin",
-        norm1="sa_layer_norm",
-        up="ffn.lin1",
-        down="ffn.lin2",
-        norm2="output_layer_norm",
-        keys=_DISTIL_KEYS,
-    ),
-    "mpnet": Names(
-        ("", "mpnet."),
-        qkv=("attention.attn.q", "attention.attn.k", "attention.attn.v"),
-        out="attention.attn.o",
-        norm1="attention.LayerNorm",
-        padded_positions=True,
-        relative=True,
-    ),
-}
-"""``model_type`` of config.json -> where its tensors are."""
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderShape:
-    """Everything about an encoder that its graph is built from."""
-
-    names: Names
-    hidden: int
-    layers: int
-    heads: int
-    ffn: int
-    vocab: int
-    first_position: int
-    positions: int
-    """Longest input in tokens."""
-    epsilon: float
-    activation: str
-
-
-def read_encoder(config: Mapping[str, Any], where: str) -> EncoderShape:
-    """Read an encoder's config.json; SourceError for missing keys and for variants that are not emitted."""
-    names = ENCODERS[str(config["model_type"])]
-    if config.get("position_embedding_type", "absolute") != "absolute":
-        raise SourceError("only absolute position embeddings are supported", where=where, hint="Use another encoder.")
-
-    def number(key: str) -> int:
-        value = config.get((names.keys or {}).get(key, key))
-        if not isinstance(value, int) or value <= 0:
-            raise SourceError(f"config.json: {key} is {value!r}", where=where, hint="Fetch the model again.")
-        return value
-
-    first = int(config.get("pad_token_id") or 0) + 1 if names.padded_positions else 0
-    return EncoderShape(
-        names=names,
-        hidden=number("hidden_size"),
-        layers=number("num_hidden_layers"),
-        heads=number("num_attention_heads"),
-        ffn=number("intermediate_size"),
-        vocab=number("vocab_size"),
-        first_position=first,
-        positions=number("max_position_embeddings") - first,
-        epsilon=float(config.get("layer_norm_eps", 1e-12)),
-        activation=str(config.get((names.keys or {}).get("hidden_act", "hidden_act"), "gelu")),
-    )
 
 
 def emit_encoder(

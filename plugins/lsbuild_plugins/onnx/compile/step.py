@@ -10,9 +10,10 @@ from tokenizers import Tokenizer
 
 from lsbuild.api import Json, SourceError, StepContext
 from lsbuild_plugins.onnx.compile import gate
-from lsbuild_plugins.onnx.compile.bert import ENCODERS, EncoderShape, Pooling, emit_encoder, read_encoder
+from lsbuild_plugins.onnx.compile.bert import Pooling, emit_encoder
 from lsbuild_plugins.onnx.compile.checkpoint import Checkpoint, open_checkpoint
 from lsbuild_plugins.onnx.compile.decoder import emit_decoder
+from lsbuild_plugins.onnx.compile.encoders import ENCODERS, EncoderShape, read_encoder
 from lsbuild_plugins.onnx.compile.export import COST, exported
 from lsbuild_plugins.onnx.compile.families import FAMILIES, Shape, read_shape
 from lsbuild_plugins.onnx.compile.linear import SCHEMES
@@ -149,7 +150,10 @@ def _context_length(shape: Shape, wished: int | None, checkpoint: Checkpoint) ->
 
 
 def _sampling(checkpoint: Checkpoint) -> dict[str, float]:
+    """The model's own defaults; one that says ``do_sample: false`` wants the likeliest token."""
     settings = checkpoint.json("generation_config.json")
+    if settings.get("do_sample") is False:
+        return {"temperature": 0.0}
     found = {key: settings.get(key) for key in ("temperature", "top_p", "top_k")}
     return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import onnx
 from onnx import TensorProto, helper
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from lsbuild_plugins.onnx.compile.bert import emit_encoder, read_encoder
+from lsbuild_plugins.onnx.compile.bert import emit_encoder
 from lsbuild_plugins.onnx.compile.decoder import emit_decoder
+from lsbuild_plugins.onnx.compile.encoders import read_encoder
 from lsbuild_plugins.onnx.compile.families import read_shape
 from lsbuild_plugins.onnx.compile.linear import SCHEMES
 from lsbuild_plugins.onnx.compile.safetensors import open_weights
@@ -159,9 +161,8 @@ def make_growing(source: Path, folder: Path) -> Path:
     (folder / "tokenizer.json").write_bytes((source / "tokenizer.json").read_bytes())
     card = model_format.read(source)
     assert isinstance(card, model_format.Decoder)
-    values = {name: getattr(card, name) for name in card.__struct_fields__}
-    values |= {"cache": "growing", "inputs": ("input_ids", "attention_mask")}
-    model_format.write(folder, model_format.Decoder(**values))
+    inputs = ("input_ids", "attention_mask")
+    model_format.write(folder, msgspec.structs.replace(card, cache="growing", inputs=inputs))
     return folder
 
 

@@ -7,8 +7,11 @@ import re
 import shutil
 from pathlib import Path
 
+import msgspec
+import onnx
 import pytest
 
+from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.encoder import open_encoder
 from lsbuild_plugins.onnx.serve.engine import open_engine
 from lsbuild_plugins.onnx.serve.session import available_cpus, number
@@ -68,7 +71,7 @@ def broken(folder: Path, tmp_path: Path, name: str, content: bytes | None) -> st
         ("model.onnx", None, "onnxruntime could not load model.onnx"),
         ("model.onnx", b"junk", "onnxruntime could not load model.onnx"),
         ("model.data", None, "onnxruntime could not load model.onnx"),
-        ("chat_template.jinja", b"{% if %}", "chat_template.jinja is not valid"),
+        ("chat_template.jinja", b"{% if %}", r"chat_template.jinja cannot be used \(not valid jinja"),
     ],
 )
 def test_a_broken_decoder_says_what_is_broken(
@@ -80,6 +83,19 @@ def test_a_broken_decoder_says_what_is_broken(
 def test_a_graph_of_another_shape_is_refused(float_folder: Path, growing_folder: Path, tmp_path: Path) -> None:
     card = (growing_folder / "model.json").read_bytes()
     assert "attention_mask" in broken(float_folder, tmp_path, "model.json", card)
+
+
+def test_a_graph_with_unknown_inputs_is_refused(growing_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "odd"
+    shutil.copytree(growing_folder, copy)
+    graph = onnx.load(copy / "model.onnx", load_external_data=False)
+    graph.graph.input.append(onnx.helper.make_tensor_value_info("use_cache_branch", onnx.TensorProto.BOOL, [1]))
+    (copy / "model.onnx").write_bytes(graph.SerializeToString())
+    card = model_format.read(copy)
+    assert isinstance(card, model_format.Decoder)
+    model_format.write(copy, msgspec.structs.replace(card, inputs=(*card.inputs, "use_cache_branch")))
+    with pytest.raises(ApiError, match="inputs that are not supported: use_cache_branch"):
+        open_engine(service("tiny"), copy, NoHost())
 
 
 def test_a_broken_encoder_says_what_is_broken(encoder_folder: Path, float_folder: Path, tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from lsbuild_plugins.onnx.serve import format as model_format
+from lsbuild_plugins.onnx.serve.folder import read_folder
 from lsbuild_plugins.onnx.serve.ort import ort
 from lsbuild_plugins.onnx.serve.session import open_session, reason, unavailable
 from lsbuild_runtime.http import ApiError, Context
@@ -30,17 +30,9 @@ def open_encoder(service: Service, root: Path, host: Host) -> Encoder:  # noqa: 
     ``service.config``: ``threads`` (default: the CPUs this process may use).
     """
     folder = root / service.path
-    try:
-        card = model_format.read(folder)
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except (OSError, msgspec.MsgspecError) as error:
-        raise unavailable(service.name, f"its folder cannot be read ({error}); build the artifact again") from error
-    except Exception as error:  # tokenizers raises bare Exception
-        raise unavailable(service.name, f"tokenizer.json cannot be read ({error}); build the artifact again") from error
+    card, tokenizer = read_folder(service, folder)
     if not isinstance(card, model_format.Encoder):
         raise unavailable(service.name, "model.json describes a language model; an encoder was expected")
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
     session = open_session(service, folder / "model.onnx")
     differ = {value.name for value in session.get_inputs()} ^ set(card.inputs)
     if differ:

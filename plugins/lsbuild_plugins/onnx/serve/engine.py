@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from tokenizers import Tokenizer
-
 from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.chat import check_supported, template_messages
+from lsbuild_plugins.onnx.serve.folder import read_folder
 from lsbuild_plugins.onnx.serve.generate import Model, Task, generate
 from lsbuild_plugins.onnx.serve.kv import open_memory
 from lsbuild_plugins.onnx.serve.scheduler import Check, Scheduler, Stream
@@ -33,19 +31,10 @@ def open_engine(service: Service, root: Path, host: Host) -> Engine:  # noqa: AR
     ``service.config``: ``threads`` (default: the CPUs this process may use) and ``queue`` (default 32).
     """
     folder = root / service.path
-    try:
-        card = model_format.read(folder)
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        path = folder / "chat_template.jinja"
-        template = ChatTemplate(path.read_text(encoding="utf-8")) if path.exists() else None
-    except (OSError, msgspec.MsgspecError, TemplateRefusal) as error:
-        raise unavailable(service.name, f"its folder cannot be read ({error}); build the artifact again") from error
-    except Exception as error:  # tokenizers raises bare Exception
-        raise unavailable(service.name, f"tokenizer.json cannot be read ({error}); build the artifact again") from error
+    card, tokenizer = read_folder(service, folder)
     if not isinstance(card, model_format.Decoder):
         raise unavailable(service.name, "model.json describes an encoder; a language model was expected")
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+    template = _template(service, folder / "chat_template.jinja")
     session = open_session(service, folder / "model.onnx")
     try:
         memory = open_memory(session, card)
@@ -54,6 +43,13 @@ def open_engine(service: Service, root: Path, host: Host) -> Engine:  # noqa: AR
     markers = MARKERS if card.tool_format == "hermes" else ()
     model = Model(card, memory, Vocabulary(tokenizer, markers))
     return Engine(service.name, model, template, queue=number(service, "queue", QUEUE))
+
+
+def _template(service: Service, path: Path) -> ChatTemplate | None:
+    try:
+        return ChatTemplate(path.read_text(encoding="utf-8")) if path.exists() else None
+    except (OSError, ValueError, TemplateRefusal) as error:
+        raise unavailable(service.name, f"{path.name} cannot be used ({error}); build the artifact again") from error
 
 
 class Engine:

@@ -54,7 +54,7 @@ class ChatTemplate:
         try:
             self._env.add_template("chat", _GENERATION.sub(_plain_tag, text))
         except minijinja.TemplateError as error:
-            raise TemplateRefusal(f"chat_template.jinja is not valid: {error.message}") from error
+            raise TemplateRefusal(f"not valid jinja: {error.message}") from error
 
     def render(
         self,

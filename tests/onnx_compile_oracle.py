@@ -1,4 +1,4 @@
-"""A Llama and a BERT in plain numpy (float64), written from the papers: what emitted graphs are compared with where no torch is.
+"""Decoders and a BERT in plain numpy (float64), written from the papers: what emitted graphs are compared with where no torch is.
 
 Nothing here is shared with the code under test.
 """
@@ -30,38 +30,99 @@ def _heads(x: Doubles, count: int) -> Doubles:
     return x.reshape(len(x), count, -1).transpose(1, 0, 2)
 
 
-def _rotate(x: Doubles, theta: float) -> Doubles:
-    """RoPE (Su et al. 2021) in the half-split order of Llama's checkpoints: [heads, S, dim]."""
+def _frequencies(config: Mapping[str, Any], sliding: bool, dim: int) -> Doubles:
+    """RoPE's frequencies (Su et al. 2021) after the linear or Llama 3 scaling that the config asks for."""
+    theta, scaling = config["rope_theta"], config.get("rope_scaling") or {}
+    if sliding and "rope_local_base_freq" in config:
+        theta, scaling = config["rope_local_base_freq"], {}
+    found = theta ** (-np.arange(0, dim, 2) / dim)
+    if scaling.get("rope_type") == "linear":
+        return found / scaling["factor"]
+    if scaling.get("rope_type") == "llama3":
+        turns = scaling["original_max_position_embeddings"] * found / (2 * math.pi)
+        low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+        keep = np.clip((turns - low) / (high - low), 0, 1)
+        return found * (keep + (1 - keep) / scaling["factor"])
+    return found
+
+
+def _rotate(x: Doubles, frequencies: Doubles) -> Doubles:
+    """Rotate in the half-split order of Llama's checkpoints: [heads, S, dim]."""
     half = x.shape[-1] // 2
-    angle = np.arange(x.shape[1])[:, None] * theta ** (-np.arange(half) / half)
+    angle = np.arange(x.shape[1])[:, None] * frequencies
     cos, sin = np.cos(angle), np.sin(angle)
     a, b = x[..., :half], x[..., half:]
     return np.concatenate((a * cos - b * sin, b * cos + a * sin), -1)
 
 
-def llama(tensors: Tensors, config: Mapping[str, Any], ids: list[int]) -> Doubles:
-    """Logits [S, vocab] of one sequence: RMSNorm, grouped-query attention, RoPE, SwiGLU, tied or own head."""
+def _slides(config: Mapping[str, Any], layer: int) -> bool:
+    kind = config["model_type"]
+    if kind == "gemma2":
+        return layer % 2 == 0
+    if kind == "gemma3_text":
+        return (layer + 1) % config["sliding_window_pattern"] != 0
+    return kind in ("mistral", "phi3")
+
+
+def _mask(length: int, window: int | None) -> Doubles:
+    distance = np.arange(length)[:, None] - np.arange(length)
+    seen = (distance >= 0) & (distance < (window or length))
+    return np.where(seen, 0.0, -np.inf)
+
+
+def decoder(tensors: Tensors, config: Mapping[str, Any], ids: list[int]) -> Doubles:
+    """Logits [S, vocab] of one sequence, for every family that lsbuild emits.
+
+    Llama: RMSNorm, grouped-query attention, RoPE, SwiGLU. Qwen 2 adds biases, Qwen 3 norms of queries and keys, Mistral
+    and Phi-3 a window, Gemma its own norms, scales, GELU, soft caps and alternating windows.
+    """
     w = {name: value.astype(np.float64) for name, value in tensors.items()}
+    gemma = "gemma" in config["model_type"]
+    post = config["model_type"] in ("gemma2", "gemma3_text")
+    width, heads, groups = config["hidden_size"], config["num_attention_heads"], config["num_key_value_heads"]
+    dim, length = config.get("head_dim") or width // heads, len(ids)
+    scale = (config["query_pre_attn_scalar"] if post else dim) ** -0.5
+    cap, last = config.get("attn_logit_softcapping"), config.get("final_logit_softcapping")
 
     def norm(x: Doubles, name: str) -> Doubles:
-        return x / np.sqrt((x * x).mean(-1, keepdims=True) + config["rms_norm_eps"]) * w[name + ".weight"]
+        return x / np.sqrt((x * x).mean(-1, keepdims=True) + config["rms_norm_eps"]) * (w[name + ".weight"] + gemma)
 
-    heads, groups = config["num_attention_heads"], config["num_key_value_heads"]
-    mask = np.triu(np.full((len(ids), len(ids)), -np.inf), 1)
-    x = w["model.embed_tokens.weight"][ids]
+    def dense(x: Doubles, name: str) -> Doubles:
+        return x @ w[name + ".weight"].T + w.get(name + ".bias", 0.0)
+
+    def active(x: Doubles) -> Doubles:
+        if gemma:
+            return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        return x / (1 + np.exp(-x))
+
+    x = w["model.embed_tokens.weight"][ids] * (math.sqrt(width) if gemma else 1.0)
     for n in range(config["num_hidden_layers"]):
-        at = f"model.layers.{n}."
+        at, sliding = f"model.layers.{n}.", _slides(config, n)
         y = norm(x, at + "input_layernorm")
-        q, k, v = (y @ w[f"{at}self_attn.{part}_proj.weight"].T for part in "qkv")
-        query = _rotate(_heads(q, heads), config["rope_theta"])
-        key = np.repeat(_rotate(_heads(k, groups), config["rope_theta"]), heads // groups, 0)
-        value = np.repeat(_heads(v, groups), heads // groups, 0)
-        attended = _softmax(query @ key.transpose(0, 2, 1) / math.sqrt(query.shape[-1]) + mask) @ value
-        x = x + attended.transpose(1, 0, 2).reshape(len(ids), -1) @ w[at + "self_attn.o_proj.weight"].T
-        y = norm(x, at + "post_attention_layernorm")
-        gate, up = (y @ w[f"{at}mlp.{part}_proj.weight"].T for part in ("gate", "up"))
-        x = x + (gate / (1 + np.exp(-gate)) * up) @ w[at + "mlp.down_proj.weight"].T
-    return norm(x, "model.norm") @ w.get("lm_head.weight", w["model.embed_tokens.weight"]).T
+        if at + "self_attn.qkv_proj.weight" in w:
+            q, k, v = np.split(dense(y, at + "self_attn.qkv_proj"), [heads * dim, (heads + groups) * dim], axis=-1)
+        else:
+            q, k, v = (dense(y, f"{at}self_attn.{part}_proj") for part in "qkv")
+        query, key, value = _heads(q, heads), _heads(k, groups), _heads(v, groups)
+        if at + "self_attn.q_norm.weight" in w:
+            query, key = norm(query, at + "self_attn.q_norm"), norm(key, at + "self_attn.k_norm")
+        turns = _frequencies(config, sliding, dim)
+        query, key = _rotate(query, turns), np.repeat(_rotate(key, turns), heads // groups, 0)
+        scores = query @ key.transpose(0, 2, 1) * scale
+        scores = np.tanh(scores / cap) * cap if cap else scores
+        weights = _softmax(scores + _mask(length, config["sliding_window"] if sliding else None))
+        y = (weights @ np.repeat(value, heads // groups, 0)).transpose(1, 0, 2).reshape(length, -1)
+        y = dense(y, at + "self_attn.o_proj")
+        x = x + (norm(y, at + "post_attention_layernorm") if post else y)
+        y = norm(x, at + ("pre_feedforward_layernorm" if post else "post_attention_layernorm"))
+        if at + "mlp.gate_up_proj.weight" in w:
+            gate, up = np.split(dense(y, at + "mlp.gate_up_proj"), 2, axis=-1)
+        else:
+            gate, up = (dense(y, f"{at}mlp.{part}_proj") for part in ("gate", "up"))
+        y = dense(active(gate) * up, at + "mlp.down_proj")
+        x = x + (norm(y, at + "post_feedforward_layernorm") if post else y)
+    logits = norm(x, "model.norm") @ w.get("lm_head.weight", w["model.embed_tokens.weight"]).T
+    return np.tanh(logits / last) * last if last else logits
 
 
 def bert(tensors: Tensors, config: Mapping[str, Any], ids: list[int]) -> Doubles:

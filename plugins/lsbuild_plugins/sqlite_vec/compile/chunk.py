@@ -63,6 +63,8 @@ class Chunker:
             room = self._room - (self.count(f"{prefix}\n") if prefix else 0)
             for span in self._pack(document.text, section, room):
                 text = document.text[span.start : span.end]
+                if not any(map(str.isalnum, text)):
+                    continue  # a cut can leave brackets or a row of dashes, which say nothing and match anything
                 yield Passage(
                     chunk_id=_chunk_id(document.path, span, text),
                     text=text,

@@ -35,7 +35,7 @@ CLIP_QUANTILE = 0.9995
 """Share of components that int8 holds without clipping; the scale is 127 / this quantile."""
 
 LENGTH_TOLERANCE = 0.01
-PAGE_SIZE = 8192
+PAGE_SIZE = 4096
 VECTORS_PER_BLOB = 256
 
 Vectors = NDArray[np.float32]

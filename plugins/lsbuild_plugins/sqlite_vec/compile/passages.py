@@ -1,7 +1,7 @@
 """The step that turns one shard of the documents into passages with vectors; the next step joins the shards.
 
 Why shards: a step sees only its own inputs, so what must not be embedded again has to be a step of its own. A step for
-each document would start a process and load the model for each (measured: see `shards`), one step for all would embed
+each document would start a process and load the model for each (figures: see `shards`), one step for all would embed
 everything again after a typo. Parsing, cutting and embedding are one step because the last takes nearly all the time.
 """
 

@@ -43,7 +43,7 @@ def read_meta(path: Path) -> Meta:
         finally:
             connection.close()
         return msgspec.json.decode(value, type=Meta)
-    except (apsw.Error, TypeError, msgspec.MsgspecError) as error:
+    except (apsw.Error, TypeError, UnicodeDecodeError, msgspec.MsgspecError) as error:
         raise ManifestError(f"{path}: the index is damaged ({error}); {_BUILD_AGAIN}") from error
 
 
@@ -69,15 +69,17 @@ class Pool:
 
     @contextmanager
     def connection(self) -> Iterator[apsw.Connection]:
-        """Borrow one. A damaged file becomes an ApiError 503, which tells an operator more than a failed request."""
+        """Borrow one. Every error of SQLite becomes an ApiError 503: our statements are fixed and what a user sends is
+        always a parameter, so only the file can be wrong.
+        """
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = connect(self._path)
         try:
             yield connection
-        except (apsw.CorruptError, apsw.NotADBError, apsw.IOError) as error:
-            message = f"the vector index is damaged ({error}); {_BUILD_AGAIN}"
+        except (apsw.Error, UnicodeDecodeError) as error:
+            message = f"the vector index cannot be read, its file is damaged ({error}); {_BUILD_AGAIN}"
             raise ApiError(503, message, type="server_error", code="index_damaged") from error
         finally:
             self._idle.append(connection)

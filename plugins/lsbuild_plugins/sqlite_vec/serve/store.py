@@ -135,6 +135,8 @@ def _again(db: apsw.Connection, vector: bytes, rows: list[int]) -> Ranked:
     ranked = []
     for row in rows:
         found: Any = db.execute("SELECT embedding FROM vectors WHERE rowid = ?", (row,)).get
+        if found is None:
+            raise apsw.CorruptError(f"vector {row} is missing")
         passage = array("b", found)
         ranked.append((row, sum(map(mul, query, passage)) / (math.sqrt(sum(map(mul, passage, passage))) or 1.0)))
     return sorted(ranked, key=lambda pair: (-pair[1], pair[0]))
@@ -161,6 +163,8 @@ def _hits(db: apsw.Connection, ranked: Ranked) -> list[Hit]:
     hits = []
     for row, score in ranked:
         found: Any = db.execute(sql, (row,)).fetchone()
+        if found is None:
+            raise apsw.CorruptError(f"passage {row} is missing")
         chunk, file_id, filename, text, heading, start, end, first, last, file = found
         hits.append(
             Hit(

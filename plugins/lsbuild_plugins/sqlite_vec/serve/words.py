@@ -17,9 +17,9 @@ K1 = 1.2
 """Of FTS5's bm25(): one word adds less than ``idf * (K1 + 1)`` to the score of a passage."""
 
 _STOP = """a about all am an and any are as at be been but by can could did do does doing for from had has have having he
-her here him his how i if in into is it its just me my no nor not of off on or our out over own please shall she should so
-some such tell than that the their them then there these they this those to too under up us was we were what when where
-which while who whom why will with would you your"""
+her here him his how i if in into is it its just many me might more most much must my no nor not of off on or our out over
+own please shall she should so some such tell than that the their them then there these they this those to too under up us
+was we were what when where which while who whom why will with would you your"""
 STOP_WORDS = frozenset(_STOP.split())
 """English function words. A query of nothing else keeps them."""
 

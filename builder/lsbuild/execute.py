@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lsbuild import errors
+from lsbuild import disk, errors
 from lsbuild.api import Problem, Source
 from lsbuild.errors import LsbuildError, SpecError, StepError
 from lsbuild.monitor import Monitor
 from lsbuild.plan import Plan, Planned
-from lsbuild.store import Meta, Store, full
+from lsbuild.store import Meta, Store
 
 
 def execute(
@@ -196,7 +196,7 @@ def _error(last: Mapping[str, Any], name: str, log: Path, status: int, cache: Pa
     if kind == "SpecError":
         return SpecError([Problem(tuple(path), message, where) for path, message, where in last["problems"]])
     if kind == "OSError" and last["errno"] in {errno.ENOSPC, errno.EDQUOT}:
-        return full(cache, out)
+        return disk.full(cache, out)
     known = getattr(errors, str(kind), None)
     if isinstance(known, type) and issubclass(known, LsbuildError):
         where = f"{name}: {last['where']}" if last["where"] else name

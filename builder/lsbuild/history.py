@@ -6,13 +6,12 @@ Losing them costs nothing but the reasons.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
+from lsbuild import disk
 from lsbuild.plan import StepRecord
 
 
@@ -29,10 +28,7 @@ def write(cache: Path, spec: Path, target: str, records: Mapping[str, StepRecord
     place = _place(cache, spec, target)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=place.parent, prefix=".")
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(msgspec.json.encode(dict(records), order="deterministic"))
-        Path(name).replace(place)
+        disk.put(place, msgspec.json.encode(dict(records), order="deterministic"))
     except OSError:
         return
 

@@ -7,26 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
+from lsbuild import disk
 from lsbuild.api import Source
+from lsbuild.disk import Digest
 from lsbuild.errors import LockError
 
 SCHEMA = 1
 FILE_NAME = "lsbuild.lock"
-
-
-class Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One file: lower-case hex sha256, size in bytes."""
-
-    sha256: str
-    size: int
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,12 +126,7 @@ def write(path: Path, lock: Lock) -> bool:
     if path.is_file() and path.read_bytes() == data:
         return False
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".lsbuild.lock.", delete=False) as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(stream.name).chmod(0o644)
-        Path(stream.name).replace(path)
+        disk.put(path, data)
     except OSError as error:
         raise LockError(
             f"cannot be written: {error.strerror}", where=str(path), hint="Use --locked for a read-only checkout."

@@ -21,8 +21,9 @@ from typing import Any
 
 import msgspec
 
+from lsbuild import disk
+from lsbuild.disk import Digest
 from lsbuild.errors import StoreError
-from lsbuild.lock import Digest
 
 META = "meta.json"
 FLUSHERS = 16
@@ -56,7 +57,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        with _explained(root):
+        with disk.explained(root):
             for name in ("objects", "tmp", "locks", "logs"):
                 (root / name).mkdir(parents=True, exist_ok=True)
             self._sweep()
@@ -100,14 +101,14 @@ class Store:
         Look at ``has`` again after entering. The folder is removed on leaving unless it was committed.
         """
         with ExitStack() as stack:
-            with _explained(self.root):
-                stack.enter_context(_held(self.root / "locks" / key[:16]))
+            with disk.explained(self.root):
+                stack.enter_context(disk.held(self.root / "locks" / key[:16]))
                 room = stack.enter_context(self._room(key))
             yield room
 
     @contextmanager
     def _room(self, key: str) -> Iterator[Path]:
-        with _held(self.root / "locks" / "tmp"):  # a sweep must not see a room whose owner is not locked yet
+        with disk.held(self.root / "locks" / "tmp"):  # a sweep must not see a room whose owner is not locked yet
             room = Path(tempfile.mkdtemp(dir=self.root / "tmp", prefix=f"{key[:12]}."))
             owner = (room / "owner").open("w")
             fcntl.flock(owner, fcntl.LOCK_EX)
@@ -123,7 +124,7 @@ class Store:
 
         Files are hashed, flushed and made read-only first. An existing whole object wins; a damaged one is replaced.
         """
-        with _explained(self.root, folder):
+        with disk.explained(self.root, folder):
             paths = list(_files(folder))
             with ThreadPoolExecutor(FLUSHERS) as pool:
                 files = {
@@ -134,9 +135,9 @@ class Store:
             fresh = folder.parent / "object"
             fresh.mkdir()
             folder.rename(fresh / "out")
-            _write(fresh / META, msgspec.json.format(msgspec.json.encode(whole, order="deterministic")) + b"\n")
+            disk.put(fresh / META, msgspec.json.format(msgspec.json.encode(whole, order="deterministic")) + b"\n")
             with ThreadPoolExecutor(FLUSHERS) as pool:
-                list(pool.map(_flush, [*_folders(fresh / "out"), fresh]))
+                list(pool.map(disk.flush, [*_folders(fresh / "out"), fresh]))
             self._place(key, fresh)
         return self.path(key)
 
@@ -150,11 +151,11 @@ class Store:
         except OSError as error:
             if error.errno not in {errno.ENOTEMPTY, errno.EEXIST} or not self.has(key):
                 raise
-        _flush(final.parent)
+        disk.flush(final.parent)
 
     def discard(self, key: str) -> None:
         """Forget an object."""
-        with _explained(self.root):
+        with disk.explained(self.root):
             if self._object(key).exists():
                 with self._room(key) as room:
                     self._object(key).rename(room.parent / "object")
@@ -177,7 +178,7 @@ class Store:
             return [str(error)]
         out = self.path(key)
         lines = [
-            f"{out / name}: missing or changed" for name, file in meta.files.items() if _digest(out / name) != file
+            f"{out / name}: missing or changed" for name, file in meta.files.items() if disk.digest(out / name) != file
         ]
         extra = {path.relative_to(out).as_posix() for path in _files(out)} - meta.files.keys()
         return lines + [f"{out / name}: not part of the object" for name in sorted(extra)]
@@ -216,18 +217,10 @@ class Store:
         rooms = list((self.root / "tmp").iterdir())
         if not rooms:
             return
-        with suppress(OSError), _held(self.root / "locks" / "tmp"):
+        with suppress(OSError), disk.held(self.root / "locks" / "tmp"):
             for room in rooms:
                 if _abandoned(room):
                     _remove(room)
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on ``path`` among all processes; the kernel lets go of it when we are killed."""
-    with path.open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        yield
 
 
 def _abandoned(room: Path) -> bool:
@@ -249,14 +242,6 @@ def _folders(folder: Path) -> Iterator[Path]:
     return (path for path in (folder, *folder.rglob("*")) if path.is_dir() and not path.is_symlink())
 
 
-def _digest(path: Path) -> Digest | None:
-    try:
-        with path.open("rb") as stream:
-            return Digest(hashlib.file_digest(stream, "sha256").hexdigest(), os.fstat(stream.fileno()).st_size)
-    except OSError:
-        return None
-
-
 def _seal(path: Path) -> Digest:
     if path.is_symlink() or not path.is_file():
         raise StoreError(
@@ -269,53 +254,8 @@ def _seal(path: Path) -> Digest:
     return digest
 
 
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _remove(room: Path) -> None:
     shutil.rmtree(room, ignore_errors=True)
-
-
-@contextmanager
-def _explained(root: Path, folder: Path | None = None) -> Iterator[None]:
-    """Turn what the operating system says about the cache into a StoreError with the way out."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise full(root, folder) from error
-        if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
-            raise StoreError(
-                f"the cache cannot be written: {error.strerror}",
-                where=str(root),
-                hint="Set LSBUILD_CACHE to a folder that you may write.",
-            ) from error
-        raise StoreError(f"the cache cannot be used: {error}", where=str(root)) from error
-
-
-def full(root: Path, folder: Path | None) -> StoreError:
-    """The error for a full disk, with what is free and what is needed."""
-    needed = sum(path.stat().st_size for path in _files(folder)) if folder is not None and folder.is_dir() else 0
-    with suppress(OSError):
-        free = shutil.disk_usage(root).free
-        return StoreError(
-            f"no space left: {free:,} bytes are free" + (f", the step wrote {needed:,} so far" if needed else ""),
-            where=str(root),
-            hint="Free some space (`lsbuild cache prune`), or set LSBUILD_CACHE to a larger disk.",
-        )
-    return StoreError("no space left", where=str(root), hint="Set LSBUILD_CACHE to a larger disk.")
 
 
 def folder_from(environ: Mapping[str, str]) -> Path:

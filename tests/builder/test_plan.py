@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lsbuild.api import Compiled, Given, Item, Source, SourceFile, Step, StepError
+from lsbuild.api import Compiled, Given, Item, Plugin, Source, SourceFile, Step, StepError
 from lsbuild.errors import SpecError
 from lsbuild.facts import Facts, code_hash, gather, home
 from lsbuild.plan import Plan, compile_items, plan
@@ -169,9 +169,9 @@ class Plain:
     """A plugin in a test: refers to what the model's config says."""
 
     provider = "inline::plain"
-    kinds = ("models",)
+    kinds: tuple[str, ...] = ("models",)
 
-    def check(self, _item: Item) -> list[Any]:
+    def check(self, item: Item) -> list[Any]:  # noqa: ARG002 - the name is the protocol's
         return []
 
     def refers(self, item: Item) -> list[tuple[str, str]]:
@@ -196,7 +196,8 @@ def items(**refers: list[str]) -> list[Item]:
 
 def compiled(listed: list[Item]) -> dict[tuple[str, str], Compiled]:
     fetched = {f"./{item.name}": source(f"./{item.name}") for item in listed}
-    return compile_items(listed, {"inline::plain": Plain()}, fetched)
+    plugin: Plugin = Plain()
+    return compile_items(listed, {"inline::plain": plugin}, fetched)
 
 
 def test_items_are_compiled_after_those_they_refer_to() -> None:

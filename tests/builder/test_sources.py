@@ -13,6 +13,7 @@ import pytest
 from lsbuild import lock as locks
 from lsbuild import sources
 from lsbuild.api import Source
+from lsbuild.disk import Digest
 from lsbuild.errors import LockError, OfflineError, SourceError
 from lsbuild.lock import Lock
 from lsbuild.monitor import Silent
@@ -222,7 +223,7 @@ def test_offline_answers_from_the_cache_by_the_locks_hashes(tmp_path: Path, monk
     context = fetching(tmp_path, uri)
     (tmp_path / "x").write_bytes(b"wheel")
     blob = context.add(tmp_path / "x")
-    entry = locks.Entry({"msgspec-1.0-py3-none-any.whl": locks.Digest(blob.name, 5)})
+    entry = locks.Entry({"msgspec-1.0-py3-none-any.whl": Digest(blob.name, 5)})
     monkeypatch.setattr("subprocess.Popen", None)
     found = resolve(tmp_path, uri, lock=Lock({uri: entry}), offline=True, locked=True)
     assert found[uri].files[0].location == blob

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from lsbuild.disk import full
 from lsbuild.errors import StoreError
-from lsbuild.store import Meta, Store, folder_from, full
+from lsbuild.store import Meta, Store, folder_from
 
 KEY = "ab" * 32
 OTHER = "cd" * 32

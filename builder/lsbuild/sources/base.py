@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from lsbuild import disk
 from lsbuild.api import Source, SourceFile
-from lsbuild.errors import OfflineError, SourceError, StoreError
+from lsbuild.errors import OfflineError, SourceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +48,20 @@ class FetchContext:
     def add(self, content: Path | IO[bytes], sha256: str | None = None) -> Path:
         """Keep a copy of ``content`` as a blob and return it. SourceError when its hash is not ``sha256``."""
         folder = self.cache / "blobs"
-        try:
+        with disk.explained(self.cache):
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as out:
-                digest = _copy(content, out)
-            if sha256 is not None and digest != sha256:
-                Path(out.name).unlink()
-                raise self.damaged(digest, sha256)
-            path = self._blob_path(digest)
-            path.parent.mkdir(exist_ok=True)
-            Path(out.name).chmod(0o444)
-            Path(out.name).replace(path)
-        except OSError as error:
-            raise StoreError(
-                f"the cache cannot be written: {error.strerror}",
-                where=str(folder),
-                hint="Free some space, or choose another folder with LSBUILD_CACHE.",
-            ) from error
+            descriptor, name = tempfile.mkstemp(dir=folder, prefix=".")
+            try:
+                with os.fdopen(descriptor, "wb") as out:
+                    digest = _copy(content, out)
+                if sha256 is not None and digest != sha256:
+                    raise self.damaged(digest, sha256)
+                path = self._blob_path(digest)
+                path.parent.mkdir(exist_ok=True)
+                Path(name).chmod(0o444)
+                Path(name).replace(path)
+            finally:
+                Path(name).unlink(missing_ok=True)
         return path
 
     def damaged(self, found: str, wanted: str) -> SourceError:

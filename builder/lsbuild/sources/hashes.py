@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import time
 from pathlib import Path
 
 import msgspec
 
+from lsbuild import disk
 from lsbuild.errors import SourceError
 
 _SETTLED_NS = 2_000_000_000
@@ -59,9 +59,6 @@ class Hashes:
         kept = {name: seen for name, seen in {**self._read(), **self._new}.items() if Path(name).exists()}
         try:
             self._place.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=self._place.parent, prefix=".")
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(msgspec.json.encode(kept))
-            Path(name).replace(self._place)
+            disk.put(self._place, msgspec.json.encode(kept))
         except OSError:
             return

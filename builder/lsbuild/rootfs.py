@@ -88,7 +88,8 @@ def compile_tree(code: Path, out: Path, tools: Source, python: str, prefix: str 
     with tempfile.TemporaryDirectory(prefix="lsbuild-python-") as folder:
         root = Path(folder, "root")
         root.mkdir()
-        write_tree(root, join(tools.files, lambda *_: None).values(), ZIP_EPOCH)
+        needed = (file for file in tools.files if _INTERPRETER.match(_name(file)))
+        write_tree(root, join(needed, lambda *_: None).values(), ZIP_EPOCH)
         command, env = interpreter(root, python)
         done = subprocess.run(  # noqa: S603 - the interpreter of a verified package
             [*command, "-S", "-s", "-P", "-B", "-c", _COMPILE, str(code), str(out), prefix],
@@ -102,6 +103,8 @@ def compile_tree(code: Path, out: Path, tools: Source, python: str, prefix: str 
     return int(done.stdout)
 
 
+_INTERPRETER = re.compile(r"(lib)?python3|libc6$|libexpat1$|zlib1g$")
+"""The packages that an interpreter needs to compile; unpacking the others would only take time."""
 _COMPILE = """
 import os, py_compile, sys
 source, out, prefix = sys.argv[1:]

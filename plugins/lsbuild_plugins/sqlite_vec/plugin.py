@@ -116,7 +116,7 @@ def _passages_step(
         options={"service": msgspec.to_builtins(service), "tokens": chunk.tokens, "overlap": chunk.overlap},
         sources={"documents": Source(uri="documents", files=shard)},
         needs={"embedding": shipped.name},
-        tools=("semantic-text-splitter", "tokenizers", "markdown-it-py", "selectolax", *wheels),
+        tools=("semantic-text-splitter", "tokenizers", "markdown-it-py", "selectolax", "ruamel.yaml", *wheels),
         code=(*_PASSAGES_CODE, *peer.code),
     )
 

@@ -105,6 +105,13 @@ def test_files_that_cannot_be_read_are_refused_before_anything_runs(compiler: An
     assert error.value.where == "docs/b.pdf"
 
 
+def test_a_name_that_is_not_utf8_is_refused() -> None:
+    source = Source("docs/*", (SourceFile("docs/caf\udce9.md", Path("x"), "0", 1),))
+    with pytest.raises(SourceError, match="not printable UTF-8") as error:
+        documents({"docs0": source})
+    assert error.value.where.isascii()
+
+
 def test_no_documents_is_an_error(compiler: Any) -> None:
     with pytest.raises(SourceError, match="no documents"):
         PLUGIN.compile(compiler.item(), compiler.given({}))

@@ -229,6 +229,17 @@ def test_a_filter_is_applied_before_the_limit(compiler: Any) -> None:
         assert hit.filename == "other.txt"
 
 
+def test_a_query_too_long_for_the_model_is_found_by_its_words_or_refused(compiler: Any) -> None:
+    store = compiler.open(compiler.build(DOCS), Other(compiler.hashing(longest=20)))
+    query = "My pump is broken and I pasted all of this, " * 10 + "warranty"
+    best, *_ = store.search(query, Context())
+    assert best.heading == "Pump > Warranty"
+    assert best.score <= 0.5
+    with pytest.raises(ApiError) as error:
+        store.search(query, Context(), mode="vector")
+    assert (error.value.status, error.value.param) == (400, "query")
+
+
 def test_a_model_of_other_dimensions_is_a_clear_error(compiler: Any) -> None:
     root = compiler.build(DOCS)
     store = compiler.open(root, Other(compiler.hashing(dimensions=32)))

@@ -32,7 +32,9 @@ class Hashing:
     def _vector(self, text: str) -> bytes:
         words = re.findall(r"\w+", text.lower())
         if len(words) > self.longest:
-            raise ApiError(400, f"{len(words)} words, at most {self.longest}", param="input")
+            raise ApiError(
+                400, f"{len(words)} words, at most {self.longest}", param="input", code="context_length_exceeded"
+            )
         components = [0.0] * self.dimensions
         for feature in ["", *words, *(" ".join(pair) for pair in pairwise(words))]:
             digest = hashlib.sha256(feature.encode(errors="replace")).digest()

@@ -144,5 +144,5 @@ def _window_end(text: str, start: int, end: int, size: int) -> int:
 
 def _chunk_id(path: str, span: Span, text: str) -> str:
     """The same passage of the same file has the same id in every build."""
-    digest = hashlib.sha256(f"{path}\0{span.start}\0{span.end}\0{text}".encode(errors="surrogatepass"))
+    digest = hashlib.sha256(f"{path}\0{span.start}\0{span.end}\0{text}".encode())
     return f"chunk-{digest.hexdigest()[:24]}"

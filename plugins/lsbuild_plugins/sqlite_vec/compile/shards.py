@@ -52,7 +52,10 @@ def _name(source: Source, file: SourceFile) -> str:
     if "://" not in source.uri and not _MAGIC.search(source.uri):
         uri = PurePosixPath(source.uri)
         path = uri.as_posix() if uri.name == path and len(source.files) == 1 else (uri / path).as_posix()
-    return "/".join(part for part in PurePosixPath(path).parts if part not in ("/", "..", "."))
+    name = "/".join(part for part in PurePosixPath(path).parts if part not in ("/", "..", "."))
+    if not name.isprintable():
+        raise SourceError("the name of this file is not printable UTF-8", where=ascii(name), hint="Rename the file.")
+    return name
 
 
 def shards(files: Iterable[SourceFile]) -> tuple[tuple[SourceFile, ...], ...]:

@@ -36,7 +36,8 @@ class Store:
 
     Scores lie in 0..1. ``vector``: the cosine of query and passage, 0 for negative ones. ``keyword``: bm25 divided by
     the best bm25 that the query's words allow, a passage's share of what was asked for. ``hybrid``: reciprocal rank
-    fusion of both, as share of the best possible (see `fuse`).
+    fusion of both, as share of the best possible (see `fuse`); a query that is too long for the model, such as a whole
+    page that a user pasted, is then found by its words alone.
     """
 
     def __init__(self, service: Service, root: Path, host: Host) -> None:
@@ -71,22 +72,29 @@ class Store:
         mode = self._mode if mode is None else mode
         _check(query, limit, mode, threshold)
         where = condition(filters) if filters else None
-        vector = None if mode == "keyword" else self._embed(query, context)
+        vector = None if mode == "keyword" else self._embed(query, mode, context)
         context.check()
         with context.watch.span("vector_store.search", store=self._name, mode=mode), self._pool.connection() as db:
             depth = limit if mode != "hybrid" else max(limit, CANDIDATES)
-            rankings: list[Ranked] = []
-            if vector is not None:
-                rankings.append(self._by_vector(db, vector, limit, depth, where))
-            if mode != "vector":
-                rankings.append(self._by_words(db, query, depth, where))
-            ranked = rankings[0] if len(rankings) == 1 else fuse(*([row for row, _ in each] for each in rankings))
+            near = [] if vector is None else self._by_vector(db, vector, limit, depth, where)
+            worded = [] if mode == "vector" else self._by_words(db, query, depth, where)
+            ranked = fuse([row for row, _ in near], [row for row, _ in worded]) if mode == "hybrid" else near or worded
             return _hits(db, [(row, score) for row, score in ranked[:limit] if score >= threshold])
 
-    def _embed(self, query: str, context: Context) -> bytes:
-        """The query's float32 vector; 503 when the model's vectors are not those of the index."""
+    def _embed(self, query: str, mode: SearchMode, context: Context) -> bytes | None:
+        """The query's float32 vector; None for a hybrid search whose query is too long for the model.
+
+        ApiError 503 when the model's vectors are not those of the index.
+        """
         model: Embeddings = self._host.get("embeddings", self._meta.embedding)
-        (vector,) = model.embed([query], context).vectors
+        try:
+            (vector,) = model.embed([query], context).vectors
+        except ApiError as error:
+            if error.code != "context_length_exceeded":
+                raise
+            if mode == "hybrid":
+                return None
+            raise ApiError(400, f"the query is too long: {error.message}", param="query", code=error.code) from error
         dimensions = len(vector) // 4
         if dimensions != self._meta.dimensions:
             fault = (

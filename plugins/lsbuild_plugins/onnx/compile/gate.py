@@ -26,7 +26,6 @@ GATES: Mapping[str, float] = {"int8": 0.999, "int8-fast": 0.99, "int4": 0.9, "no
 KL_LIMITS: Mapping[str, float] = {"int4": 2.0, "int8": 0.5}
 """Most mean KL divergence of a decoder, nats per token. Random weights, the worst case, gave 0.3 (int4) and 0.005
 (int8); a graph with a matrix in the wrong place gives 4 and more."""
-_WIDTH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +125,10 @@ def gate_encoder(closeness: Closeness, quantize: str, where: str) -> Mapping[str
     }
 
 
-def sequences(tokenizer: Tokenizer, vocab: int, count: int, context: int) -> NDArray[np.int64]:
-    """``count`` sequences of real text tokens, i64[count, <= 64], from the gate's sentences."""
+def sequences(tokenizer: Tokenizer, vocab: int, count: int, longest: int) -> NDArray[np.int64]:
+    """``count`` sequences of real text tokens, i64[count, <= longest], from the gate's sentences."""
     ids = [n for n in tokenizer.encode("\n".join(sentences())).ids if n < vocab]
-    width = min(_WIDTH, context, len(ids) // count)
+    width = min(longest, len(ids) // count)
     return np.array(ids[: count * width], np.int64).reshape(count, width)
 
 
@@ -155,8 +154,14 @@ def gate_decoder(found: Floats, ids: NDArray[np.int64], where: str) -> Mapping[s
             where=where,
             hint="The weights may hold NaN or overflow float32; check them, or use quantize: none to see whether they do.",
         )
-    chosen = np.take_along_axis(_log_softmax(found)[:, :-1], ids[:, 1:, None], axis=2)
-    return {"nats_per_token": round(float(-chosen.mean()), 3), "nats_uniform": round(math.log(found.shape[-1]), 3)}
+    before = found[:, :-1]
+    top = before.max(axis=-1)
+    total = np.log(np.exp(before - top[..., None]).sum(axis=-1)) + top
+    chosen = np.take_along_axis(before, ids[:, 1:, None], axis=2)[..., 0]
+    return {
+        "nats_per_token": round(float((total - chosen).mean()), 3),
+        "nats_uniform": round(math.log(found.shape[-1]), 3),
+    }
 
 
 def gate_decoder_pair(found: Floats, reference: Floats, quantize: str, where: str) -> Mapping[str, Json]:

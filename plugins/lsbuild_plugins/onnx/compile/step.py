@@ -127,7 +127,8 @@ def _measure_decoder(
 ) -> Mapping[str, Json]:
     """Run the graph once; small models also run beside a float32 graph of the same weights, which is thrown away."""
     small = 4 * weights.parameters <= _TWIN_LIMIT and quantize != "none"
-    ids = gate.sequences(tokenizer, shape.vocab, 8 if small else 1, shape.positions)
+    count, longest = (8, 64) if small else (1, 24)
+    ids = gate.sequences(tokenizer, shape.vocab, count, min(longest, shape.positions))
     memory = (shape.kv_heads, shape.head_dim)
     found = gate.logits(gate.open_graph(out / "model.onnx"), ids, len(shape.layers), memory)
     facts = gate.gate_decoder(found, ids, checkpoint.uri)

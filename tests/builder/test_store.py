@@ -193,8 +193,8 @@ for index in range(rounds):
     with store.claim(key) as out:
         if store.has(key):
             break
-        for name in range(20):
-            (out / f"{name}.bin").write_bytes(bytes([name]) * 20_000)
+        for name in range(100):
+            (out / f"{name}.bin").write_bytes(bytes([name]) * 2_000)
         store.commit(key, out, Meta(step="writer"))
     if index + 1 < rounds:
         store.discard(key)
@@ -214,7 +214,7 @@ def test_kill_at_any_moment_leaves_whole_objects_only(tmp_path: Path) -> None:
     dice = random.Random(7)
     for _ in range(30):
         process = writer(tmp_path, KEY, 100_000)
-        time.sleep(dice.uniform(0.0, 0.06))
+        time.sleep(dice.uniform(0.0, 0.3))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         store = Store(tmp_path)

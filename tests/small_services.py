@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import SCHEMA, Manifest, Server, Service
 from lsbuild_runtime.ports import (
@@ -182,7 +184,7 @@ class Shelf:
         for hit in self._hits():
             score = len(words & set(re.findall(r"\w+", hit.text.lower()))) / (len(words) or 1)
             if score > threshold and (filters is None or hit.heading == filters["value"]):
-                found.append(Hit(**{**{name: getattr(hit, name) for name in hit.__slots__}, "score": score}))
+                found.append(replace(hit, score=score))
         return sorted(found, key=lambda hit: -hit.score)[:limit]
 
     def _hits(self) -> list[Hit]:

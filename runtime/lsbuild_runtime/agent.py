@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
@@ -23,8 +25,7 @@ _PLACES = re.compile(r"\{(passages|question)\}")
 _CITATION = re.compile(r"\[(\d{1,2})\]")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """What the manifest says about one agent. ``threshold`` is the lowest score (0..1) of a passage that is shown.
 
     ``keep_lines`` shows passages with their line breaks; otherwise each is one line, as the tiny model knows them.
@@ -41,8 +42,7 @@ class Settings:
     keep_lines: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
+class Passage(Struct, frozen=True):
     """A found passage, the store it is from, and its text as the model sees it."""
 
     store: str

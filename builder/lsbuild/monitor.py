@@ -148,7 +148,8 @@ class Console(Silent):
     def started(self, step: str, reason: str) -> None:
         """Show a bar for the step."""
         with self._lock:
-            self._tasks[step] = self._bars.add_task(step, total=None, label=reason)
+            short = reason if len(reason) <= 40 else f"{reason[:39]}…"
+            self._tasks[step] = self._bars.add_task(step, total=None, label=short)
 
     def progress(self, step: str, done: int, total: int, label: str) -> None:
         """Move its bar."""

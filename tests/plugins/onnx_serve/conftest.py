@@ -19,6 +19,11 @@ def float_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def int4_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_decoder(tmp_path_factory.mktemp("quantised") / "int4", "int4")
+
+
+@pytest.fixture(scope="session")
 def growing_folder(float_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("growing") / "model"
     made = make_growing(float_folder, folder)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from lsbuild_plugins.onnx.serve import format as model_format
@@ -155,7 +155,7 @@ def test_a_reused_prefix_gives_the_logits_of_a_cold_prompt(float_folder: Path, s
     before = (*PROMPT[:shared], *range(5)) if shared < 20 else PROMPT
     warm.run(before, slice(-1, None))
     kept = reuse(warm, PROMPT)
-    assert kept == min(shared, 18)
+    assert kept == min(shared, 18) // 4 * 4
     assert np.array_equal(warm.run(PROMPT[kept:], slice(-1, None)), expected)
 
 
@@ -165,7 +165,7 @@ def test_usage_counts_reused_tokens(engine: Engine) -> None:
         usage = complete(engine, prompt, replace(GREEDY, max_tokens=1))[-1].usage
         assert usage is not None
         cached.append(usage.cached)
-    assert cached == [0, 18, 20, 0]
+    assert cached == [0, 16, 20, 0]
 
 
 def test_a_second_turn_reuses_the_answer_of_the_first(engine: Engine) -> None:
@@ -173,20 +173,21 @@ def test_a_second_turn_reuses_the_answer_of_the_first(engine: Engine) -> None:
     said = text_of(first)
     usage = list(engine.chat(Chat(ASK, Sampling(temperature=0, max_tokens=3)), Context()))[-1].usage
     assert usage is not None and first[-1].usage is not None
-    assert usage.cached == first[-1].usage.prompt - 2
+    assert usage.cached == (first[-1].usage.prompt - 2) // 4 * 4
     turn = [*ASK, {"role": "assistant", "content": said}, {"role": "user", "content": "and?"}]
     again = list(engine.chat(Chat(turn, Sampling(temperature=0, max_tokens=1)), Context()))[-1].usage
-    assert again is not None and again.cached >= usage.prompt - 2
+    assert again is not None and again.cached >= usage.cached
 
 
 @pytest.mark.parametrize(
     ("start", "end", "size", "expected"),
     [
         (0, 1, 4, [(0, 1)]),
-        (0, 9, 4, [(0, 4), (4, 7), (7, 9)]),
+        (0, 9, 4, [(0, 4), (4, 9)]),
+        (0, 10, 4, [(0, 4), (4, 8), (8, 10)]),
         (0, 8, 4, [(0, 4), (4, 8)]),
         (3, 5, 4, [(3, 5)]),
-        (0, 3, 2, [(0, 3)]),
+        (0, 5, 4, [(0, 5)]),
         (0, 0, 4, []),
     ],
 )
@@ -194,13 +195,33 @@ def test_chunks_have_two_tokens_or_more(start: int, end: int, size: int, expecte
     assert list(chunks(start, end, size)) == expected
 
 
-def test_chunked_prompts_are_the_same_as_whole_ones(float_folder: Path) -> None:
-    whole, cut = load(float_folder), load(float_folder)
-    prompt = tuple(n % 256 for n in range(3, 100))
-    expected = whole.run(prompt, slice(-1, None)).copy()
-    for start, stop in chunks(0, len(prompt), 16):
-        row = cut.run(prompt[start:stop], slice(-1, None))
-    assert np.allclose(row, expected, atol=1e-5)
+def test_reused_prefixes_end_where_kernels_do() -> None:
+    prompt = tuple(range(40))
+    for held in range(42):
+        for length in range(2, 41):
+            memory = Script([1])
+            memory.held = [*prompt[:held], 250]
+            kept = reuse(memory, prompt[:length])
+            assert kept == len(memory.held) == max(0, min(held, length - 2)) // 4 * 4
+
+
+@pytest.mark.parametrize("length", [60, 61, 65])
+def test_quantised_prompts_give_the_same_logits_however_they_are_cut(int4_folder: Path, length: int) -> None:
+    prompt = tuple(3 * n % 256 for n in range(length))
+    memory = load(int4_folder)
+
+    def read(held: int, size: int) -> NDArray[np.float32]:
+        memory.keep(0)
+        if held:
+            memory.run((*prompt[:held], 250, 251), slice(-1, None))
+        for start, stop in chunks(reuse(memory, prompt), length, size):
+            row = memory.run(prompt[start:stop], slice(-1, None))
+        return row.copy()
+
+    cold = read(0, 512)
+    for held in (0, 3, 16, 31, length):
+        for size in (16, 64):
+            assert np.allclose(read(held, size), cold, atol=1e-4), (held, size)
 
 
 def test_log_probabilities_are_those_of_the_unmodified_distribution(engine: Engine, float_folder: Path) -> None:
@@ -246,7 +267,7 @@ def test_scored_prompts_do_not_disturb_the_next_request(engine: Engine) -> None:
     complete(engine, PROMPT, Sampling(max_tokens=0, logprobs=0), echo=True)
     deltas = complete(engine, PROMPT, GREEDY)
     assert text_of(deltas) == expected
-    assert deltas[-1].usage is not None and deltas[-1].usage.cached == 18
+    assert deltas[-1].usage is not None and deltas[-1].usage.cached == 16
 
 
 @pytest.mark.parametrize("stop", ["lo w", "wor", "hello world", "ld", "o"])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from lsbuild_plugins.onnx.serve.sampler import Sampler, _nucleus, log_normaliser, top
@@ -25,7 +25,7 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     return found
 
 
-def draws(sampling: Sampling, logits: NDArray[np.float32], count: int = 3000) -> Counter[int]:
+def draws(sampling: Sampling, logits: NDArray[np.float32], count: int = 1000) -> Counter[int]:
     sampler = Sampler(replace(sampling, seed=1), 0)
     return Counter(sampler.choose(logits.copy()) for _ in range(count))
 
@@ -69,9 +69,9 @@ SEED_42 = [266, 818, 103, 435, 581]
 def test_draws_follow_the_softmax_at_the_temperature(size: int) -> None:
     logits = row(size)
     expected = softmax(logits / np.float32(1.7))
-    found = draws(Sampling(temperature=1.7), logits, 6000)
+    found = draws(Sampling(temperature=1.7), logits, 3000)
     for token in np.argsort(-expected)[:5]:
-        assert found[int(token)] / 6000 == pytest.approx(expected[token], abs=0.025)
+        assert found[int(token)] / 3000 == pytest.approx(expected[token], abs=0.03)
 
 
 def test_top_k_draws_only_from_the_k_largest() -> None:
@@ -101,7 +101,7 @@ def test_top_p_draws_from_the_smallest_set_that_holds_it(top_p: float) -> None:
     order = np.argsort(-softmax(logits), kind="stable")
     mass = np.cumsum(softmax(logits)[order])
     nucleus = set(order[: int(np.searchsorted(mass, top_p)) + 1].tolist())
-    found = set(draws(Sampling(top_p=top_p), logits, 4000))
+    found = set(draws(Sampling(top_p=top_p), logits, 1500))
     assert found <= nucleus
     assert len(found) >= 0.5 * len(nucleus)
 
@@ -113,7 +113,7 @@ def test_top_p_counts_within_top_k() -> None:
 
 def test_a_forbidden_token_never_comes_and_a_favoured_one_always() -> None:
     logits = np.zeros(300, np.float32)
-    assert 7 not in draws(Sampling(logit_bias={7: -100.0}), logits, 5000)
+    assert 7 not in draws(Sampling(logit_bias={7: -100.0}), logits, 2000)
     assert set(draws(Sampling(logit_bias={299: 100.0}), logits, 100)) == {299}
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from lsbuild_plugins.onnx.serve.format import Decoder
 from lsbuild_plugins.onnx.serve.kv import Logits, Memory, chunks, reuse
@@ -20,8 +21,7 @@ SCORED_CHUNK = 64
 """The same when every row's logits are wanted: 64 rows of a vocabulary of 150,000 are 38 MB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(Struct, frozen=True):
     """What a generation works with."""
 
     card: Decoder
@@ -29,8 +29,7 @@ class Model:
     vocabulary: Vocabulary
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Struct, frozen=True):
     """One checked request: ``len(prompt) + budget`` fits the context. ``echo`` is the prompt's text, or None."""
 
     prompt: tuple[int, ...]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from lsbuild_plugins.onnx.serve.text import StopFilter, Vocabulary
 from lsbuild_plugins.onnx.serve.tools import ToolCallParser
 from lsbuild_runtime.ports import Delta, FinishReason, TokenLogprob, ToolCall, Usage
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
+class _Pending(Struct, frozen=True):
     """A scored token whose characters ``start..end`` of the answer may still be held back."""
 
     start: int

@@ -14,8 +14,9 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+
+from msgspec import Struct, field
 
 from lsbuild_runtime.http import ApiError, Cancelled, Context
 
@@ -29,16 +30,14 @@ _POLL_S = 0.2
 _JOIN_S = 5.0
 
 
-@dataclass(slots=True)
-class _Item(Generic[T]):
+class _Item(Struct, Generic[T]):
     """What crosses the threads: a value, the error that ended the job, or (both None) its end."""
 
     value: T | None = None
     error: BaseException | None = None
 
 
-@dataclass(slots=True, eq=False)
-class _Job(Generic[T]):
+class _Job(Struct, Generic[T], eq=False):
     start: Start[T]
     context: Context
     out: queue.SimpleQueue[_Item[T]] = field(default_factory=queue.SimpleQueue)
@@ -98,8 +97,7 @@ class Stream(Iterator[T]):
         self._job.closed = True
 
 
-@dataclass(slots=True, eq=False)
-class _State:
+class _State(Struct, eq=False):
     """What the worker shares with its Scheduler; apart from it, so that a dropped Scheduler ends its thread."""
 
     wake: threading.Condition = field(default_factory=threading.Condition)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -80,9 +80,10 @@ def drift(lock: Lock, source: Source) -> list[str]:
     return sorted(lines)
 
 
-def require(lock: Lock, sources: Mapping[str, Source]) -> None:
-    """Raise LockError that lists every drifted file; used under ``--locked``."""
+def require(lock: Lock, sources: Mapping[str, Source], unlocked: Sequence[str] = ()) -> None:
+    """Raise LockError that lists every drifted file and every URI in ``unlocked``; used under ``--locked``."""
     lines = [line for source in sources.values() for line in drift(lock, source)]
+    lines += [f"{uri}: not in {FILE_NAME}" for uri in unlocked]
     if lines:
         raise LockError(
             f"{len(lines)} difference{'s' if len(lines) > 1 else ''} from {FILE_NAME}:\n  " + "\n  ".join(lines),

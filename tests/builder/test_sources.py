@@ -218,6 +218,17 @@ def test_offline_opens_no_socket_and_says_what_is_missing(
     assert "without --offline" in caught.value.hint
 
 
+def test_locked_fetches_nothing_that_is_not_in_the_lock(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.Popen", None)
+    (project / "docs" / "a.md").write_text("changed")
+    with pytest.raises(LockError) as caught:
+        resolve(project, "docs/a.md", "pypi://some-model==1.0", locked=True)
+    assert str(caught.value).splitlines()[1:3] == [
+        "  docs/a.md: not in lsbuild.lock",
+        "  pypi://some-model==1.0: not in lsbuild.lock",
+    ]
+
+
 def test_offline_answers_from_the_cache_by_the_locks_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = "wheels:linux-x86_64-cp311-glibc2.28?msgspec"
     context = fetching(tmp_path, uri)

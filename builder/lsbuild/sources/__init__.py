@@ -32,6 +32,9 @@ FETCHERS: Mapping[str, str] = {
 }
 """Scheme -> ``"module:attr"`` of its Fetcher."""
 
+_HERE = frozenset({"", "builtin"})
+"""Schemes whose files are on this machine already."""
+
 
 def resolve(
     uris: Iterable[str], *, root: Path, lock: Lock, cache: Path, offline: bool, locked: bool, monitor: Monitor
@@ -42,7 +45,11 @@ def resolve(
     difference between what was found and ``lock``.
     """
     found: dict[str, Source] = {}
+    unlocked: list[str] = []
     for uri in dict.fromkeys(uris):
+        if locked and uri not in lock.sources and split(uri)[0] not in _HERE:
+            unlocked.append(uri)  # known to be an error: nothing is fetched for it
+            continue
         watch = _Watch(uri, monitor)
         context = FetchContext(
             uri=uri,
@@ -56,7 +63,7 @@ def resolve(
         found[uri] = _fetch(uri, context)
         watch.finished()
     if locked:
-        locks.require(lock, found)
+        locks.require(lock, found, unlocked)
     return found
 
 

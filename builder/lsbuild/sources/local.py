@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from lsbuild.errors import SourceError
 from lsbuild.sources.base import FetchContext
 from lsbuild.sources.hashes import Hashes
 
+_PATIENCE = 0.5
+"""Seconds of hashing after which progress is shown."""
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -26,6 +29,7 @@ def fetch(rest: str, context: FetchContext) -> Source:
     """
     found = _glob(rest, context) if _MAGIC.search(rest) else _plain(rest, context)
     hashes = Hashes(context.cache)
+    start = time.monotonic()
     total = sum(path.stat().st_size for _, path in found)
     done = 0
     files = []
@@ -33,7 +37,7 @@ def fetch(rest: str, context: FetchContext) -> Source:
         sha256, size = hashes.of(path)
         files.append(SourceFile(name, path, sha256, size))
         done += size
-        if total > 1 << 26:
+        if time.monotonic() - start > _PATIENCE:
             context.progress(done, total, f"hashing {name}")
     hashes.save()
     return Source(context.uri, tuple(files))

@@ -41,6 +41,10 @@ class Service(Struct, frozen=True, kw_only=True):
     ``path`` is the folder inside the bundle that holds its data ("" when it has none). ``needs`` names other services
     as ``"api/name"``. Values of ``config`` may be ``{"secret": "NAME"}`` or hold ``${env.X:=default}``: both are
     resolved when the service is opened, never at build.
+
+    ``metadata`` is shown to clients. The runtime reads of it: ``sampling`` (defaults for temperature, top_p and top_k of
+    this model), ``modalities`` (``["text", "image"]`` lets image parts through), ``accepts`` (names of request fields
+    beyond OpenAI's that the provider honours, ``["*"]`` for all) and ``provider_resource_id``.
     """
 
     api: str

@@ -221,6 +221,18 @@ def test_one_log_line_for_each_request_without_its_words(tmp_path: Path) -> None
     assert "http.route" not in nowhere
 
 
+def test_the_line_is_about_the_request_and_not_about_what_it_needed() -> None:
+    lines: list[str] = []
+    watch = JsonWatch("r", lines.append)
+    with watch.span("http.server.request", a=1), watch.span("chat", b="chat") as chat:
+        with watch.span("search", b="search") as search:
+            search.set(tokens=5)
+        chat.set(tokens=7)
+    line = msgspec.json.decode(lines[0])
+    assert (line["a"], line["b"], line["tokens"]) == (1, "chat", 7)
+    assert [(span["name"], span.get("tokens")) for span in line["spans"]] == [("chat", None), ("search", 5)]
+
+
 def test_counters_are_summed_in_the_line() -> None:
     lines: list[str] = []
     watch = JsonWatch("r", lines.append)

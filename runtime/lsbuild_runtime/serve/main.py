@@ -90,7 +90,7 @@ class Server(uvicorn.Server):  # type: ignore[misc, unused-ignore]
             uvicorn.Config(
                 Asgi(app),
                 http="httptools",
-                loop="asyncio",
+                loop="asyncio",  # uvloop took 10-25 % off a proxied request's CPU and adds 14 MB to every artifact
                 ws="none",
                 lifespan="on",
                 log_config=None,

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from lsbuild_plugins.onnx.compile import gate
 from lsbuild_plugins.onnx.compile.graph import Graph
-from lsbuild_plugins.onnx.compile.linear import Format, embed, linear, store
+from lsbuild_plugins.onnx.compile.linear import FLOAT, SMALL, Format, embed, linear, scheme_for, store
 from lsbuild_plugins.onnx.compile.quantise import block_for, dequantise, per_column, quantise
 from lsbuild_plugins.onnx.compile.safetensors import Floats
 
@@ -103,3 +103,9 @@ def test_per_column_is_symmetric_and_transposed() -> None:
     values = np.array([[1.0, -2.0], [0.5, 0.25]], np.float32)
     codes, scales = per_column(values)
     assert codes.tolist() == [[64, 127], [-127, 64]] and np.allclose(scales, [2 / 127, 0.5 / 127])
+
+
+def test_small_models_keep_more() -> None:
+    small, large = scheme_for(SMALL - 1, "int8"), scheme_for(SMALL, "int8")
+    assert (small.body.block, large.body.block) == (16, 64)
+    assert scheme_for(1, "none").body == FLOAT

@@ -16,7 +16,7 @@ from lsbuild_plugins.onnx.compile.decoder import emit_decoder
 from lsbuild_plugins.onnx.compile.encoders import ENCODERS, EncoderShape, read_encoder
 from lsbuild_plugins.onnx.compile.export import COST, exported
 from lsbuild_plugins.onnx.compile.families import FAMILIES, Shape, read_shape
-from lsbuild_plugins.onnx.compile.linear import SCHEMES
+from lsbuild_plugins.onnx.compile.linear import SCHEMES, scheme_for
 from lsbuild_plugins.onnx.compile.pooling import longest_input, read_pooling
 from lsbuild_plugins.onnx.compile.safetensors import Weights
 from lsbuild_plugins.onnx.compile.taken import take_decoder, take_encoder
@@ -94,7 +94,7 @@ def decoder(context: StepContext) -> Facts:
     tokens = specials(checkpoint, tokenizer)
     chat, tool_format = ship_template(checkpoint, tokens, context.out)
     weights = checkpoint.weights()
-    emit_decoder(weights, shape, SCHEMES["llm", quantize], length, context.out, context.progress)
+    emit_decoder(weights, shape, scheme_for(weights.parameters, quantize), length, context.out, context.progress)
     card = model_format.Decoder(
         layers=len(shape.layers),
         kv_heads=shape.kv_heads,
@@ -136,7 +136,7 @@ def _measure_decoder(
         return facts
     with tempfile.TemporaryDirectory(prefix="lsbuild-") as folder:
         twin = Path(folder)
-        emit_decoder(weights, shape, SCHEMES["llm", "none"], ids.shape[1], twin, _quiet)
+        emit_decoder(weights, shape, scheme_for(weights.parameters, "none"), ids.shape[1], twin, _quiet)
         reference = gate.logits(gate.open_graph(twin / "model.onnx"), ids, len(shape.layers), memory)
     return {**facts, **gate.gate_decoder_pair(found, reference, quantize, checkpoint.uri)}
 

@@ -115,6 +115,7 @@ class Job:
         self._left = left
         self._line: deque[Response | bytes | None] = deque()
         self._woken = False
+        self._ended = False
         self._waiting: asyncio.Future[None] | None = None
         self._window = threading.Semaphore(WINDOW)
 
@@ -152,6 +153,7 @@ class Job:
     def _wake(self, ended: bool) -> None:
         self._woken = False
         if ended:
+            self._ended = True
             self._left()
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
@@ -183,8 +185,9 @@ class Job:
 
     def abandon(self) -> None:
         """Nobody reads any more: the worker stops at its next chunk and never waits for room."""
-        self._request.context.cancel.set()
-        self._window.release(WINDOW)
+        if not self._ended:
+            self._request.context.cancel.set()
+            self._window.release(WINDOW)
 
 
 class Watcher:

@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.encoder import Encoder, open_encoder
+from lsbuild_plugins.onnx.serve.ort import ort
 from lsbuild_runtime.http import ApiError, Cancelled, Context
 from onnx_serve_models import NoHost, service, write_encoder
 

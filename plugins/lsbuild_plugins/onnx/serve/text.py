@@ -88,8 +88,7 @@ class Vocabulary:
         self.hidden = frozenset(
             number for number, token in added.items() if token.special and token.content not in markers
         )
-        controls = sorted((token.content for token in added.values() if token.special and token.content), key=len)
-        self._controls = re.compile(f"(?=(?:{'|'.join(map(re.escape, reversed(controls))) or '(?!)'}))(.)", re.DOTALL)
+        self._controls = _first_characters(token.content for token in added.values() if token.special)
         self._decoder: Any = json.loads(tokenizer.decoder.__getstate__()) if tokenizer.decoder else {"type": "None"}
         self._chain: list[dict[str, Any]] = self._decoder.get("decoders", [self._decoder])
         self._alphabet = _byte_level_alphabet()
@@ -135,6 +134,25 @@ class Vocabulary:
         for mark in self._spaces:
             piece = piece.replace(mark, " ")
         return piece.encode()
+
+
+def _first_characters(texts: Iterable[str]) -> re.Pattern[str]:
+    """Matches the first character of each of ``texts`` where they stand in a text, also where they overlap."""
+    known = [text for text in texts if text]
+    return re.compile(f"(?={_any_of(known)})(.)" if known else "(?!)()", re.DOTALL)
+
+
+def _any_of(texts: Sequence[str]) -> str:
+    """A pattern for any of ``texts``, as a tree of their common beginnings: models have hundreds of special tokens, and
+    trying them one by one at each place made a megabyte of "<" cost seconds.
+    """
+    if "" in texts:
+        return ""
+    rests: dict[str, list[str]] = {}
+    for text in texts:
+        rests.setdefault(text[0], []).append(text[1:])
+    branches = [re.escape(first) + _any_of(rest) for first, rest in rests.items()]
+    return branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})"
 
 
 def _spaces(chain: Iterable[dict[str, Any]]) -> Iterable[str]:

@@ -8,6 +8,7 @@ and waiting in short slices lets a cancelled request stop while the other side i
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -111,24 +112,36 @@ class Reply:
 
 
 class Connection:
-    """One socket with at most one exchange at a time."""
+    """One socket with at most one exchange at a time.
 
-    def __init__(self, pool: Pool, opened: socket.socket) -> None:
+    ``used``: whether it carried an exchange before; ``heard``: whether anything of the present answer came.
+    """
+
+    def __init__(self, pool: Pool, opened: socket.socket, seconds: float, *, tls: bool) -> None:
         self._pool = pool
         self._socket = opened
+        self._tls = tls
         self.used = False
-        """Whether it carried an exchange before."""
         self.heard = False
-        """Whether anything of the present answer came."""
+        if tls:
+            opened.settimeout(SLICE)
+            return
+        # The kernel's own timeouts: a Python timeout costs a second system call, and a fight for the interpreter lock,
+        # on each send and receive. The TLS layer cannot do with them.
+        opened.settimeout(None)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(SLICE))
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds))
 
     def send(self, data: bytes, seconds: float, patience: Patience) -> Reply:
         """Send a request and receive the head of its answer."""
         self.heard = False
         try:
-            self._socket.settimeout(seconds)
+            if self._tls:
+                self._socket.settimeout(seconds)
             self._socket.sendall(data)
-            self._socket.settimeout(SLICE)
-        except TimeoutError as error:
+            if self._tls:
+                self._socket.settimeout(SLICE)
+        except (TimeoutError, BlockingIOError) as error:
             raise Silent from error
         except OSError as error:
             raise Unreachable(f"the connection broke ({error.strerror or type(error).__name__})") from error
@@ -142,7 +155,7 @@ class Connection:
         while True:
             try:
                 data = self._socket.recv(_RECEIVE)
-            except TimeoutError as error:
+            except (TimeoutError, BlockingIOError) as error:
                 patience()
                 now = time.monotonic()
                 until = until or now - SLICE + seconds
@@ -228,7 +241,12 @@ class Pool:
                 opened = self._tls.wrap_socket(opened, server_hostname=self._address[0])
         except OSError as error:
             raise Unreachable(f"it cannot be reached ({error.strerror or error})") from error
-        return Connection(self, opened)
+        return Connection(self, opened, self._seconds, tls=self._tls is not None)
+
+
+def _timeval(seconds: float) -> bytes:
+    """C's ``struct timeval``."""
+    return struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
 
 
 def _trusting() -> ssl.SSLContext:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,25 +148,25 @@ Script = Callable[[socket.socket, bytes], None]
 
 
 @contextmanager
-def scripted(*scripts: Script) -> Iterator[tuple[str, list[bytes]]]:
+def scripted(*scripts: Script, tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[bytes]]]:
     """A server that follows one script for each request it gets, and what it was sent. A script that closes the
     connection makes it wait for another."""
     heard: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=follow, args=(listener, list(scripts), heard))
+        thread = threading.Thread(target=follow, args=(listener, list(scripts), heard, tls))
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1", heard
         thread.join(10)
         assert not thread.is_alive()
 
 
-def follow(listener: socket.socket, scripts: list[Script], heard: list[bytes]) -> None:
+def follow(listener: socket.socket, scripts: list[Script], heard: list[bytes], tls: ssl.SSLContext | None) -> None:
     """Serve until the scripts are used up."""
     listener.settimeout(5)
     while scripts:
-        connection, _ = listener.accept()
-        with connection:
-            connection.settimeout(5)
+        accepted, _ = listener.accept()
+        accepted.settimeout(5)
+        with tls.wrap_socket(accepted, server_side=True) if tls else accepted as connection:
             while scripts and (data := one_request(connection)):
                 heard.append(data)
                 script = scripts.pop(0)
@@ -374,3 +379,55 @@ def test_a_base_url_that_the_environment_spoiled_is_503(tmp_path: Path, url: str
     with pytest.raises(ApiError) as caught:
         open_inference(remote(url), tmp_path, None)  # type: ignore[arg-type]
     assert caught.value.status == 503
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for 127.0.0.1 and its key in one file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl on PATH to make a certificate with")
+    path = tmp_path / "server.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(path), "-out", str(tmp_path / "cert.pem")]
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *files, *subject]
+    subprocess.run(command, check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + (tmp_path / "cert.pem").read_bytes())
+    return path
+
+
+def test_an_upstream_behind_tls(tmp_path: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def late(connection: socket.socket, _data: bytes) -> None:
+        time.sleep(0.4)  # longer than one wait of the client
+        connection.sendall(CHUNKED + chunked(PIECE + b"data: [DONE]\n\n"))
+
+    with scripted(late, says(200, GOOD, b"connection: close"), tls=context) as (base, heard):
+        url = base.replace("http://", "https://")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        app = App(small_manifest([remote(url, "m")]), tmp_path)
+        streamed_answer = asked(app, "POST", CHAT, {**ASK, "stream": True})
+        whole_answer = asked(app, "POST", CHAT, ASK)
+    assert streamed_answer.events[0]["choices"][0]["delta"]["content"] == "a"
+    assert whole_answer.json["choices"][0]["message"]["content"] == "fine"
+    assert len(heard) == 2
+
+
+def test_an_upstream_with_a_certificate_nobody_knows_is_502(tmp_path: Path, certificate: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def greet() -> None:
+            connection, _ = listener.accept()
+            with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True):
+                pass
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        base = f"https://127.0.0.1:{listener.getsockname()[1]}/v1"
+        answer = asked(App(small_manifest([remote(base, "m")]), tmp_path), "POST", CHAT, ASK)
+        thread.join(10)
+    assert (answer.status, "certificate" in answer.error["message"].lower()) == (502, True), answer.error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,12 +57,18 @@ class Project:
         return [(each.step.name, each.reason) for each in planned.steps], outputs
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    monkeypatch.setattr(sys, "path", list(sys.path))
+def _forget() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "echo_plugin"]:
-        monkeypatch.delitem(sys.modules, name)
-    return Project(tmp_path)
+        del sys.modules[name]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """A plugin is imported once in a process: other tests must not see this copy, nor this one theirs."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    _forget()
+    yield Project(tmp_path)
+    _forget()
 
 
 def test_a_build_and_what_runs_again_after_each_change(project: Project) -> None:

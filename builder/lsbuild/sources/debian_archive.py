@@ -93,7 +93,7 @@ def _signed_text(data: bytes, suite: str, keyrings: tuple[Path, ...]) -> str:
         # Its exit code is 2 when one of several keys is unknown, which is normal while Debian changes keys.
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603
         words = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("[GNUPG:] ") and len(line) > 9}
-        if "VALIDSIG" not in words or "GOODSIG" not in words or words & {"BADSIG", "ERRSIG_BAD"} or not text.is_file():
+        if "VALIDSIG" not in words or "GOODSIG" not in words or "BADSIG" in words or not text.is_file():
             raise SourceError(
                 f"the package index of {suite} has no good signature by a key of {keyring.name}",
                 where=str(keyring),

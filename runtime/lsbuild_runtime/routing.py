@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
 from lsbuild_runtime.http import ApiError, Request, Response
 
 if TYPE_CHECKING:
-    from lsbuild_runtime.app import App
+    from lsbuild_runtime.manifest import Manifest
+    from lsbuild_runtime.services import Services
 
-Handler = Callable[["App", Request, str], Response]
+
+class Site(Protocol):
+    """What a handler sees of the application: what it serves, and whether it is shutting down."""
+
+    manifest: Manifest
+    services: Services
+    table: Table
+    draining: bool
+
+
+Handler = Callable[[Site, Request, str], Response]
 """``(app, request, argument)``: the argument is the value of the path's one parameter, "" when it has none."""
 
 

@@ -17,7 +17,7 @@ from lsbuild_runtime.routes.sampling import Tunable, generate, language_model, n
 from lsbuild_runtime.routes.wire import decode, invalid, plain, refused
 
 if TYPE_CHECKING:
-    from lsbuild_runtime.app import App
+    from lsbuild_runtime.routing import Site
 
 
 class TextFormat(Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
@@ -71,7 +71,7 @@ _KNOWN = frozenset(ChatRequest.__struct_fields__)
 _DEFAULT_ACCEPTS = ("chat_template_kwargs",)
 
 
-def create(app: App, request: Request, _: str) -> Response:
+def create(app: Site, request: Request, _: str) -> Response:
     """Answer a chat, streamed or whole."""
     wanted, extra = read(app, request)
     service = language_model(app, wanted.model)
@@ -84,7 +84,7 @@ def create(app: App, request: Request, _: str) -> Response:
     return json_response(whole(deltas, head))
 
 
-def read(app: App, request: Request) -> tuple[ChatRequest, Mapping[str, Any]]:
+def read(app: Site, request: Request) -> tuple[ChatRequest, Mapping[str, Any]]:
     """The request and the provider fields in it that the model accepts; ApiError 400 for any other field."""
     try:
         return decode(request, _DECODER), {}
@@ -94,7 +94,7 @@ def read(app: App, request: Request) -> tuple[ChatRequest, Mapping[str, Any]]:
         return _read_with_extra(app, request)
 
 
-def _read_with_extra(app: App, request: Request) -> tuple[ChatRequest, Mapping[str, Any]]:
+def _read_with_extra(app: Site, request: Request) -> tuple[ChatRequest, Mapping[str, Any]]:
     raw = decode(request, _LOOSE)
     model = raw.get("model")
     service = language_model(app, model) if isinstance(model, str) else None

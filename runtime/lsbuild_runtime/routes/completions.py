@@ -26,7 +26,7 @@ from lsbuild_runtime.routes.sampling import (
 from lsbuild_runtime.routes.wire import decode, refused
 
 if TYPE_CHECKING:
-    from lsbuild_runtime.app import App
+    from lsbuild_runtime.routing import Site
 
 MOST_PROMPTS = 64
 DEFAULT_MAX_TOKENS = 16
@@ -78,7 +78,7 @@ class CompletionBody(Struct):
 _DECODER = msgspec.json.Decoder(CompletionRequest)
 
 
-def create(app: App, request: Request, _: str) -> Response:
+def create(app: Site, request: Request, _: str) -> Response:
     """Continue each prompt ``n`` times; choices are numbered prompt by prompt."""
     wanted = decode(request, _DECODER)
     service = language_model(app, wanted.model)
@@ -129,7 +129,7 @@ def prompts_of(prompt: str | Sequence[str | int | list[int]]) -> list[str | list
     return [tokens] if tokens else [*texts, *lists]
 
 
-def continued(app: App, service: Service, completions: list[Completion], context: Context) -> Iterator[Delta]:
+def continued(app: Site, service: Service, completions: list[Completion], context: Context) -> Iterator[Delta]:
     """The deltas of all prompts, one prompt after the other, indexed as in the answer; the last one has the usage."""
     total = Usage()
     for number, completion in enumerate(completions):
@@ -141,7 +141,7 @@ def continued(app: App, service: Service, completions: list[Completion], context
     yield Delta(usage=total)
 
 
-def _one(app: App, service: Service, completion: Completion, context: Context) -> Iterator[Delta]:
+def _one(app: Site, service: Service, completion: Completion, context: Context) -> Iterator[Delta]:
     return generate(app, service, "text_completion", lambda port: port.complete(completion, context), context)
 
 

@@ -16,7 +16,7 @@ from lsbuild_runtime.routes.wire import decode, refused
 from lsbuild_runtime.services import MODEL_APIS
 
 if TYPE_CHECKING:
-    from lsbuild_runtime.app import App
+    from lsbuild_runtime.routing import Site
 
 MOST_INPUTS = 2048
 """OpenAI's own limit for one request."""
@@ -59,7 +59,7 @@ class EmbeddingList(Struct):
 _DECODER = msgspec.json.Decoder(EmbeddingsRequest)
 
 
-def create(app: App, request: Request, _: str) -> Response:
+def create(app: Site, request: Request, _: str) -> Response:
     """Embed every input."""
     wanted = decode(request, _DECODER)
     service = app.services.find(("embeddings", *MODEL_APIS), wanted.model)

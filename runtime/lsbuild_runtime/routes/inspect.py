@@ -10,7 +10,7 @@ from lsbuild_runtime import __version__
 from lsbuild_runtime.http import ApiError, Request, Response, json_response
 
 if TYPE_CHECKING:
-    from lsbuild_runtime.app import App
+    from lsbuild_runtime.routing import Site
 
 
 class Health(Struct):
@@ -52,19 +52,19 @@ class Welcome(Struct):
     models: list[str]
 
 
-def home(app: App, _request: Request, _: str) -> Response:
+def home(app: Site, _request: Request, _: str) -> Response:
     """What this is and where the API lives."""
     models = [service.name for service in app.services if service.api in ("inference", "agents", "embeddings")]
     what = "An OpenAI and Llama Stack compatible server built by lsbuild; POST /v1/chat/completions"
     return json_response(Welcome(app.manifest.name, what, "/v1", "/v1/openapi.json", models))
 
 
-def health(_app: App, _request: Request, _: str) -> Response:
+def health(_app: Site, _request: Request, _: str) -> Response:
     """200 as soon as the process answers."""
     return json_response(Health("OK"))
 
 
-def ready(app: App, _request: Request, _: str) -> Response:
+def ready(app: Site, _request: Request, _: str) -> Response:
     """200 when every service is open or can be opened; 503 with the reasons, or while the server is stopping."""
     if app.draining:
         raise ApiError(503, "the server is stopping", type="server_error", code="stopping", retry_after=5)
@@ -74,13 +74,13 @@ def ready(app: App, _request: Request, _: str) -> Response:
     return json_response(Health("OK"))
 
 
-def version(app: App, _request: Request, _: str) -> Response:
+def version(app: Site, _request: Request, _: str) -> Response:
     """The version."""
     manifest = app.manifest
     return json_response(Version(__version__, manifest.name, manifest.target, manifest.platform))
 
 
-def routes(app: App, request: Request, _: str) -> Response:
+def routes(app: Site, request: Request, _: str) -> Response:
     """The routes, with the providers behind them; ``api_filter`` keeps one API's."""
     wanted = request.query.get("api_filter", "")
     data = []
@@ -92,7 +92,7 @@ def routes(app: App, request: Request, _: str) -> Response:
     return json_response(RouteList(data))
 
 
-def openapi(app: App, _request: Request, _: str) -> Response:
+def openapi(app: Site, _request: Request, _: str) -> Response:
     """The description of this API, made from the route table."""
     from lsbuild_runtime.openapi import document  # a cold path: the schemas are made when somebody asks
 

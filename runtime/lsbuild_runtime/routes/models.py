@@ -13,7 +13,7 @@ from lsbuild_runtime.routes.sampling import model_not_found
 from lsbuild_runtime.services import MODEL_APIS
 
 if TYPE_CHECKING:
-    from lsbuild_runtime.app import App
+    from lsbuild_runtime.routing import Site
 
 _TYPES = {"inference": "llm", "agents": "llm", "embeddings": "embedding"}
 
@@ -44,14 +44,14 @@ class ModelList(Struct):
     data: list[ModelObject]
 
 
-def listing(app: App, _request: Request, _: str) -> Response:
+def listing(app: Site, _request: Request, _: str) -> Response:
     """All models, in the order of the spec."""
     return json_response(
         ModelList("list", [describe(service) for service in app.services if service.api in MODEL_APIS])
     )
 
 
-def retrieve(app: App, _: Request, name: str) -> Response:
+def retrieve(app: Site, _: Request, name: str) -> Response:
     """One model; its id may contain slashes."""
     service = app.services.find(MODEL_APIS, name)
     if service is None:

@@ -10,7 +10,7 @@ from lsbuild_runtime.http import ApiError, Request, Response, json_response
 from lsbuild_runtime.manifest import Service
 
 if TYPE_CHECKING:
-    from lsbuild_runtime.app import App
+    from lsbuild_runtime.routing import Site
 
 
 class ProviderInfo(Struct):
@@ -29,12 +29,12 @@ class ProviderList(Struct):
     data: list[ProviderInfo]
 
 
-def listing(app: App, _request: Request, _: str) -> Response:
+def listing(app: Site, _request: Request, _: str) -> Response:
     """All providers, one entry for each API they serve."""
     return json_response(ProviderList(describe(app)))
 
 
-def retrieve(app: App, _: Request, name: str) -> Response:
+def retrieve(app: Site, _: Request, name: str) -> Response:
     """The first provider of that id."""
     for info in describe(app):
         if info.provider_id == name:
@@ -42,7 +42,7 @@ def retrieve(app: App, _: Request, name: str) -> Response:
     raise ApiError(404, f"no provider {name[:100]!r}; GET /v1/providers lists them", code="provider_not_found")
 
 
-def describe(app: App) -> list[ProviderInfo]:
+def describe(app: Site) -> list[ProviderInfo]:
     """One entry for each pair of API and provider, in the order of the spec."""
     groups: dict[tuple[str, str], list[Service]] = {}
     for service in app.services:

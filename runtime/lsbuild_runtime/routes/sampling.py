@@ -16,7 +16,7 @@ from lsbuild_runtime.routes.wire import refused
 from lsbuild_runtime.services import MODEL_APIS
 
 if TYPE_CHECKING:
-    from lsbuild_runtime.app import App
+    from lsbuild_runtime.routing import Site
 
 Text = Annotated[str, Meta(min_length=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -94,7 +94,7 @@ def usage_body(usage: Usage) -> UsageBody:
     return UsageBody(usage.prompt, usage.completion, usage.prompt + usage.completion, CachedTokens(usage.cached))
 
 
-def language_model(app: App, name: str) -> Service:
+def language_model(app: Site, name: str) -> Service:
     """The service behind a model id; ApiError 404 for an unknown one, 400 for an embedding model."""
     service = app.services.find(MODEL_APIS, name)
     if service is None:
@@ -115,7 +115,7 @@ def model_not_found(name: str) -> ApiError:
 
 
 def generate(
-    app: App, service: Service, operation: str, start: Callable[[Inference], Iterator[Delta]], context: Context
+    app: Site, service: Service, operation: str, start: Callable[[Inference], Iterator[Delta]], context: Context
 ) -> Iterator[Delta]:
     """The deltas of ``start(port)`` within a span that gets the token counts; stops when the request is cancelled."""
     attributes = {

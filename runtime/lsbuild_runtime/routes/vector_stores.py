@@ -15,7 +15,7 @@ from lsbuild_runtime.routes.sampling import Text
 from lsbuild_runtime.routes.wire import decode, plain, refused
 
 if TYPE_CHECKING:
-    from lsbuild_runtime.app import App
+    from lsbuild_runtime.routing import Site
 
 DEEPEST_FILTER = 8
 MOST_FILTERS = 64
@@ -117,7 +117,7 @@ class VectorStoreList(Struct):
 _DECODER = msgspec.json.Decoder(SearchRequest)
 
 
-def listing(app: App, request: Request, _: str) -> Response:
+def listing(app: Site, request: Request, _: str) -> Response:
     """The stores by name; ``order``, ``after``, ``before`` and ``limit`` as at OpenAI (order: by name)."""
     query = request.query
     names = sorted(service.name for service in app.services if service.api == "vector_io")
@@ -133,12 +133,12 @@ def listing(app: App, request: Request, _: str) -> Response:
     return json_response(VectorStoreList("list", data, first, last, len(names) > limit))
 
 
-def retrieve(app: App, _: Request, name: str) -> Response:
+def retrieve(app: Site, _: Request, name: str) -> Response:
     """One store."""
     return json_response(describe(app, name))
 
 
-def describe(app: App, name: str) -> VectorStoreObject:
+def describe(app: Site, name: str) -> VectorStoreObject:
     """The counts of a store, which opens it."""
     service = store_named(app, name)
     port: VectorIO = app.services.get(service.api, service.name)
@@ -160,7 +160,7 @@ def describe(app: App, name: str) -> VectorStoreObject:
     )
 
 
-def search(app: App, request: Request, name: str) -> Response:
+def search(app: Site, request: Request, name: str) -> Response:
     """Search a store."""
     service = store_named(app, name)
     wanted = decode(request, _DECODER)
@@ -184,7 +184,7 @@ def search(app: App, request: Request, name: str) -> Response:
     return json_response(page)
 
 
-def store_named(app: App, name: str) -> Service:
+def store_named(app: Site, name: str) -> Service:
     """The service of a store; ApiError 404 when there is none."""
     service = app.services.find(("vector_io",), name)
     if service is None:

@@ -1,8 +1,7 @@
-"""The OpenAPI 3.1 document, made from the route table and the Structs; ``python -m lsbuild_runtime.openapi`` prints it."""
+"""The OpenAPI 3.1 document, made from the route table and the Structs; GET /v1/openapi.json serves it."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -82,9 +81,3 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
 
 def _query_parameters(route: Route) -> list[dict[str, Any]]:
     return [{"name": name, "in": "query", "required": False, "schema": {"type": "string"}} for name in route.query]
-
-
-if __name__ == "__main__":
-    from lsbuild_runtime.routes import ROUTES
-
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(document(ROUTES)), indent=2) + b"\n")

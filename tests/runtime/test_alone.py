@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -111,10 +110,3 @@ def test_bodies_are_what_the_document_says(ask: Ask, method: str, path: str, ope
     else:
         schema = {"$ref": "#/components/schemas/ErrorBody"}
     jsonschema.validate(ask(method, path, body).json, {**schema, "components": described["components"]})
-
-
-def test_the_document_is_printed_by_its_module() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "lsbuild_runtime.openapi"], capture_output=True, check=True, env=dict(os.environ)
-    )
-    assert json.loads(done.stdout)["openapi"] == "3.1.0"

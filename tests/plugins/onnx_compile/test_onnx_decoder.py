@@ -171,6 +171,13 @@ def test_card_and_tokenizer(tmp_path: Path, build: Build) -> None:
     assert facts["kv_bytes_per_token"] == 2 * 2 * 2 * 32 * 4
 
 
+def test_a_short_context(tmp_path: Path, build: Build) -> None:
+    config = DECODERS["llama"]
+    out, facts = build(write_checkpoint(tmp_path / "m", config, decoder_tensors(config)), type="llm", context=16)
+    assert facts["context"] == 16 and facts["tokens"] == 128
+    assert InPlace(out, 1, 16).run(IDS[:1, :16], [16], [15]).shape == (1, 1, 128)
+
+
 def test_a_model_that_does_not_sample_says_so(tmp_path: Path, build: Build) -> None:
     config = DECODERS["llama"]
     checkpoint = write_checkpoint(tmp_path / "m", config, decoder_tensors(config))

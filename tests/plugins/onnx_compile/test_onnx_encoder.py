@@ -118,6 +118,18 @@ def test_pooling_and_length_come_from_sentence_transformers(tmp_path: Path, buil
     assert facts["max_tokens"] == 16
 
 
+def test_a_damaged_list_of_modules(tmp_path: Path, build: Build) -> None:
+    checkpoint = _bert(tmp_path / "m")
+    (checkpoint / "modules.json").write_text('[{"path": 1}, 2]')
+    with pytest.raises(SourceError, match=r"modules\.json"):
+        build(checkpoint, type="embedding")
+
+
+def test_a_context_beyond_the_positions(tmp_path: Path, build: Build) -> None:
+    with pytest.raises(SourceError, match="context 65 is more than the 64 positions"):
+        build(_bert(tmp_path / "m"), type="embedding", context=65)
+
+
 def test_modules_that_the_graph_cannot_do_are_named(tmp_path: Path, build: Build) -> None:
     with pytest.raises(SourceError, match="Dense"):
         build(_pooling(tmp_path / "m", ["Transformer", "Pooling", "Dense"]), type="embedding")

@@ -118,7 +118,7 @@ def test_what_cannot_be_served_is_named(tmp_path: Path, build: Build) -> None:
 
 def test_quantising_a_given_graph_is_refused(tmp_path: Path, build: Build) -> None:
     folder = _encoder(tmp_path / "m", numpy_helper.from_array(TABLE, "table"))
-    with pytest.raises(SourceError, match="quantize: int8 cannot"):
+    with pytest.raises(SourceError, match="quantize: int8 cannot be applied"):
         build(folder, type="embedding", quantize="int8")
 
 
@@ -149,6 +149,12 @@ def test_products_of_an_export_are_repacked(kind: str, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     found = gate.open_graph(tmp_path / "m.onnx").run(None, {"x": x})[0]
     assert np.abs(found - wanted).max() < 0.05 * wanted.std()
+
+
+def test_the_permission_to_export_changes_no_given_graph(tmp_path: Path, build: Build) -> None:
+    folder = _encoder(tmp_path / "m", numpy_helper.from_array(TABLE, "table"))
+    _, facts = build(folder, type="embedding", config={"export": True})
+    assert "products_quantised" not in facts
 
 
 def test_a_matrix_that_something_else_reads_is_left_alone() -> None:

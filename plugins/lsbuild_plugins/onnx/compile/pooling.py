@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,10 +40,14 @@ def read_pooling(checkpoint: Checkpoint, wished: str | None) -> Pooled:
 
 
 def longest_input(checkpoint: Checkpoint, positions: int, wished: int | None) -> int:
-    """Tokens per input: the model's own limit, lowered by the spec's ``context``, never above its positions."""
+    """Tokens per input: the model's own limit, or the spec's ``context``; SourceError above the model's positions."""
+    if wished is not None and wished > positions:
+        raise checkpoint.fault(
+            f"context {wished} is more than the {positions} positions the model was made for",
+            f"Set context to at most {positions}.",
+        )
     own = checkpoint.json("sentence_bert_config.json").get("max_seq_length")
-    limits = [positions] + [n for n in (own if isinstance(own, int) and own > 0 else None, wished) if n]
-    return min(limits)
+    return wished or min(positions, own if isinstance(own, int) and own > 0 else positions)
 
 
 def _modules(checkpoint: Checkpoint) -> dict[str, str]:
@@ -50,7 +55,8 @@ def _modules(checkpoint: Checkpoint) -> dict[str, str]:
     path = checkpoint.files.get("modules.json")
     if path is None:
         return {}
-    import json
-
-    entries: Any = json.loads(path.read_bytes())
-    return {str(entry["type"]).rsplit(".", 1)[-1]: str(entry.get("path", "")) for entry in entries}
+    try:
+        entries: Any = json.loads(path.read_bytes())
+        return {str(entry["type"]).rsplit(".", 1)[-1]: str(entry.get("path", "")) for entry in entries}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise checkpoint.fault("modules.json is not a list of modules", "Fetch the model again.") from error

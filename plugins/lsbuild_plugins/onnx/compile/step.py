@@ -19,7 +19,7 @@ from lsbuild_plugins.onnx.compile.families import FAMILIES, Shape, read_shape
 from lsbuild_plugins.onnx.compile.linear import SCHEMES, scheme_for
 from lsbuild_plugins.onnx.compile.pooling import longest_input, read_pooling
 from lsbuild_plugins.onnx.compile.safetensors import Weights
-from lsbuild_plugins.onnx.compile.taken import take_decoder, take_encoder
+from lsbuild_plugins.onnx.compile.taken import form_of_export, leave_as_given, take_decoder, take_encoder
 from lsbuild_plugins.onnx.compile.template import ship_template
 from lsbuild_plugins.onnx.compile.tokens import ship_tokenizer, specials
 from lsbuild_plugins.onnx.serve import format as model_format
@@ -34,12 +34,13 @@ def encoder(context: StepContext) -> Facts:
     """Compile an embedding model. Options: quantize, context, pooling, export."""
     checkpoint = open_checkpoint(context.sources["weights"])
     if not checkpoint.has_weights():
-        return take_encoder(checkpoint, context)
+        leave_as_given(checkpoint, context)
+        return take_encoder(checkpoint, context, None)
     config = checkpoint.config()
     if str(config.get("model_type")) not in ENCODERS:
         _allow_export(checkpoint, config, context, ENCODERS, "llm" if config.get("model_type") in FAMILIES else "")
         with exported(checkpoint, "feature-extraction", context) as found:
-            return take_encoder(found, context)
+            return take_encoder(found, context, form_of_export("embedding", checkpoint, context))
     shape = read_encoder(config, checkpoint.uri)
     pooled = read_pooling(checkpoint, context.options.get("pooling"))
     tokens = longest_input(checkpoint, shape.positions, context.options.get("context"))
@@ -79,14 +80,15 @@ def decoder(context: StepContext) -> Facts:
     """Compile a language model. Options: quantize, context, export."""
     checkpoint = open_checkpoint(context.sources["weights"])
     if not checkpoint.has_weights():
-        return take_decoder(checkpoint, context)
+        leave_as_given(checkpoint, context)
+        return take_decoder(checkpoint, context, None)
     config = checkpoint.config()
     if str(config.get("model_type")) not in FAMILIES:
         _allow_export(
             checkpoint, config, context, FAMILIES, "embedding" if config.get("model_type") in ENCODERS else ""
         )
         with exported(checkpoint, "text-generation-with-past", context) as found:
-            return take_decoder(found, context)
+            return take_decoder(found, context, form_of_export("llm", checkpoint, context))
     shape = read_shape(config, checkpoint.uri)
     length = _context_length(shape, context.options.get("context"), checkpoint)
     quantize = str(context.options["quantize"])
@@ -118,17 +120,17 @@ def decoder(context: StepContext) -> Facts:
         "kv_bytes_per_token": 8 * len(shape.layers) * shape.kv_heads * shape.head_dim,
         "chat_template": chat,
         "tool_format": tool_format,
-        **_measure_decoder(weights, shape, quantize, tokenizer, checkpoint, context.out),
+        **_measure_decoder(weights, shape, quantize, length, tokenizer, checkpoint, context.out),
     }
 
 
 def _measure_decoder(
-    weights: Weights, shape: Shape, quantize: str, tokenizer: Tokenizer, checkpoint: Checkpoint, out: Path
+    weights: Weights, shape: Shape, quantize: str, length: int, tokenizer: Tokenizer, checkpoint: Checkpoint, out: Path
 ) -> Mapping[str, Json]:
     """Run the graph once; small models also run beside a float32 graph of the same weights, which is thrown away."""
     small = 4 * weights.parameters <= _TWIN_LIMIT and quantize != "none"
     count, longest = (8, 64) if small else (1, 24)
-    ids = gate.sequences(tokenizer, shape.vocab, count, min(longest, shape.positions))
+    ids = gate.sequences(tokenizer, shape.vocab, count, min(longest, length))
     memory = (shape.kv_heads, shape.head_dim)
     found = gate.logits(gate.open_graph(out / "model.onnx"), ids, len(shape.layers), memory)
     facts = gate.gate_decoder(found, ids, checkpoint.uri)

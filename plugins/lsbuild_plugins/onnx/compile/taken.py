@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lsbuild.api import GateError, Json, StepContext
+from lsbuild.api import GateError, Json, SourceError, StepContext
 from lsbuild_plugins.onnx.compile import gate
 from lsbuild_plugins.onnx.compile.checkpoint import Checkpoint
 from lsbuild_plugins.onnx.compile.existing import Port, Taken, choose, take
@@ -25,10 +25,10 @@ _PER_TENSOR = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantiz
 _POOLED = ("sentence_embedding", "embedding", "embeddings")
 
 
-def take_encoder(checkpoint: Checkpoint, context: StepContext) -> dict[str, Json]:
+def take_encoder(checkpoint: Checkpoint, context: StepContext, form: Format | None) -> dict[str, Json]:
     """A graph from token ids to hidden states or to vectors. Options as of ``step.encoder``."""
     name = choose(checkpoint)
-    taken = take(checkpoint, name, context.out, _form("embedding", checkpoint, context))
+    taken = take(checkpoint, name, context.out, form)
     inputs = _known(taken, _ENCODER_INPUTS, checkpoint, name)
     tokenizer = ship_tokenizer(checkpoint, context.out)
     config = checkpoint.json("config.json")
@@ -64,10 +64,10 @@ def take_encoder(checkpoint: Checkpoint, context: StepContext) -> dict[str, Json
     return {"graph": name, "dimensions": card.dimensions, "max_tokens": tokens, "pooling": pooling, **_repacked(taken)}
 
 
-def take_decoder(checkpoint: Checkpoint, context: StepContext) -> dict[str, Json]:
+def take_decoder(checkpoint: Checkpoint, context: StepContext, form: Format | None) -> dict[str, Json]:
     """A graph with a past that grows by concatenation, as optimum exports it. Options as of ``step.decoder``."""
     name = choose(checkpoint)
-    taken = take(checkpoint, name, context.out, _form("llm", checkpoint, context))
+    taken = take(checkpoint, name, context.out, form)
     past = [port for port in taken.inputs if re.fullmatch(r"past_key_values\.\d+\.(key|value)", port.name)]
     rest = Taken(tuple(port for port in taken.inputs if port not in past), taken.outputs)
     inputs = _known(rest, _DECODER_INPUTS, checkpoint, name)
@@ -127,19 +127,25 @@ def _first_token(
     return int(logits.shape[-1])
 
 
-def _form(kind: str, checkpoint: Checkpoint, context: StepContext) -> Format | None:
-    """Exports take the spec's format; a file that was given is left as it is, and asking for more is an error."""
-    quantize = str(context.options["quantize"])
-    if context.options.get("export"):
-        form = SCHEMES[kind, quantize].body
-        if not form.dynamic:
-            return form
-    elif quantize == "none" or not context.options.get("explicit"):
-        return None
-    raise checkpoint.fault(
-        f"quantize: {quantize} cannot be applied to a graph that exists already",
-        "Leave quantize out: the .onnx file is taken as it is. To have it quantised give the safetensors checkpoint.",
-    )
+def leave_as_given(checkpoint: Checkpoint, context: StepContext) -> None:
+    """A graph that was given is left as it is; asking for more is a SourceError."""
+    if context.options.get("explicit") and context.options["quantize"] != "none":
+        raise _cannot(
+            checkpoint, context, "Leave quantize out, or give the safetensors checkpoint to have it quantised."
+        )
+
+
+def form_of_export(kind: str, checkpoint: Checkpoint, context: StepContext) -> Format:
+    """How the products of an export are stored; SourceError for int8-fast, which only graphs of ours have."""
+    form = SCHEMES[kind, str(context.options["quantize"])].body
+    if form.dynamic:
+        raise _cannot(checkpoint, context, "Use quantize: int8.")
+    return form
+
+
+def _cannot(checkpoint: Checkpoint, context: StepContext, hint: str) -> SourceError:
+    quantize = context.options["quantize"]
+    return checkpoint.fault(f"quantize: {quantize} cannot be applied to a graph that lsbuild did not emit", hint)
 
 
 def _known(taken: Taken, names: tuple[str, ...], checkpoint: Checkpoint, graph: str) -> tuple[Port, ...]:

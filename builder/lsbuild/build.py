@@ -185,9 +185,9 @@ def _bundle(ready: Prepared, platform: Platform, outputs: Mapping[str, Path]) ->
     for planned in ready.plan.steps:
         step = planned.step
         if step.ship and step.name not in others and not any(step.name.endswith(f".{tag}") for tag in tags):
-            files = ready.store.meta(planned.key).files
-            contents = {name: (digest.sha256, digest.size) for name, digest in files.items()}
-            shipped.append((step, outputs[step.name], contents))
+            meta = ready.store.meta(planned.key)
+            contents = {name: (digest.sha256, digest.size) for name, digest in meta.files.items()}
+            shipped.append(bundle.Shipped(step, outputs[step.name], contents, meta.facts))
     return bundle.assemble(
         ready.loaded.spec,
         ready.target.name,

@@ -6,13 +6,27 @@ import importlib.util
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
 
 from lsbuild import __version__, bytecode
-from lsbuild.api import Bundle, Compiled, File, Json, Platform, Step, StepContext, StepError
+from lsbuild.api import Bundle, Compiled, File, Json, Platform, Service, Step, StepContext, StepError
 from lsbuild.spec.model import Spec
 from lsbuild_runtime import manifest as formats
 
 RUNTIME = "lsbuild_runtime"
+SERVED_FACTS = ("context_length", "embedding_dimension")
+"""Facts of a step (tokens, numbers in a vector) that the services of its output show to clients as metadata."""
+
+
+class Shipped(NamedTuple):
+    """A step's output that goes into the bundle: ``contents`` is path -> (sha256, size) of the files in ``folder``."""
+
+    step: Step
+    folder: Path
+    contents: Mapping[str, tuple[str, int]]
+    facts: Mapping[str, Json]
 
 
 def code_step(platform: Platform, packages: Iterable[str]) -> Step:
@@ -50,7 +64,7 @@ def assemble(
     spec: Spec,
     target: str,
     platform: Platform,
-    shipped: Iterable[tuple[Step, Path, Mapping[str, tuple[str, int]]]],
+    shipped: Iterable[Shipped],
     compiled: Mapping[tuple[str, str], Compiled],
     build: Mapping[str, Json],
     extras: Mapping[str, Path],
@@ -58,23 +72,23 @@ def assemble(
     """The bundle of one platform.
 
     Args:
-        shipped: each shipped step with the folder of its output and ``path -> (sha256, size)`` of the files in it.
+        shipped: the outputs that go into the bundle.
         compiled: what the items compiled to; their services go into the manifest in spec order.
         build: hashes of spec and lock, for the manifest.
         extras: outputs of the target's own steps, by local name.
     """
     files: list[File] = []
     entries: list[formats.FileEntry] = []
-    for step, folder, contents in shipped:
+    known: dict[str, dict[str, Json]] = {}
+    for step, folder, contents, facts in shipped:
         component = step.name.rsplit(".", 1)[0]
+        known[step.ship] = {name: facts[name] for name in SERVED_FACTS if name in facts}
         for name, (sha256, size) in sorted(contents.items()):
             path = f"{step.ship}/{name}"
             source = folder / name
             mode = 0o755 if source.stat().st_mode & 0o100 else 0o644
             files.append(File(path, source, mode, step.part, component))
-            entries.append(
-                formats.FileEntry(path=path, sha256=sha256, size=size, part=step.part, component=component)
-            )
+            entries.append(formats.FileEntry(path=path, sha256=sha256, size=size, part=step.part, component=component))
     limits = spec.server.limits
     manifest = formats.Manifest(
         schema=formats.SCHEMA,
@@ -82,7 +96,7 @@ def assemble(
         lsbuild=__version__,
         target=target,
         platform=platform.tag,
-        services=tuple(service for item in compiled.values() for service in item.services),
+        services=tuple(_told(service, known) for item in compiled.values() for service in item.services),
         server=formats.Server(
             host=spec.server.host,
             port=spec.server.port,
@@ -96,6 +110,10 @@ def assemble(
     )
     files.append(File(formats.FILE_NAME, formats.to_json(manifest), component="manifest"))
     return Bundle(platform, manifest, tuple(sorted(files, key=lambda file: file.path)), dict(extras))
+
+
+def _told(service: Service, known: Mapping[str, dict[str, Json]]) -> Service:
+    return msgspec.structs.replace(service, metadata={**service.metadata, **known.get(service.path, {})})
 
 
 def _parents(name: str) -> Iterator[str]:

@@ -31,11 +31,14 @@ def compile_spec() -> dict[str, Any]:
 
 def boot(artifact: Path) -> tuple[subprocess.Popen[str], str]:
     """Start ``./run`` on a free port and return the process and its address, which it prints when it listens."""
-    process = subprocess.Popen([str(artifact / "run"), "--port", "0"], stdout=subprocess.PIPE, text=True)
+    log = artifact.with_name(f"{artifact.name}.log")
+    with log.open("w") as errors:
+        command = [str(artifact / "run"), "--port", "0"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()
     if "http://" not in line:
-        sys.exit(f"the artifact did not start (exit code {process.wait()})")
+        sys.exit(f"the artifact did not start (exit code {process.wait()}); {log} says why")
     return process, line[line.index("http://") :].split()[0]
 
 

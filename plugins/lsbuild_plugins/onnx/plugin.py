@@ -100,7 +100,7 @@ class Onnx:
             "export": config.export,
         }
         step = Step(
-            name=f"model.{item.name}",
+            name=f"models.{item.name}.graph",
             run=f"{_COMPILE}.step:decoder" if llm else f"{_COMPILE}.step:encoder",
             options=options if llm else options | {"pooling": config.pooling},
             sources={"weights": given.sources["weights"]},

@@ -174,7 +174,7 @@ def test_card_and_tokenizer(tmp_path: Path, build: Build) -> None:
 def test_a_short_context(tmp_path: Path, build: Build) -> None:
     config = DECODERS["llama"]
     out, facts = build(write_checkpoint(tmp_path / "m", config, decoder_tensors(config)), type="llm", context=16)
-    assert facts["context"] == 16 and facts["tokens"] == 128
+    assert facts["context_length"] == 16 and facts["tokens"] == 128
     assert InPlace(out, 1, 16).run(IDS[:1, :16], [16], [15]).shape == (1, 1, 128)
 
 

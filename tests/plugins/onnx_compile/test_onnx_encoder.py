@@ -112,10 +112,10 @@ def test_pooling_and_length_come_from_sentence_transformers(tmp_path: Path, buil
     checkpoint = _pooling(tmp_path / "m", ["Transformer", "Pooling", "Normalize"], pooling_mode_cls_token=True)
     (checkpoint / "sentence_bert_config.json").write_text('{"max_seq_length": 32}')
     out, facts = build(checkpoint, type="embedding")
-    assert facts["pooling"] == "cls (modules.json)" and facts["max_tokens"] == 32
+    assert facts["pooling"] == "cls (modules.json)" and facts["context_length"] == 32
     assert model_format.read(out) == model_format.Encoder(dimensions=64, max_tokens=32)
     _, facts = build(checkpoint, type="embedding", context=16)
-    assert facts["max_tokens"] == 16
+    assert facts["context_length"] == 16
 
 
 def test_a_damaged_list_of_modules(tmp_path: Path, build: Build) -> None:

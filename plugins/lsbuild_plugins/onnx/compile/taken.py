@@ -61,7 +61,13 @@ def take_encoder(checkpoint: Checkpoint, context: StepContext, form: Format | No
         batch_invariant=not taken.operators & _PER_TENSOR,
     )
     model_format.write(context.out, card)
-    return {"graph": name, "dimensions": card.dimensions, "max_tokens": tokens, "pooling": pooling, **_repacked(taken)}
+    return {
+        "graph": name,
+        "embedding_dimension": card.dimensions,
+        "context_length": tokens,
+        "pooling": pooling,
+        **_repacked(taken),
+    }
 
 
 def take_decoder(checkpoint: Checkpoint, context: StepContext, form: Format | None) -> dict[str, Json]:
@@ -99,7 +105,13 @@ def take_decoder(checkpoint: Checkpoint, context: StepContext, form: Format | No
         tool_format=tool_format,
     )
     model_format.write(context.out, card)
-    return {"graph": name, "context": card.context, "cache": "growing", "tool_format": tool_format, **_repacked(taken)}
+    return {
+        "graph": name,
+        "context_length": card.context,
+        "cache": "growing",
+        "tool_format": tool_format,
+        **_repacked(taken),
+    }
 
 
 def _positions(checkpoint: Checkpoint, wished: int | None) -> int:

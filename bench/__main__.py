@@ -17,7 +17,7 @@ from bench.machine import Noise, describe
 from bench.worker import BenchError
 
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
-GROUPS = ("compiling", "imports", "starting", "proxy", "decode", "embeddings", "size")
+GROUPS = ("compiling", "imports", "starting", "proxy", "ogx", "decode", "embeddings", "size")
 """Modules of this package, in the order in which they run. Each has NAMES, every figure it can give, and
 ``measure(names) -> Iterable[Figure]``, which gives those that are wanted."""
 

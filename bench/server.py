@@ -14,15 +14,20 @@ from types import TracebackType
 
 from bench.worker import ROOT, BenchError, clean_environment, cpu_seconds, resident_mb
 
-_ADDRESS = re.compile(r"https?://([\w.]+):(\d+)")
-
 
 class Server:
     """A running server. ``started`` is the clock (time.perf_counter) just before its process was made."""
 
     def __init__(
-        self, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, limit_s: float = 60
+        self,
+        command: Sequence[str | Path],
+        *,
+        env: Mapping[str, str] | None = None,
+        says: str = "",
+        limit_s: float = 90.0,
     ) -> None:
+        """``says``: words that stand before the address, for a server that prints other addresses as well."""
+        self._address = re.compile(re.escape(says) + r"https?://([\w.]+):(\d+)")
         self._folder = tempfile.TemporaryDirectory(prefix="bench-")
         self._lines: list[str] = []
         self._heard = threading.Event()
@@ -78,7 +83,7 @@ class Server:
         with self._process.stdout as stream:
             for line in stream:
                 self._lines.append(line)
-                found = _ADDRESS.search(line)
+                found = self._address.search(line)
                 if found and not self.port:
                     self.host, self.port = found[1].replace("0.0.0.0", "127.0.0.1"), int(found[2])  # noqa: S104
                     self._heard.set()

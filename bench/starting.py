@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 
@@ -38,7 +38,10 @@ def measure(names: tuple[str, ...]) -> Iterable[Figure]:
     for what, requests, theirs in (("health", HEALTH, _health_peer), ("search", SEARCH, _search_peer)):
         if not any(name.startswith(f"cold_start_{what}") for name in names):
             continue
-        contestants = {"ours": partial(_start, mine, requests), "peer": partial(_start, theirs(), requests)}
+        contestants = {
+            "ours": partial(start, partial(Server, mine), requests),
+            "peer": partial(start, partial(Server, theirs()), requests),
+        }
         for once in contestants.values():
             once(-1)  # fills the page cache and writes bytecode
         readings = interleave(contestants, ROUNDS)
@@ -56,12 +59,13 @@ def measure(names: tuple[str, ...]) -> Iterable[Figure]:
             )
 
 
-def _start(command: Sequence[str], requests: Sequence[bytes], _number: int) -> Reading:
-    with Server(command) as server, closing(Connection(server.host, server.port)) as connection:
+def start(server: Callable[[], Server], requests: Sequence[bytes], _number: int) -> Reading:
+    """Start a server, send ``requests`` on one connection, stop it: ms of wall and CPU time, MB resident."""
+    with server() as running, closing(Connection(running.host, running.port)) as connection:
         for request in requests:
             connection.ask(request)
-        wall = time.perf_counter() - server.started
-        return {"wall": 1000 * wall, "cpu": 1000 * server.cpu_s(), "rss": server.rss_mb()}
+        wall = time.perf_counter() - running.started
+        return {"wall": 1000 * wall, "cpu": 1000 * running.cpu_s(), "rss": running.rss_mb()}
 
 
 def _health_peer() -> list[str]:

@@ -16,8 +16,11 @@ from lsbuild.spec.model import Spec
 from lsbuild_runtime import manifest as formats
 
 RUNTIME = "lsbuild_runtime"
-SERVED_FACTS = ("context_length", "embedding_dimension")
-"""Facts of a step (tokens, numbers in a vector) that the services of its output show to clients as metadata."""
+SERVED_FACTS = ("chat", "context_length", "embedding_dimension", "sampling")
+"""Facts of a step (tokens, numbers in a vector, a model's own defaults) that become metadata of the services of its output.
+
+An agent has those of its model too: a request that names no temperature gets the model's, whoever is asked.
+"""
 
 
 class Shipped(NamedTuple):
@@ -96,7 +99,7 @@ def assemble(
         lsbuild=__version__,
         target=target,
         platform=platform.tag,
-        services=tuple(_told(service, known) for item in compiled.values() for service in item.services),
+        services=_told([service for item in compiled.values() for service in item.services], known),
         server=formats.Server(
             host=spec.server.host,
             port=spec.server.port,
@@ -112,8 +115,22 @@ def assemble(
     return Bundle(platform, manifest, tuple(sorted(files, key=lambda file: file.path)), dict(extras))
 
 
-def _told(service: Service, known: Mapping[str, dict[str, Json]]) -> Service:
-    return msgspec.structs.replace(service, metadata={**service.metadata, **known.get(service.path, {})})
+def _told(services: Iterable[Service], known: Mapping[str, Mapping[str, Json]]) -> tuple[Service, ...]:
+    """``services`` with what is known of their folder, and of the model they need, as metadata; their own values win."""
+    told: dict[str, Service] = {}
+    for service in services:
+        models = [told[need].metadata for need in service.needs if need.startswith("inference/")]
+        metadata = service.metadata
+        for facts in (known.get(service.path, {}), *models):
+            metadata = _over({name: facts[name] for name in SERVED_FACTS if name in facts}, metadata)
+        told[f"{service.api}/{service.name}"] = msgspec.structs.replace(service, metadata=metadata)
+    return tuple(told.values())
+
+
+def _over(base: Mapping[str, Json], upper: Mapping[str, Json]) -> dict[str, Json]:
+    """``base`` with the values of ``upper`` over it; maps are joined."""
+    both = {name: {**base[name], **upper[name]} for name in base.keys() & upper.keys() if isinstance(upper[name], dict)}
+    return {**base, **upper, **both}
 
 
 def _parents(name: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from lsbuild.spec.load import Loaded, explain, resolved
 from lsbuild.store import Store
 
 _BAR = 28
+_WIDTH = 110
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +103,12 @@ def to_text(report: Report) -> str:
         lines.append(f"{report.name} for {report.target} ({bundle.platform.tag}), {total / 1e6:.1f} MB unpacked")
         lines += [_size_line(name, size, total) for name, size in sizes.items()]
         lines.append("")
-    measured = [(row.name, row.facts) for row in report.steps if row.facts]
-    for name, facts in measured:
+    for row in report.steps:
         shown = ", ".join(
-            f"{key} {_shown(value)}" for key, value in facts.items() if isinstance(value, int | float | str)
+            f"{key} {_shown(value)}" for key, value in row.facts.items() if isinstance(value, int | float | str)
         )
         if shown:
-            lines.append(f"  {name}: {shown}")
+            lines += textwrap.wrap(f"{row.name}: {shown}", _WIDTH, initial_indent="  ", subsequent_indent="      ")
     lines += [
         "",
         f"steps     {ran} run, {len(report.steps) - ran} cached; {report.compile_s:.1f} s, packed in {report.pack_s:.1f} s",

@@ -35,6 +35,8 @@ def questions(manifest: Manifest) -> Ask:
             question = _QUESTIONS.get(service.api)
             if service.provider.startswith("remote::") or any(need.startswith("remote") for need in service.needs):
                 yield Check(f"{service.api} {service.name}", True, "not asked: it would leave this machine")
+            elif service.api == "inference" and service.metadata.get("chat") is False:
+                yield _check(f"{service.api} {service.name}", partial(_complete, client, service))
             elif question:
                 yield _check(f"{service.api} {service.name}", partial(question, client, service))
         yield _check(
@@ -63,6 +65,12 @@ def _chat(client: _Client, service: Service) -> str:
     if not text.strip():
         raise AssertionError("the answer is empty")
     return text.strip().replace("\n", " ")[:80]
+
+
+def _complete(client: _Client, service: Service) -> str:
+    body = {"model": service.name, "prompt": "This is", "max_tokens": 16, "temperature": 0}
+    choice = client.post("/v1/completions", body)["choices"][0]
+    return f"{choice['text'][:60]!r} (no chat template)"
 
 
 def _search(client: _Client, service: Service) -> str:

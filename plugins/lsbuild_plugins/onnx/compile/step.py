@@ -118,8 +118,10 @@ def decoder(context: StepContext) -> Facts:
         "quantize": quantize,
         "context_length": length,
         "kv_bytes_per_token": 8 * len(shape.layers) * shape.kv_heads * shape.head_dim,
+        "chat": (context.out / "chat_template.jinja").is_file(),
         "chat_template": chat,
         "tool_format": tool_format,
+        "sampling": card.sampling,
         **_measure_decoder(weights, shape, quantize, length, tokenizer, checkpoint, context.out),
     }
 

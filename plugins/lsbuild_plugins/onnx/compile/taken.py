@@ -108,6 +108,8 @@ def take_decoder(checkpoint: Checkpoint, context: StepContext, form: Format | No
     return {
         "graph": name,
         "context_length": card.context,
+        "chat": (context.out / "chat_template.jinja").is_file(),
+        "sampling": card.sampling,
         "cache": "growing",
         "tool_format": tool_format,
         **_repacked(taken),

@@ -1,0 +1,70 @@
+"""What goes into a bundle: files with hashes, services with what their steps found, and budgets that hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lsbuild import bundle, gates
+from lsbuild.api import Bundle, Compiled, Platform, Service, Step, StepContext
+from lsbuild.errors import GateError, StepError
+from lsbuild.spec.model import Budgets, Spec
+
+HOST = Platform("x86_64", "3.11")
+
+
+def service(api: str, name: str, **more: object) -> Service:
+    return Service(api=api, name=name, provider="inline::x", entry="m:f", **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Bundle:
+    (tmp_path / "model.onnx").write_bytes(b"12345")
+    step = Step("models.chat.graph", "m:f", ship="models/chat")
+    facts = {"context_length": 64, "sampling": {"temperature": 0.0, "top_p": 0.5}, "private": 1}
+    shipped = bundle.Shipped(step, tmp_path, {"model.onnx": ("ab" * 32, 5)}, facts)
+    compiled = {
+        ("models", "chat"): Compiled(
+            services=(service("inference", "chat", path="models/chat", metadata={"sampling": {"top_p": 0.9}}),)
+        ),
+        ("agents", "helper"): Compiled(services=(service("agents", "helper", needs=("inference/chat",)),)),
+    }
+    return bundle.assemble(Spec(name="x"), "host", HOST, [shipped], compiled, {"spec": "s"}, {})
+
+
+def test_services_show_what_their_step_found_and_their_own_values_win(made: Bundle) -> None:
+    chat, helper = made.manifest.services
+    assert chat.metadata == {"context_length": 64, "sampling": {"temperature": 0.0, "top_p": 0.9}}
+    assert helper.metadata == chat.metadata
+
+
+def test_every_file_is_in_the_manifest_by_component(made: Bundle) -> None:
+    assert [file.path for file in made.files] == ["manifest.json", "models/chat/model.onnx"]
+    entry = made.manifest.files[0]
+    assert (entry.path, entry.size, entry.component) == ("models/chat/model.onnx", 5, "models.chat")
+
+
+def test_a_budget_that_is_exceeded_fails_with_numbers(made: Bundle) -> None:
+    gates.check(Budgets(artifact=5, part_model=5), (made,))
+    for budget in (Budgets(artifact=4), Budgets(part_model=4)):
+        with pytest.raises(GateError, match=r"the budget is 0\.0 MB") as refused:
+            gates.check(budget, (made,))
+        assert "model.onnx" in refused.value.hint
+
+
+def context(out: Path, *packages: str, python: str = "2.7") -> StepContext:
+    return StepContext(out, {"packages": list(packages), "python": python}, {}, {}, lambda *_: None)
+
+
+def test_code_is_copied_with_its_parents_and_without_what_stands_beside_it(tmp_path: Path) -> None:
+    bundle.collect(context(tmp_path, "lsbuild_plugins.onnx.serve"))
+    assert (tmp_path / "lsbuild_plugins" / "onnx" / "__init__.py").is_file()
+    assert (tmp_path / "lsbuild_plugins" / "onnx" / "serve" / "engine.py").is_file()
+    assert not (tmp_path / "lsbuild_plugins" / "onnx" / "compile").exists()
+    assert not list(tmp_path.rglob("*.pyc"))
+
+
+def test_code_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StepError, match="lsbuild_plugins.nothing"):
+        bundle.collect(context(tmp_path, "lsbuild_plugins.nothing"))

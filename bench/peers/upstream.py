@@ -1,12 +1,13 @@
 """A tiny OpenAI-compatible server that answers at once with the same text; standard library only. It stands for the cloud.
 
-It is as fast as Python allows (one asyncio protocol, prepared bytes), so that what is measured is what stands before it.
+It is as fast as Python allows (one asyncio protocol, prepared bytes), so that what is measured is what stands before it. ``upstream [PORT]``: without one it takes a free port.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 
 TEXT = "The pump needs new oil after two hundred hours of work, and its filter after five hundred."
 _ID = {"id": "chatcmpl-1", "created": 1700000000, "model": "cloud"}
@@ -66,12 +67,12 @@ class Protocol(asyncio.Protocol):
             self._transport.write(STREAMED if b'"stream":true' in body.replace(b" ", b"") else PLAIN)
 
 
-async def main() -> None:
-    """Listen on a free port of the loopback interface, print it, serve until killed."""
-    server = await asyncio.get_running_loop().create_server(Protocol, "127.0.0.1", 0)
+async def main(port: int) -> None:
+    """Listen on ``port`` of the loopback interface, print the address, serve until killed."""
+    server = await asyncio.get_running_loop().create_server(Protocol, "127.0.0.1", port)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 0))

@@ -1,6 +1,7 @@
 """A tiny OpenAI-compatible server that answers at once with the same text; standard library only. It stands for the cloud.
 
-It is as fast as Python allows (one asyncio protocol, prepared bytes), so that what is measured is what stands before it. ``upstream [PORT]``: without one it takes a free port.
+It is as fast as Python allows (one asyncio protocol, prepared bytes), so that what is measured is what stands before it.
+``upstream [PORT]``: without one it takes a free port.
 """
 
 from __future__ import annotations

@@ -1,4 +1,11 @@
 """Side-by-side benchmarks: our figures and those of named peers from one run on one machine; nothing here ships.
 
-Only the standard library is imported at the top of these modules: peers run them with a Python that has no lsbuild.
+``make bench`` measures everything, ``make bench ONLY=decode`` what begins with that word. Each figure is one line,
+``name ours=… peer=… ratio=… unit`` with ``ratio = ours / peer``; ``peer=-`` means that nobody was measured beside us, and
+the ratio is then to the budget of the design. ``bench/results/latest.json`` has the same with the peer's name, the
+direction that is better, the budget and the conditions: rounds, spread, and how busy the machine was (NOISY when it was).
+
+Peers live in ``.venv-bench`` (and ``.venv-bench-ogx``), which the first run makes. Wall and CPU time are both measured;
+on a busy machine only the second says something, and a row with two threads says nothing about either side: threads
+that wait for one another wait for the other programs too. Only the standard library is imported by what peers run.
 """

@@ -49,7 +49,7 @@ def test_verify_boots_it_and_every_check_passes(lsbuild: Lsbuild, quickstart: Pa
 def test_verify_refuses_a_changed_file(lsbuild: Lsbuild, quickstart: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(quickstart, broken)
-    index = next((broken / "indexes").rglob("*.sqlite*"))
+    index = next((broken / "indexes").rglob("*.db"))
     index.chmod(0o644)
     index.write_bytes(index.read_bytes()[:-1] + b"!")
     done = lsbuild("verify", broken, "--json")
@@ -130,7 +130,7 @@ def test_bad_requests_are_refused_by_name(client: OpenAI, address: str) -> None:
 def test_ogx_client_reads_models_and_chats(address: str) -> None:
     ogx = pytest.importorskip("ogx_client")
     client = ogx.OgxClient(base_url=address)
-    assert {model.id for model in client.models.list()} >= {"chat", "embed", "helper"}
+    assert {model.id for model in client.models.list().data} >= {"chat", "embed", "helper"}
     done = client.chat.completions.create(model="chat", messages=[{"role": "user", "content": "Hello"}])
     assert done.choices[0].message.content
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,10 +55,12 @@ class Script:
     def __init__(self, tokens: Sequence[int], vocab: int = 272) -> None:
         self.held: list[int] = []
         self.runs = 0
+        self.pause = 0.0
         self._tokens, self._vocab, self._prompt = tokens, vocab, 0
 
     def run(self, tokens: Sequence[int], rows: slice) -> NDArray[np.float32]:
         self.runs += 1
+        time.sleep(self.pause)
         if len(tokens) > 1:
             self._prompt = len(self.held) + len(tokens)
         self.held.extend(tokens)
@@ -348,13 +351,11 @@ def test_a_caller_that_leaves_stops_the_model_within_two_tokens(leave: str) -> N
 
 
 def test_a_deadline_ends_an_answer() -> None:
-    engine, _ = scripted("x" * 200)
-    context = Context()
-    stream = engine.chat(Chat(ASK, Sampling(temperature=0)), context)
-    next(stream)
-    context.deadline = 0
+    engine, script = scripted("x" * 200)
+    script.pause = 0.02  # four seconds for the whole answer
+    context = Context(deadline=time.monotonic() + 1)
     with pytest.raises(ApiError) as error:
-        list(stream)
+        list(engine.chat(Chat(ASK, Sampling(temperature=0)), context))
     assert error.value.status == 408
     engine.close()
 

@@ -159,7 +159,7 @@ def run(spec: Path, host: str | None, port: int | None, out: Output, **order: An
 @_spec_options
 @_output_options
 def plan(spec: Path, out: Output, **order: Any) -> None:
-    """Print every step of a build and the reason why it would run; run nothing."""
+    """Print the steps of a build with their reasons; run nothing."""
     from lsbuild import build as building
     from lsbuild import report as reports
 
@@ -173,7 +173,10 @@ def plan(spec: Path, out: Output, **order: Any) -> None:
 @click.option("--explain", is_flag=True, help="Show where each value came from.")
 @_output_options
 def config(spec: Path, explain: bool, out: Output, **order: Any) -> None:
-    """Print the resolved spec: after substitution, defaults and the target's overrides."""
+    """Print the resolved spec.
+
+    That is the spec after substitution, with defaults and with the overrides of the target.
+    """
     from lsbuild import build as building
     from lsbuild import report as reports
 

@@ -16,7 +16,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 QUESTIONS = (
     "Which command prints the JSON Schema of the spec?",
-    "Which port does the server in the image listen on?",
+    "Which user does the image run as?",
 )
 
 

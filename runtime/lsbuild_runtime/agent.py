@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Annotation, Chat, Completion, Delta, Hit, Host, Inference, VectorIO
+from lsbuild_runtime.quoting import exact, longest_shared
 
 INSTRUCTIONS = "instructions.txt"
 DEFAULT_PROMPT = "{passages}\n{question}"
@@ -29,6 +30,7 @@ class Settings(Struct, frozen=True):
     """What the manifest says about one agent. ``threshold`` is the lowest score (0..1) of a passage that is shown.
 
     ``keep_lines`` shows passages with their line breaks; otherwise each is one line, as the tiny model knows them.
+    ``exact`` makes a quote of the answer the sentence of the passage it is closest to, letter for letter.
     """
 
     model: str
@@ -40,6 +42,7 @@ class Settings(Struct, frozen=True):
     prompt: str
     threshold: float
     keep_lines: bool
+    exact: bool = False
 
 
 class Passage(Struct, frozen=True):
@@ -75,7 +78,10 @@ class Agent:
             messages=self._messages(chat.messages, place, question, passages),
             sampling=replace(chat.sampling, max_tokens=self._tokens(chat.sampling.max_tokens)),
         )
-        return cited(self._model.chat(asked, limited), passages)
+        answer = self._model.chat(asked, limited)
+        if self._settings.exact and passages:
+            answer = exact(answer, [passage.hit.text for passage in passages], question)
+        return cited(answer, passages)
 
     def complete(self, completion: Completion, context: Context) -> Iterator[Delta]:  # noqa: ARG002 - refused
         """An agent needs a conversation."""
@@ -134,6 +140,7 @@ def settings_of(service: Service, root: Path) -> Settings:
         prompt=config.get("prompt", DEFAULT_PROMPT),
         threshold=config.get("threshold", 0.0),
         keep_lines=config.get("keep_lines", False),
+        exact=config.get("exact", False),
     )
 
 
@@ -230,25 +237,3 @@ def original(text: str, shown: str, place: int, length: int) -> tuple[int, int]:
     before = sum(not character.isspace() for character in shown[:place])
     within = sum(not character.isspace() for character in shown[place : place + length])
     return solid[before], solid[before + within - 1] + 1
-
-
-def longest_shared(text: str, other: str) -> tuple[int, int]:
-    """(place in ``text``, length) of the longest run of characters that ``other`` holds too, without outer blanks.
-
-    Binary search over the length, with a set of all runs of that length: O(n log n) for n characters.
-    """
-    low, high = 0, min(len(text), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if _shared(text, other, middle) >= 0:
-            low = middle
-        else:
-            high = middle - 1
-    place = _shared(text, other, low) if low else 0
-    run = text[place : place + low]
-    return place + len(run) - len(run.lstrip()), len(run.strip())
-
-
-def _shared(text: str, other: str, length: int) -> int:
-    runs = {other[start : start + length] for start in range(len(other) - length + 1)}
-    return next((start for start in range(len(text) - length + 1) if text[start : start + length] in runs), -1)

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from lsbuild_runtime.agent import Agent, Passage, Settings, citations, fill, longest_shared, open_agent
+from lsbuild_runtime.agent import Agent, Passage, Settings, citations, fill, open_agent
 from lsbuild_runtime.http import ApiError, Cancelled, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Annotation, Chat, Completion, Delta, Hit, Sampling, SearchMode, Usage
+from lsbuild_runtime.quoting import corrected, exact, longest_shared
 from small_services import DOCUMENT, HELPER, Parrot, Shelf
 
 
@@ -244,3 +245,37 @@ def test_the_entry_reads_config_and_instructions(tmp_path: Path) -> None:
     said = "".join(delta.text for delta in deltas)
     assert said == "[1] Valves\nA valve closes slowly.\n\nvalve [1]"
     assert cited(deltas)[0].quote == "A valve closes slowly."
+
+
+MANUAL = (
+    "The setting `server.queue` is the queue.\nThe setting `server.body` is the largest body.\nPort 8321 is taken. Ask."
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "question", "wanted"),
+    [
+        ("According to [1]: Port 8321 is taken.", "", "According to [1]: Port 8321 is taken."),
+        ("According to [1]: Port 8321188220 is", "", "According to [1]: Port 8321 is taken."),
+        (
+            "According to [1]: The setting `server.xyz xyz",
+            "how large is the body",
+            "According to [1]: The setting `server.body` is the largest body.",
+        ),
+        ("According to [1]: nothing alike", "", "According to [1]: nothing alike"),
+        ("According to [1]: xyxyxyxy", "which port is taken?", "According to [1]: Port 8321 is taken."),
+        ("According to [7]: Port 832", "", "According to [7]: Port 832"),
+        ("I don't know.", "", "I don't know."),
+    ],
+)
+def test_a_quote_is_made_exact(answer: str, question: str, wanted: str) -> None:
+    assert corrected(answer, [MANUAL], question) == wanted
+
+
+def test_an_exact_answer_comes_in_one_piece_and_keeps_its_end() -> None:
+    usage = Usage(3, 4)
+    pieces = [Delta(text="See [1]: Port 8321"), Delta(text="99"), Delta(finish="stop"), Delta(usage=usage)]
+    given = list(exact(iter(pieces), [MANUAL], ""))
+    assert [delta.text for delta in given if delta.text] == ["See [1]: Port 8321 is taken."]
+    assert [delta.finish for delta in given if delta.finish] == ["stop"]
+    assert given[-1].usage == usage

@@ -26,6 +26,9 @@ class Config(BaseModel):
     """Passages with a lower score are not shown."""
     keep_lines: bool = False
     """Show passages with their line breaks (for models that read code and tables); else each is one line."""
+    exact: bool = False
+    """Hold the answer back until it ends and make its quote the passage's own sentence, letter for letter. For small models,
+    which choose a sentence well but copy it badly; a number is then never misquoted."""
     temperature: float = Field(default=0.0, ge=0, le=2)
     """How freely it answers when the client does not say; 0 always takes the likeliest word."""
 
@@ -117,6 +120,7 @@ def _service(item: Item, given: Given) -> Service:
         "wall": spec.limits.wall,
         "threshold": config.threshold,
         "keep_lines": config.keep_lines,
+        "exact": config.exact,
     }
     if config.prompt is not None:
         settings["prompt"] = config.prompt

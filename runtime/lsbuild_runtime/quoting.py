@@ -1,0 +1,90 @@
+"""Quotes of passages: what an answer shares with one, and an answer whose quotes are exact; plain text in, plain text out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from lsbuild_runtime.http import ApiError
+from lsbuild_runtime.ports import Delta
+
+LEAST = 8
+"""Characters that a quote must share with a sentence to be taken for it."""
+
+_CITED = re.compile(r"\[(\d{1,2})\][:,]?\s*")
+_SENTENCE = re.compile(r"\n+|(?<=[.!?])\s+(?=[^a-z])")
+_WORD = re.compile(r"\w+")
+
+
+def sentences(text: str) -> list[str]:
+    """The lines and sentences of a passage, each on one line."""
+    return [" ".join(part.split()) for part in _SENTENCE.split(text) if part.strip()]
+
+
+def corrected(answer: str, passages: Sequence[str], question: str) -> str:
+    """``answer`` with what follows its first ``[n]`` made the sentence of passage n that it is closest to.
+
+    A quote that stands in the passage letter for letter is left alone, and so is an answer that cites nothing. Of
+    sentences that share equally much (fewer than LEAST characters count as nothing), the one with most words of the
+    question is taken; a sentence that shares neither is no quote, and the answer stays what it is.
+    """
+    mark = _CITED.search(answer)
+    if mark is None or not 1 <= int(mark[1]) <= len(passages):
+        return answer
+    passage, quote = passages[int(mark[1]) - 1], answer[mark.end() :].strip()
+    if quote in " ".join(passage.split()):
+        return answer
+    asked = {word.lower() for word in _WORD.findall(question)}
+
+    def closeness(sentence: str) -> tuple[int, int]:
+        shared = longest_shared(sentence, quote)[1]
+        return shared if shared >= LEAST else 0, len(asked & {word.lower() for word in _WORD.findall(sentence)})
+
+    best = max(sentences(passage), key=closeness, default="")
+    return answer[: mark.end()] + best if best and any(closeness(best)) else answer
+
+
+def exact(deltas: Iterator[Delta], passages: Sequence[str], question: str) -> Iterator[Delta]:
+    """``deltas`` with each choice's text held back until it ends and then given ``corrected``, in one piece."""
+    texts: dict[int, str] = {}
+    for delta in deltas:
+        if delta.logprobs:
+            raise ApiError(400, "not available for an agent that quotes exactly", param="logprobs", code="unsupported")
+        texts[delta.index] = texts.get(delta.index, "") + delta.text
+        if delta.finish is not None:
+            yield Delta(index=delta.index, text=corrected(texts.pop(delta.index), passages, question))
+        yield without_text(delta)
+
+
+def without_text(delta: Delta) -> Delta:
+    """The same piece, its text given elsewhere."""
+    return Delta(
+        index=delta.index,
+        reasoning=delta.reasoning,
+        tool_calls=delta.tool_calls,
+        annotations=delta.annotations,
+        finish=delta.finish,
+        usage=delta.usage,
+    )
+
+
+def longest_shared(text: str, other: str) -> tuple[int, int]:
+    """(place in ``text``, length) of the longest run of characters that ``other`` holds too, without outer blanks.
+
+    Binary search over the length, with a set of all runs of that length: O(n log n) for n characters.
+    """
+    low, high = 0, min(len(text), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _shared(text, other, middle) >= 0:
+            low = middle
+        else:
+            high = middle - 1
+    place = _shared(text, other, low) if low else 0
+    run = text[place : place + low]
+    return place + len(run) - len(run.lstrip()), len(run.strip())
+
+
+def _shared(text: str, other: str, length: int) -> int:
+    runs = {other[start : start + length] for start in range(len(other) - length + 1)}
+    return next((start for start in range(len(text) - length + 1) if text[start : start + length] in runs), -1)

@@ -53,7 +53,9 @@ def exact(deltas: Iterator[Delta], passages: Sequence[str], question: str) -> It
         texts[delta.index] = texts.get(delta.index, "") + delta.text
         if delta.finish is not None:
             yield Delta(index=delta.index, text=corrected(texts.pop(delta.index), passages, question))
-        yield without_text(delta)
+        rest = without_text(delta)
+        if rest != Delta(index=delta.index):
+            yield rest
 
 
 def without_text(delta: Delta) -> Delta:

@@ -279,3 +279,4 @@ def test_an_exact_answer_comes_in_one_piece_and_keeps_its_end() -> None:
     assert [delta.text for delta in given if delta.text] == ["See [1]: Port 8321 is taken."]
     assert [delta.finish for delta in given if delta.finish] == ["stop"]
     assert given[-1].usage == usage
+    assert len(given) == 3

@@ -42,6 +42,7 @@ __all__ = [
     "StepError",
     "Target",
     "TargetError",
+    "config_problems",
 ]
 
 Json = Any
@@ -165,6 +166,17 @@ class Given:
     sources: Mapping[str, Source]
     peers: Mapping[tuple[str, str], Compiled] = field(default_factory=dict)
     """(kind, name) -> Compiled, for every item this one refers to (``Plugin.refers``)."""
+
+
+def config_problems(model: type[BaseModel], config: Mapping[str, Json]) -> list[Problem]:
+    """The faults of an item's ``config`` as the provider's own type sees them; empty when it is valid."""
+    from pydantic import ValidationError  # the processes that run steps import this module and never check a spec
+
+    try:
+        model.model_validate(config)
+    except ValidationError as error:
+        return [Problem(("config", *fault["loc"]), fault["msg"]) for fault in error.errors()]
+    return []
 
 
 class Plugin(Protocol):

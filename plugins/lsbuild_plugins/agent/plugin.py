@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, SourceError, Step, StepContext
+from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, SourceError, Step, StepContext, config_problems
 from lsbuild.spec.model import Agent
 
 INSTRUCTIONS = "instructions.txt"
@@ -42,12 +42,10 @@ class AgentPlugin:
     def check(self, item: Item) -> Iterable[Problem]:
         """Faults in ``config``; a prompt form without its places."""
         spec = _spec(item)
-        try:
-            config = Config.model_validate(spec.config)
-        except ValidationError as error:
-            for wrong in error.errors():
-                yield Problem(("config", *wrong["loc"]), wrong["msg"])
+        if faults := config_problems(Config, spec.config):
+            yield from faults
             return
+        config = Config.model_validate(spec.config)
         if config.prompt is None:
             return
         if not spec.vector_stores:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, Step
+from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, Step, config_problems
 from lsbuild.spec.model import Model
 
 _COMPILE = "lsbuild_plugins.onnx.compile"
@@ -68,12 +68,10 @@ class Onnx:
             yield Problem(("quantize",), "an .onnx file is taken as it is: leave quantize out")
         if spec.dimensions is not None:
             yield Problem(("dimensions",), "is for remote models; a compiled model knows its own")
-        try:
-            config = Config.model_validate(spec.config)
-        except ValidationError as error:
-            for wrong in error.errors():
-                yield Problem(("config", *wrong["loc"]), wrong["msg"])
+        if faults := config_problems(Config, spec.config):
+            yield from faults
             return
+        config = Config.model_validate(spec.config)
         only = {"queue": "llm", "sampling": "llm", "pooling": "embedding"}
         for key, kind in only.items():
             if getattr(config, key) is not None and spec.type != kind:

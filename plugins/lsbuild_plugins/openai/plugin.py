@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from lsbuild.api import Compiled, Given, Item, Problem, Service
+from lsbuild.api import Compiled, Given, Item, Problem, Service, config_problems
 from lsbuild.spec.model import Model, Seconds
 
 _SERVE = "lsbuild_plugins.openai.serve"
@@ -61,12 +61,10 @@ class OpenAI:
         for key in _INLINE_ONLY:
             if getattr(spec, key) is not None:
                 yield Problem((key,), f"'{key}' is for inline providers; a remote model has its weights over there")
-        try:
-            config = Config.model_validate(spec.config)
-        except ValidationError as error:
-            for wrong in error.errors():
-                yield Problem(("config", *wrong["loc"]), wrong["msg"])
+        if faults := config_problems(Config, spec.config):
+            yield from faults
             return
+        config = Config.model_validate(spec.config)
         fault = url_fault(config.base_url)
         if fault:
             yield Problem(("config", "base_url"), fault)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, cast
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from lsbuild.api import Compiled, Given, Item, Problem, Service, Source, SourceError, SourceFile, Step
+from lsbuild.api import Compiled, Given, Item, Problem, Service, Source, SourceError, SourceFile, Step, config_problems
 from lsbuild.spec.model import VectorStore
 from lsbuild_plugins.sqlite_vec.compile.parse import kind
 from lsbuild_plugins.sqlite_vec.compile.shards import documents, shards
@@ -44,11 +44,7 @@ class SqliteVec:
             most = (spec.chunk.tokens - 1) // 2
             fault = f"overlap {spec.chunk.overlap} is half of chunk.tokens ({spec.chunk.tokens}) or more; use at most {most}"
             yield Problem(("chunk", "overlap"), fault)
-        try:
-            Config.model_validate(spec.config)
-        except ValidationError as error:
-            for wrong in error.errors():
-                yield Problem(("config", *wrong["loc"]), wrong["msg"])
+        yield from config_problems(Config, spec.config)
 
     def refers(self, item: Item) -> Iterable[tuple[str, str]]:
         """The embedding model."""

@@ -45,6 +45,8 @@ class Prepared:
     options: BaseModel
     compiled: Mapping[tuple[str, str], Compiled]
     target_steps: Mapping[Platform, Mapping[str, Step]]
+    own: Mapping[Platform, frozenset[str]]
+    """Names of the steps that belong to one platform alone."""
     lock: lock.Lock
     store: store.Store
     plan: plan.Plan
@@ -91,19 +93,26 @@ def prepare(order: Order, monitor: Monitor) -> Prepared:
         tag: target.steps(options, tag, {name: fetched[uri] for name, uri in uris.items() if name != "wheels"})
         for tag, uris in wanted.items()
     }
+    code = [name for each in compiled.values() for name in each.code]
+    platform_steps = {
+        tag: (
+            bundle.code_step(tag, code),
+            wheels.step(tag, uris["wheels"], fetched[uris["wheels"]]),
+            *target_steps[tag].values(),
+        )
+        for tag, uris in wanted.items()
+    }
     steps = [step for each in compiled.values() for step in each.steps]
-    for tag, uris in wanted.items():
-        steps.append(bundle.code_step(tag, (name for each in compiled.values() for name in each.code)))
-        steps.append(wheels.step(tag, uris["wheels"], fetched[uris["wheels"]]))
-        steps.extend(target_steps[tag].values())
+    steps += [step for own in platform_steps.values() for step in own]
     planned = plan.plan(
         steps,
         facts=facts.gather(steps),
         known=objects.has,
         previous=history.read(objects.root, loaded.path, order.target),
     )
+    own = {tag: frozenset(step.name for step in each) for tag, each in platform_steps.items()}
     merged = old.merged({**given, **fetched})
-    return Prepared(loaded, known, target, options, compiled, target_steps, merged, objects, planned)
+    return Prepared(loaded, known, target, options, compiled, target_steps, own, merged, objects, planned)
 
 
 def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
@@ -178,13 +187,11 @@ def _platform_uris(
 
 
 def _bundle(ready: Prepared, platform: Platform, outputs: Mapping[str, Path]) -> Bundle:
-    own = ready.target_steps[platform]
-    others = {step.name for tag, steps in ready.target_steps.items() for step in steps.values() if tag != platform}
-    tags = {tag.tag for tag in ready.target_steps} - {platform.tag}
+    others = {name for tag, names in ready.own.items() if tag != platform for name in names}
     shipped = []
     for planned in ready.plan.steps:
         step = planned.step
-        if step.ship and step.name not in others and not any(step.name.endswith(f".{tag}") for tag in tags):
+        if step.ship and step.name not in others:
             meta = ready.store.meta(planned.key)
             contents = {name: (digest.sha256, digest.size) for name, digest in meta.files.items()}
             shipped.append(bundle.Shipped(step, outputs[step.name], contents, meta.facts))
@@ -195,5 +202,5 @@ def _bundle(ready: Prepared, platform: Platform, outputs: Mapping[str, Path]) ->
         shipped,
         ready.compiled,
         build={"spec": ready.loaded.sha256, "lock": hashlib.sha256(lock.to_json(ready.lock)).hexdigest()},
-        extras={name: outputs[step.name] for name, step in own.items()},
+        extras={name: outputs[step.name] for name, step in ready.target_steps[platform].items()},
     )

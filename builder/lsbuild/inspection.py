@@ -25,7 +25,9 @@ COMMON_ROUTES = (
     "/v1/version",
     "/v1/inspect/routes",
     "/v1/providers",
+    "/v1/providers/{id}",
     "/v1/models",
+    "/v1/models/{id}",
     "/v1/openapi.json",
 )
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from lsbuild import bundle, gates
+from lsbuild import bundle, gates, inspection
 from lsbuild.api import Bundle, Compiled, Platform, Service, Step, StepContext
 from lsbuild.errors import GateError, StepError
 from lsbuild.spec.model import Budgets, Spec
+from lsbuild_runtime.routes import ROUTES
 
 HOST = Platform("x86_64", "3.11")
 
@@ -22,7 +23,7 @@ def service(api: str, name: str, **more: object) -> Service:
 def made(tmp_path: Path) -> Bundle:
     (tmp_path / "model.onnx").write_bytes(b"12345")
     step = Step("models.chat.graph", "m:f", ship="models/chat")
-    facts = {"context_length": 64, "sampling": {"temperature": 0.0, "top_p": 0.5}, "private": 1}
+    facts = {"context_length": 64, "accepts": ["*"], "sampling": {"temperature": 0.0, "top_p": 0.5}, "private": 1}
     shipped = bundle.Shipped(step, tmp_path, {"model.onnx": ("ab" * 32, 5)}, facts)
     compiled = {
         ("models", "chat"): Compiled(
@@ -35,7 +36,7 @@ def made(tmp_path: Path) -> Bundle:
 
 def test_services_show_what_their_step_found_and_their_own_values_win(made: Bundle) -> None:
     chat, helper = made.manifest.services
-    assert chat.metadata == {"context_length": 64, "sampling": {"temperature": 0.0, "top_p": 0.9}}
+    assert chat.metadata == {"context_length": 64, "accepts": ["*"], "sampling": {"temperature": 0.0, "top_p": 0.9}}
     assert helper.metadata == chat.metadata
 
 
@@ -68,3 +69,9 @@ def test_code_is_copied_with_its_parents_and_without_what_stands_beside_it(tmp_p
 def test_code_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StepError, match=r"lsbuild_plugins\.nothing"):
         bundle.collect(context(tmp_path, "lsbuild_plugins.nothing"))
+
+
+def test_inspect_knows_the_routes_that_the_runtime_has() -> None:
+    """The builder may not call the runtime, so it has names of its own; this holds them together."""
+    listed = {*inspection.COMMON_ROUTES, *(route for routes in inspection.ROUTES.values() for route in routes)}
+    assert listed == {route.path.replace(":path}", "}") for route in ROUTES} - {"/"}

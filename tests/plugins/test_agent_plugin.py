@@ -44,7 +44,10 @@ def test_instructions_in_the_spec_reach_the_runtime(tmp_path: Path) -> None:
         "agents/helper",
         ("inference/chat", "vector_io/docs"),
     )
-    assert service.metadata == {"model_type": "llm", "sampling": {"temperature": 0.0}, "context_length": 99}
+    assert service.metadata == {
+        "model_type": "llm",
+        "sampling": {"temperature": 0.0},
+    }  # its model's own join in the bundle
     settings = settings_of(service, tmp_path)
     assert (settings.instructions, settings.model, settings.vector_stores) == ("Be kind.", "chat", ("docs",))
     assert (settings.passages, settings.tokens, settings.wall) == (2, 9, 3.0)

@@ -76,7 +76,7 @@ class AgentPlugin:
             ship=f"agents/{item.name}",
             part="app",
         )
-        return Compiled(steps=(step,), services=(_service(item, given),))
+        return Compiled(steps=(step,), services=(_service(item),))
 
 
 PLUGIN = AgentPlugin()
@@ -107,7 +107,7 @@ def _spec(item: Item) -> Agent:
     return cast("Agent", item.spec)
 
 
-def _service(item: Item, given: Given) -> Service:
+def _service(item: Item) -> Service:
     spec = _spec(item)
     config = Config.model_validate(spec.config)
     settings: dict[str, Any] = {
@@ -122,8 +122,6 @@ def _service(item: Item, given: Given) -> Service:
     }
     if config.prompt is not None:
         settings["prompt"] = config.prompt
-    metadata: dict[str, Any] = {"model_type": "llm", "sampling": {"temperature": config.temperature}}
-    metadata.update(_of_model(given, spec.model))
     return Service(
         api="agents",
         name=item.name,
@@ -131,13 +129,6 @@ def _service(item: Item, given: Given) -> Service:
         entry="lsbuild_runtime.agent:open_agent",
         path=f"agents/{item.name}",
         config=settings,
-        metadata=metadata,
+        metadata={"model_type": "llm", "sampling": {"temperature": config.temperature}},
         needs=(f"inference/{spec.model}", *(f"vector_io/{name}" for name in spec.vector_stores)),
     )
-
-
-def _of_model(given: Given, name: str) -> dict[str, Any]:
-    """What clients should know of the model behind the agent."""
-    peer = given.peers.get(("models", name))
-    found = next((service for service in peer.services if service.api == "inference"), None) if peer else None
-    return {key: found.metadata[key] for key in ("context_length", "accepts") if key in found.metadata} if found else {}

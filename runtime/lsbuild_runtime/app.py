@@ -28,13 +28,14 @@ class App:
     """Answers every request for one bundle.
 
     The files of the bundle that do not belong to a service are checked here (ManifestError); a service's own files
-    are checked when it is opened, which is on its first request. No network is used.
+    are checked when it is opened, which is on its first request. No network is used. ``state`` is the folder for what
+    has to outlive the process (uploads, mutable stores); None: the application writes nothing.
     """
 
-    def __init__(self, manifest: Manifest, root: Path, observe: Observe = _silent) -> None:
+    def __init__(self, manifest: Manifest, root: Path, observe: Observe = _silent, state: Path | None = None) -> None:
         self.manifest = manifest
         self.root = root
-        self.services = Services(manifest, root)
+        self.services = Services(manifest, root, state)
         self.table = Table(ROUTES)
         self.started = int(time.time())
         self.draining = False

@@ -23,6 +23,13 @@ class Host(Protocol):
         """The opened service ``api/name``; raises ApiError 404 when the bundle has none."""
         ...
 
+    def state(self, name: str) -> Path:
+        """The folder ``name`` (made when it is missing) for what has to outlive this process, on a disk of this machine.
+
+        ApiError 503 says how to name a place when the server has none that it may write to.
+        """
+        ...
+
 
 Open = Callable[[Service, Path, Host], Any]
 """The entry of a serve half: ``(service, root of the bundle, host) -> port``. May be slow; is called once, on first use."""
@@ -162,6 +169,31 @@ class Embeddings(Protocol):
 
 SearchMode = Literal["vector", "keyword", "hybrid"]
 
+Attribute = str | int | float | bool
+"""The value of a document's attribute: what searches can filter by."""
+
+
+class Passage(Struct, frozen=True):
+    """One passage of a document: ``text`` is ``document.text[start:end]``; lines count from 1.
+
+    ``heading`` is the path of titles above it, outermost first; ``prefix`` is the part of that path which is embedded
+    before the text.
+    """
+
+    chunk_id: str
+    text: str
+    heading: str
+    prefix: str
+    start: int
+    end: int
+    line_start: int
+    line_end: int
+
+    @property
+    def embedded(self) -> str:
+        """What the embedding model reads: the headings, then the text."""
+        return f"{self.prefix}\n{self.text}" if self.prefix else self.text
+
 
 class Hit(Struct, frozen=True):
     """One found passage. ``score`` is in 0..1, higher is better; offsets as in Annotation."""
@@ -172,7 +204,7 @@ class Hit(Struct, frozen=True):
     text: str
     score: float
     heading: str = ""
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
     start: int = 0
     end: int = 0
     line_start: int = 0

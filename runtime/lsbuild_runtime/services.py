@@ -24,9 +24,10 @@ _VARIABLE = re.compile(r"\$\{env\.([A-Za-z_][A-Za-z0-9_]*)(?::=([^}]*))?\}")
 class Services:
     """Implements ports.Host. Safe for use from several threads; a service that failed to open is tried again."""
 
-    def __init__(self, manifest: Manifest, root: Path) -> None:
+    def __init__(self, manifest: Manifest, root: Path, state: Path | None = None) -> None:
         self._manifest = manifest
         self._root = root
+        self._state = state
         self._by_key = {(service.api, service.name): service for service in manifest.services}
         self._opened: dict[tuple[str, str], Any] = {}
         # Re-entrant: an agent opens its model while it is being opened itself.
@@ -43,6 +44,18 @@ class Services:
         """The opened service; ApiError 404 when the bundle has none, 503 when it cannot be opened."""
         port = self._opened.get((api, name))
         return port if port is not None else self._open(api, name)
+
+    def state(self, name: str) -> Path:
+        """The folder ``name`` below the server's state folder, mode 0700; ApiError 503 when there is none to write to."""
+        if self._state is None:
+            raise _unavailable("this server keeps no state: start it with --state FOLDER or set LSBUILD_STATE")
+        folder = self._state / name
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            fault = f"the state folder {folder} cannot be made ({error.strerror})"
+            raise _unavailable(f"{fault}; start the server with --state FOLDER or set LSBUILD_STATE") from error
+        return folder
 
     def faults(self, service: Service) -> list[str]:
         """Why ``service`` cannot be opened now: missing secrets, missing files. Reads file sizes only."""

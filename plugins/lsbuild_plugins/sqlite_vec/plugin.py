@@ -11,14 +11,13 @@ from pydantic import BaseModel, ConfigDict
 
 from lsbuild.api import Compiled, Given, Item, Problem, Service, Source, SourceError, SourceFile, Step, config_problems
 from lsbuild.spec.model import VectorStore
-from lsbuild_plugins.sqlite_vec.compile.parse import kind
 from lsbuild_plugins.sqlite_vec.compile.shards import documents, shards
+from lsbuild_runtime.ingest.document import IngestError
+from lsbuild_runtime.ingest.parse import kind
 
 _SERVE = "lsbuild_plugins.sqlite_vec.serve"
 _COMPILE = "lsbuild_plugins.sqlite_vec.compile"
-_PASSAGES_CODE = tuple(
-    f"{_COMPILE}.{name}" for name in ("passages", "parse", "document", "markdown", "html", "rst", "chunk", "embed")
-)
+_PASSAGES_CODE = (f"{_COMPILE}.passages", f"{_COMPILE}.embed", "lsbuild_runtime.ingest")
 _INDEX_CODE = (f"{_COMPILE}.index", _SERVE)
 
 
@@ -61,7 +60,7 @@ class SqliteVec:
         service, shipped = _embedding(item, peer)
         files = documents(given.sources)
         for file in files:
-            kind(file.path)  # refuses what cannot be read before anything runs
+            _refuse_unknown(file.path)
         passages = [
             _passages_step(item, index, shard, service, shipped, peer) for index, shard in enumerate(shards(files))
         ]
@@ -74,6 +73,14 @@ class SqliteVec:
 
 
 PLUGIN = SqliteVec()
+
+
+def _refuse_unknown(path: str) -> None:
+    """SourceError for a file that no reader takes, before anything runs."""
+    try:
+        kind(path)
+    except IngestError as error:
+        raise SourceError(error.what, where=error.where, hint=error.hint) from error
 
 
 def _spec(item: Item) -> VectorStore:

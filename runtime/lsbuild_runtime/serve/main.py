@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     root = Path(options.root)
     try:
         manifest = formats.read(root)
-        app = App(manifest, root, json_lines)
+        app = App(manifest, root, json_lines, state_folder(options.state, manifest.name, os.environ))
         listener = listen(options.host or manifest.server.host, _port(options.port, manifest.server.port))
     except (formats.ManifestError, OSError) as error:
         sys.stderr.write(f"lsbuild: {error}\n")
@@ -51,7 +51,23 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--drain", type=float, default=0.0, help="seconds that /v1/ready answers 503 before the port is closed"
     )
+    parser.add_argument(
+        "--state",
+        help="folder for uploads and mutable stores (default: LSBUILD_STATE, systemd's, or one of the user's)",
+    )
     return parser.parse_args(arguments)
+
+
+def state_folder(wanted: str | None, name: str, environ: Mapping[str, str]) -> Path | None:
+    """Where this server keeps state: as asked, LSBUILD_STATE, systemd's STATE_DIRECTORY, or below the user's home.
+
+    It is made when something is first kept; None when not even a home is known.
+    """
+    given = wanted or environ.get("LSBUILD_STATE") or environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if given:
+        return Path(given).absolute()
+    base = environ.get("XDG_STATE_HOME") or (f"{environ['HOME']}/.local/state" if environ.get("HOME") else "")
+    return Path(base, "lsbuild", name) if base else None
 
 
 def _port(wanted: int | None, default: int) -> int:

@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from lsbuild_plugins.sqlite_vec.compile.chunk import CHARS_PER_TOKEN, Chunker, Passage
-from lsbuild_plugins.sqlite_vec.compile.document import Lines
-from lsbuild_plugins.sqlite_vec.compile.parse import parse
+from lsbuild_runtime.ingest.chunk import CHARS_PER_TOKEN, Chunker
+from lsbuild_runtime.ingest.document import Lines
+from lsbuild_runtime.ingest.parse import parse
+from lsbuild_runtime.ports import Passage
 
 
 def cut(model: Path, path: str, text: str, tokens: int = 64, overlap: int = 8) -> list[Passage]:

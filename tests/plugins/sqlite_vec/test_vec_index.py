@@ -15,11 +15,10 @@ import pytest
 
 from lsbuild.api import StepContext, StepError
 from lsbuild_plugins.sqlite_vec.compile import index, passages
-from lsbuild_plugins.sqlite_vec.compile.chunk import Passage
 from lsbuild_plugins.sqlite_vec.serve.connect import connect, read_meta
 from lsbuild_plugins.sqlite_vec.serve.format import encode
 from lsbuild_runtime.http import Context
-from lsbuild_runtime.ports import Embedded
+from lsbuild_runtime.ports import Embedded, Passage
 
 DOCS = {
     f"docs/{n}.md": f"# Part {n}\n\nPart {n} is a {word}.\n" for n, word in enumerate(["pump", "valve", "filter"] * 3)

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsbuild.api import SourceError
-from lsbuild_plugins.sqlite_vec.compile.document import Document, Lines
-from lsbuild_plugins.sqlite_vec.compile.parse import KINDS, READERS, parse
+from lsbuild_runtime.ingest.document import Document, IngestError, Lines
+from lsbuild_runtime.ingest.parse import KINDS, READERS, parse
 
 
 def blocks(document: Document) -> list[tuple[str, str]]:
@@ -184,7 +183,7 @@ def test_html_nested_deeper_than_python_may_recurse() -> None:
 
 
 def test_not_utf8_names_file_byte_and_offset() -> None:
-    with pytest.raises(SourceError, match=r"byte 0xe9 at offset 3") as error:
+    with pytest.raises(IngestError, match=r"byte 0xe9 at offset 3") as error:
         parse("docs/café.md", b"caf\xe9 au lait")
     assert error.value.where == "docs/café.md"
     assert "iconv" in error.value.hint
@@ -192,7 +191,7 @@ def test_not_utf8_names_file_byte_and_offset() -> None:
 
 @pytest.mark.parametrize("path", ["a.pdf", "docs/b.docx", "c.PNG"])
 def test_other_kinds_are_refused_with_the_supported_ones(path: str) -> None:
-    with pytest.raises(SourceError) as error:
+    with pytest.raises(IngestError) as error:
         parse(path, b"x")
     assert error.value.where == path
     assert all(name in error.value.hint for name in KINDS)

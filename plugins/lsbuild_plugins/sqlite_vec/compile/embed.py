@@ -20,6 +20,9 @@ class _Alone:
     def get(self, api: str, name: str) -> Any:
         raise StepError(f"a model that needs another service ({api}/{name}) cannot embed documents at build")
 
+    def state(self, name: str) -> Path:
+        raise StepError(f"a model that keeps state ({name}) cannot embed documents at build")
+
 
 @contextmanager
 def opened(service: Service, folder: Path) -> Iterator[Embeddings]:

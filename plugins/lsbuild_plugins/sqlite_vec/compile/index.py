@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsbuild.api import Json, StepContext, StepError
-from lsbuild_plugins.sqlite_vec.compile.document import Attribute
 from lsbuild_plugins.sqlite_vec.compile.passages import VECTORS, Indexed, read
 from lsbuild_plugins.sqlite_vec.serve.connect import load_vec0
 from lsbuild_plugins.sqlite_vec.serve.format import (
@@ -27,6 +26,7 @@ from lsbuild_plugins.sqlite_vec.serve.format import (
     vector_value,
     vectors_table,
 )
+from lsbuild_runtime.ports import Attribute
 
 FLOAT32_CHUNKS = 5000
 """Up to here vectors stay float32: exact, no slower to scan, at most 8 MB at 384 dimensions. Above, int8 keeps a quarter."""

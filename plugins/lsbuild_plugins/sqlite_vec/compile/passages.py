@@ -13,11 +13,12 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from lsbuild.api import Json, Service, SourceFile, StepContext, StepError
-from lsbuild_plugins.sqlite_vec.compile.chunk import Chunker, Passage
-from lsbuild_plugins.sqlite_vec.compile.document import Attribute
+from lsbuild.api import Json, Service, SourceError, SourceFile, StepContext, StepError
 from lsbuild_plugins.sqlite_vec.compile.embed import opened, vector
-from lsbuild_plugins.sqlite_vec.compile.parse import parse
+from lsbuild_runtime.ingest.chunk import Chunker
+from lsbuild_runtime.ingest.document import IngestError
+from lsbuild_runtime.ingest.parse import parse
+from lsbuild_runtime.ports import Attribute, Passage
 
 PASSAGES = "passages.msgpack"
 VECTORS = "vectors.f32"
@@ -62,7 +63,10 @@ def _tokenizer(folder: Path) -> Path:
 
 
 def _cut(file: SourceFile, chunker: Chunker) -> Indexed:
-    document = parse(file.path, file.location.read_bytes())
+    try:
+        document = parse(file.path, file.location.read_bytes())
+    except IngestError as error:
+        raise SourceError(error.what, where=error.where, hint=error.hint) from error
     passages = list(chunker.cut(document))
     return Indexed(file.path, file.sha256, file.size, dict(document.attributes), passages)
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from array import array
 from collections.abc import Mapping
-from operator import mul
 from pathlib import Path
 from typing import Any, get_args
 
-import apsw
-
+from lsbuild_plugins.sqlite_vec.serve import segment
 from lsbuild_plugins.sqlite_vec.serve.connect import Pool, read_meta
 from lsbuild_plugins.sqlite_vec.serve.filters import condition
-from lsbuild_plugins.sqlite_vec.serve.format import FILE_NAME, encode, vector_value
+from lsbuild_plugins.sqlite_vec.serve.format import FILE_NAME
 from lsbuild_plugins.sqlite_vec.serve.fuse import fuse
-from lsbuild_plugins.sqlite_vec.serve.words import words
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import ManifestError, Service
 from lsbuild_runtime.ports import Embeddings, Hit, Host, SearchMode, StoreInfo
@@ -24,11 +19,6 @@ MAX_LIMIT = 1000
 
 CANDIDATES = 50
 """How many rows each ranking contributes to a hybrid search, at least."""
-
-Ranked = list[tuple[int, float]]
-"""(row id of ``chunks``, score), best first."""
-
-_ALLOWED = "SELECT c.id FROM chunks c JOIN files f ON f.id = c.file WHERE "
 
 
 class Store:
@@ -76,10 +66,10 @@ class Store:
         context.check()
         with context.watch.span("vector_store.search", store=self._name, mode=mode), self._pool.connection() as db:
             depth = limit if mode != "hybrid" else max(limit, CANDIDATES)
-            near = [] if vector is None else self._by_vector(db, vector, limit, depth, where)
-            worded = [] if mode == "vector" else self._by_words(db, query, depth, where)
+            near = [] if vector is None else segment.near(db, self._meta, vector, limit, depth, where)
+            worded = [] if mode == "vector" else segment.worded(db, self._meta, query, depth, where)
             ranked = fuse([row for row, _ in near], [row for row, _ in worded]) if mode == "hybrid" else near or worded
-            return _hits(db, [(row, score) for row, score in ranked[:limit] if score >= threshold])
+            return segment.hits(db, [(row, score) for row, score in ranked[:limit] if score >= threshold])
 
     def _embed(self, query: str, mode: SearchMode, context: Context) -> bytes | None:
         """The query's float32 vector; None for a hybrid search whose query is too long for the model.
@@ -104,51 +94,6 @@ class Store:
             raise ApiError(503, message, type="server_error", code="index_mismatch")
         return vector
 
-    def _by_vector(self, db: apsw.Connection, vector: bytes, limit: int, depth: int, where: _Where) -> Ranked:
-        """The ``depth`` nearest rows. Of an int8 index the first ``2 * limit`` are ranked again by the unrounded query."""
-        meta = self._meta
-        sql = f"SELECT rowid, distance FROM vectors WHERE embedding MATCH {vector_value(meta.encoding)} AND k = ?"  # noqa: S608
-        values: tuple[Any, ...] = (encode(vector, meta.encoding, meta.scale), max(2 * limit, depth))
-        if where:
-            sql += f" AND rowid IN ({_ALLOWED}{where[0]})"
-            values += where[1]
-        found: list[Any] = db.execute(sql, values).fetchall()
-        rows = sorted(found, key=lambda pair: (pair[1], pair[0]))
-        cosines = [(row, 1.0 - (distance / meta.scale) ** 2 / 2) for row, distance in rows]
-        if meta.encoding == "int8":
-            cosines[: 2 * limit] = _again(db, vector, [row for row, _ in rows[: 2 * limit]])
-        return [(row, min(1.0, max(0.0, cosine))) for row, cosine in cosines[:depth]]
-
-    def _by_words(self, db: apsw.Connection, query: str, depth: int, where: _Where) -> Ranked:
-        found = words(db, query, self._meta.chunks)
-        if not found.expression:
-            return []
-        sql = "SELECT rowid, rank FROM words WHERE words MATCH ?"
-        values: tuple[Any, ...] = (found.expression,)
-        if where:
-            # The + keeps SQLite from asking FTS5 once for every allowed row.
-            sql += f" AND +rowid IN ({_ALLOWED}{where[0]})"
-            values += where[1]
-        sql += " ORDER BY rank, rowid LIMIT ?"
-        rows = db.execute(sql, (*values, depth))
-        return [(row, min(1.0, max(0.0, -rank / found.best))) for row, rank in rows]
-
-
-_Where = tuple[str, tuple[Any, ...]] | None
-
-
-def _again(db: apsw.Connection, vector: bytes, rows: list[int]) -> Ranked:
-    """Rows by the cosine of the float32 query and the int8 passage: half of the rounding error of the scan is gone."""
-    query = array("f", vector)
-    ranked = []
-    for row in rows:
-        found: Any = db.execute("SELECT embedding FROM vectors WHERE rowid = ?", (row,)).get
-        if found is None:
-            raise apsw.CorruptError(f"vector {row} is missing")
-        passage = array("b", found)
-        ranked.append((row, sum(map(mul, query, passage)) / (math.sqrt(sum(map(mul, passage, passage))) or 1.0)))
-    return sorted(ranked, key=lambda pair: (-pair[1], pair[0]))
-
 
 def _check(query: str, limit: int, mode: str, threshold: float) -> None:
     if not query.strip():
@@ -161,37 +106,3 @@ def _check(query: str, limit: int, mode: str, threshold: float) -> None:
         )
     if not 0 <= threshold <= 1:
         raise ApiError(400, f"score threshold {threshold} is not in 0..1", param="ranking_options.score_threshold")
-
-
-def _hits(db: apsw.Connection, ranked: Ranked) -> list[Hit]:
-    sql = (
-        "SELECT c.chunk_id, f.file_id, f.filename, c.text, c.heading, c.start, c.end, c.line_start, c.line_end, f.id "
-        "FROM chunks c JOIN files f ON f.id = c.file WHERE c.id = ?"
-    )
-    hits = []
-    for row, score in ranked:
-        found: Any = db.execute(sql, (row,)).fetchone()
-        if found is None:
-            raise apsw.CorruptError(f"passage {row} is missing")
-        chunk, file_id, filename, text, heading, start, end, first, last, file = found
-        hits.append(
-            Hit(
-                chunk_id=chunk,
-                file_id=file_id,
-                filename=filename,
-                text=text,
-                score=score,
-                heading=heading,
-                attributes=_attributes(db, file),
-                start=start,
-                end=end,
-                line_start=first,
-                line_end=last,
-            )
-        )
-    return hits
-
-
-def _attributes(db: apsw.Connection, file: int) -> dict[str, str | int | float | bool]:
-    rows = db.execute("SELECT key, type, value FROM attributes WHERE file = ? ORDER BY key", (file,))
-    return {key: bool(value) if kind == "boolean" else value for key, kind, value in rows}

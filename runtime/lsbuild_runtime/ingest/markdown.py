@@ -13,7 +13,8 @@ from markdown_it.token import Token
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from lsbuild_plugins.sqlite_vec.compile.document import Attribute, Document, Lines, Section, Span, trimmed
+from lsbuild_runtime.ingest.document import Document, Lines, Section, Span, trimmed
+from lsbuild_runtime.ports import Attribute
 
 _FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*(?:\r\n|\r|\n)(.*?)(?:\r\n|\r|\n)---[ \t]*(?=[\r\n]|\Z)", re.DOTALL)
 _NOT_NEWLINE = re.compile(r"[^\r\n]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from lsbuild_plugins.sqlite_vec.compile.document import (
+from lsbuild_runtime.ingest.document import (
     BLANK_BEFORE_TOP,
     Document,
     Lines,

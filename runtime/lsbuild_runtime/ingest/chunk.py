@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from msgspec import Struct
 from semantic_text_splitter import TextSplitter
 from tokenizers import Tokenizer
 
-from lsbuild_plugins.sqlite_vec.compile.document import Document, Lines, Section, Span
+from lsbuild_runtime.ingest.document import Document, Lines, Section, Span
+from lsbuild_runtime.ports import Passage
 
 HEADING_SHARE = 4
 """The heading path may take one part in so many of the token budget; longer paths lose their outermost titles."""
@@ -18,24 +18,6 @@ HEADING_SHARE = 4
 CHARS_PER_TOKEN = 16
 """A passage has at most so many characters for each token of the budget: some tokenizers read a megabyte without blanks
 as one unknown token."""
-
-
-class Passage(Struct, frozen=True):
-    """One passage: ``text`` is ``document.text[start:end]``; lines count from 1; ``prefix`` is embedded before it."""
-
-    chunk_id: str
-    text: str
-    heading: str
-    prefix: str
-    start: int
-    end: int
-    line_start: int
-    line_end: int
-
-    @property
-    def embedded(self) -> str:
-        """What the embedding model reads: the headings, then the text."""
-        return f"{self.prefix}\n{self.text}" if self.prefix else self.text
 
 
 class Chunker:

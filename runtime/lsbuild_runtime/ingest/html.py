@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from lsbuild_plugins.sqlite_vec.compile.document import Attribute, Document, Section, Span
+from lsbuild_runtime.ingest.document import Document, Section, Span
+from lsbuild_runtime.ports import Attribute
 
 _HIDDEN = frozenset(("script", "style", "noscript", "template", "svg", "math", "head", "iframe", "object", "select"))
 _INLINE_TAGS = """a abbr b bdi bdo br button cite code data del dfn em font i img input ins kbd label mark q s samp small

@@ -6,23 +6,22 @@ import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
-from lsbuild.api import SourceError
-from lsbuild_plugins.sqlite_vec.compile.document import BLANK_BEFORE_TOP, BLANK_LINE, Document, Section, cut_at
+from lsbuild_runtime.ingest.document import BLANK_BEFORE_TOP, BLANK_LINE, Document, IngestError, Section, cut_at
 
 
 def parse(path: str, data: bytes) -> Document:
-    """Read one file. SourceError for a kind that is not supported or bytes that are not UTF-8."""
+    """Read one file. IngestError for a kind that is not supported or bytes that are not UTF-8."""
     return READERS[kind(path)](path, decode(path, data))
 
 
 def kind(path: str) -> str:
-    """``markdown``, ``html``, ``rst``, ``text`` or ``code``, by the file's suffix; SourceError for any other."""
+    """``markdown``, ``html``, ``rst``, ``text`` or ``code``, by the file's suffix; IngestError for any other."""
     suffix = PurePosixPath(path).suffix.lower()
     for name, suffixes in KINDS.items():
         if suffix in suffixes:
             return name
     known = "; ".join(f"{name}: {' '.join(s or '(none)' for s in suffixes)}" for name, suffixes in KINDS.items())
-    raise SourceError(
+    raise IngestError(
         f"files of kind {suffix!r} cannot be indexed", where=path, hint=f"Convert or exclude it. Supported are {known}"
     )
 
@@ -32,7 +31,7 @@ def decode(path: str, data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise SourceError(
+        raise IngestError(
             f"not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start} ({error.reason})",
             where=path,
             hint=f"Convert it, for example: iconv -f LATIN1 -t UTF-8 {path}",
@@ -53,19 +52,19 @@ def _flat(path: str, text: str, separator: re.Pattern[str]) -> Document:
 
 
 def _markdown(path: str, text: str) -> Document:
-    from lsbuild_plugins.sqlite_vec.compile.markdown import read
+    from lsbuild_runtime.ingest.markdown import read
 
     return read(path, text)
 
 
 def _html(path: str, text: str) -> Document:
-    from lsbuild_plugins.sqlite_vec.compile.html import read
+    from lsbuild_runtime.ingest.html import read
 
     return read(path, text)
 
 
 def _rst(path: str, text: str) -> Document:
-    from lsbuild_plugins.sqlite_vec.compile.rst import read
+    from lsbuild_runtime.ingest.rst import read
 
     return read(path, text)
 

@@ -7,6 +7,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from lsbuild_runtime.ports import Attribute
+
 NEWLINE = re.compile(r"\r\n|\r|\n")
 """What ends a line, in CommonMark and in editors; ``str.splitlines`` knows eight more."""
 
@@ -16,7 +18,15 @@ BLANK_LINE = re.compile(r"(?>\r\n|\r|\n)[ \t]*(?>\r\n|\r|\n)")
 BLANK_BEFORE_TOP = re.compile(BLANK_LINE.pattern + r"(?=\S)")
 """A blank line before an unindented line: a function or a literal block with blank lines inside stays whole."""
 
-Attribute = str | int | float | bool
+
+class IngestError(Exception):
+    """A document cannot be read: ``what`` is wrong ``where``, and the ``hint`` says what to do. Callers give it their class."""
+
+    def __init__(self, what: str, *, where: str, hint: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)

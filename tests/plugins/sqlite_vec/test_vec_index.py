@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from lsbuild.api import StepContext, StepError
-from lsbuild_plugins.sqlite_vec.compile import index, passages
+from lsbuild_plugins.documents import passages
+from lsbuild_plugins.sqlite_vec.compile import index
 from lsbuild_plugins.sqlite_vec.serve.connect import connect, read_meta
 from lsbuild_plugins.sqlite_vec.serve.format import encode
 from lsbuild_runtime.http import Context
@@ -41,7 +42,7 @@ def test_the_index_does_not_depend_on_how_documents_were_sharded(
     compiler: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = compiler.build(DOCS)
-    monkeypatch.setattr("lsbuild_plugins.sqlite_vec.compile.shards.SHARD_BYTES", 1)
+    monkeypatch.setattr("lsbuild_plugins.documents.shards.SHARD_BYTES", 1)
     assert digest(one) == digest(compiler.build(DOCS))
 
 

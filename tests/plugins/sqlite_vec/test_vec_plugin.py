@@ -10,7 +10,7 @@ import pytest
 from lsbuild.api import Compiled, Given, Service, Source, SourceError, SourceFile, Step
 from lsbuild.facts import gather
 from lsbuild.plan import plan
-from lsbuild_plugins.sqlite_vec.compile.shards import documents, shards
+from lsbuild_plugins.documents.shards import documents, shards
 from lsbuild_plugins.sqlite_vec.plugin import PLUGIN
 
 TEXT = "The pump and the valve. " * 1000

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsbuild.api import Json, StepContext, StepError
-from lsbuild_plugins.sqlite_vec.compile.passages import VECTORS, Indexed, read
+from lsbuild_plugins.documents.passages import VECTORS, Indexed, read
 from lsbuild_plugins.sqlite_vec.serve.connect import load_vec0
 from lsbuild_plugins.sqlite_vec.serve.format import (
     APPLICATION_ID,

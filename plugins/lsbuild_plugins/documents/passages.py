@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from lsbuild.api import Json, Service, SourceError, SourceFile, StepContext, StepError
-from lsbuild_plugins.sqlite_vec.compile.embed import opened, vector
+from lsbuild_plugins.documents.embed import opened, vector
 from lsbuild_runtime.ingest.chunk import Chunker
 from lsbuild_runtime.ingest.document import IngestError
 from lsbuild_runtime.ingest.parse import parse

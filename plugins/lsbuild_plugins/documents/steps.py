@@ -1,0 +1,84 @@
+"""The steps that make passages with vectors of a store's documents, and what a store needs of its embedding model; pure."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple, cast
+
+import msgspec
+
+from lsbuild.api import Compiled, Given, Item, Service, Source, SourceError, SourceFile, Step
+from lsbuild.spec.model import VectorStore
+from lsbuild_plugins.documents.shards import documents, shards
+from lsbuild_runtime.ingest.document import IngestError
+from lsbuild_runtime.ingest.parse import kind
+
+_HERE = "lsbuild_plugins.documents"
+_CODE = (f"{_HERE}.passages", f"{_HERE}.embed", "lsbuild_runtime.ingest")
+_TOOLS = ("semantic-text-splitter", "tokenizers", "markdown-it-py", "selectolax", "ruamel.yaml")
+
+
+class Model(NamedTuple):
+    """A compiled embedding model: its service, the step that makes the folder it is served from, and all it compiled to."""
+
+    service: Service
+    shipped: Step
+    peer: Compiled
+
+
+def spec_of(item: Item) -> VectorStore:
+    """The item's entry of the spec."""
+    return cast("VectorStore", item.spec)
+
+
+def embedding(item: Item, given: Given) -> Model:
+    """The store's embedding model; SourceError when it serves no embeddings or is not compiled into the artifact."""
+    name = spec_of(item).embedding
+    peer = given.peers["models", name]
+    service = next((service for service in peer.services if service.api == "embeddings"), None)
+    if service is None:
+        raise SourceError(
+            f"model {name!r} serves no embeddings",
+            where=".".join((*item.path, "embedding")),
+            hint="Name a model with type: embedding.",
+        )
+    shipped = next((step for step in peer.steps if step.ship and step.ship == service.path), None)
+    if shipped is None:
+        raise SourceError(
+            f"model {name!r} ({service.provider}) is not compiled into the artifact, so it cannot embed documents at build",
+            where=".".join((*item.path, "embedding")),
+            hint="Name an embedding model with an inline provider.",
+        )
+    return Model(service, shipped, peer)
+
+
+def passages_steps(item: Item, given: Given) -> list[Step]:
+    """One step for each shard of the store's documents; their outputs are what `passages.read` reads."""
+    model = embedding(item, given)
+    files = documents(given.sources)
+    for file in files:
+        _refuse_unknown(file.path)
+    return [_step(item, index, shard, model) for index, shard in enumerate(shards(files))]
+
+
+def _step(item: Item, index: int, shard: tuple[SourceFile, ...], model: Model) -> Step:
+    """Keyed by its own documents, by the model and by the model's serve half, which it runs."""
+    chunk = spec_of(item).chunk
+    wheels = tuple(re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in model.peer.wheels)
+    return Step(
+        name=f"{'.'.join(item.path)}.passages.{index}",
+        run=f"{_HERE}.passages:run",
+        options={"service": msgspec.to_builtins(model.service), "tokens": chunk.tokens, "overlap": chunk.overlap},
+        sources={"documents": Source(uri="documents", files=shard)},
+        needs={"embedding": model.shipped.name},
+        tools=(*_TOOLS, *wheels),
+        code=(*_CODE, *model.peer.code),
+    )
+
+
+def _refuse_unknown(path: str) -> None:
+    """SourceError for a file that no reader takes, before anything runs."""
+    try:
+        kind(path)
+    except IngestError as error:
+        raise SourceError(error.what, where=error.where, hint=error.hint) from error

@@ -175,6 +175,7 @@ class Shelf:
         mode: SearchMode | None = None,  # noqa: ARG002
         filters: Mapping[str, Any] | None = None,
         threshold: float = 0.0,
+        weights: tuple[float, float] | None = None,  # noqa: ARG002
     ) -> list[Hit]:
         """See ports.VectorIO; knows the filter ``eq`` on ``heading``."""
         if filters is not None and (filters["type"], filters.get("key")) != ("eq", "heading"):

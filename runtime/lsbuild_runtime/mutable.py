@@ -14,6 +14,23 @@ from msgspec import Struct, field
 from lsbuild_runtime.http import Context
 from lsbuild_runtime.ports import Attribute, Passage, VectorIO
 
+WHEELS = (
+    "apsw>=3.50",
+    "multipart>=2,<3",
+    "tokenizers>=0.22",
+    "semantic-text-splitter>=0.27",
+    "markdown-it-py>=3",
+    "ruamel.yaml>=0.18",
+    "selectolax>=0.3.29",
+)
+"""What the routes need to take, keep, read and cut uploads. A provider adds them to the wheels of a mutable store, beside
+its own, and the package ``lsbuild_runtime.ingest`` is in every runtime."""
+
+CHUNK = "chunk"
+TOKENIZER = "tokenizer"
+"""Keys in the config of a mutable store's services: ``{"tokens": N, "overlap": N}``, and the tokenizer.json of its
+embedding model as a path in the bundle."""
+
 
 class StoredFile(Struct, frozen=True, kw_only=True):
     """One document of a store. ``bytes`` is the size of the file, ``created_at`` in seconds since 1970 (0: compiled in)."""
@@ -71,7 +88,10 @@ class MutableVectorIO(VectorIO, Protocol):
 
 
 class StoreRecord(Struct, frozen=True, kw_only=True):
-    """A store that was created while serving. ``expires_days`` counts from ``last_active_at``; None: it stays."""
+    """A store that was created while serving. ``expires_days`` counts from ``last_active_at``; None: it stays.
+
+    ``embedding`` is the name of the embedding model. ``metadata`` and ``description`` are the client's own words.
+    """
 
     id: str
     name: str
@@ -81,10 +101,12 @@ class StoreRecord(Struct, frozen=True, kw_only=True):
     dimensions: int
     metadata: Mapping[str, str] = field(default_factory=dict)
     expires_days: int | None = None
+    description: str = ""
 
 
 class VectorStores(Protocol):
-    """The stores that clients created with one provider; a service of API ``vector_stores``."""
+    """The stores that clients created with one provider: a service of API ``vector_stores`` with the same ``config`` as
+    its mutable store, and ``metadata`` ``embedding_model`` and ``embedding_dimension``."""
 
     def create(self, record: StoreRecord) -> MutableVectorIO:
         """Make an empty store; it is there after a power cut."""

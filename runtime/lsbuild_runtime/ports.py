@@ -237,6 +237,11 @@ class VectorIO(Protocol):
         mode: SearchMode | None = None,
         filters: Mapping[str, Any] | None = None,
         threshold: float = 0.0,
+        weights: tuple[float, float] | None = None,
     ) -> list[Hit]:
-        """The best passages, best first. ``mode`` None takes the store's own; ``filters`` is OpenAI's filter object."""
+        """The best passages, best first. ``mode`` None takes the store's own; ``filters`` is OpenAI's filter object.
+
+        ``weights`` of the vector and of the keyword ranking in a hybrid search, neither negative, not both 0; None
+        takes the store's own.
+        """
         ...

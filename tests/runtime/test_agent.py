@@ -51,6 +51,7 @@ class Fixed:
     def search(
         self, query: str, context: Context, *, limit: int = 10, mode: SearchMode | None = None,  # noqa: ARG002
         filters: Mapping[str, Any] | None = None, threshold: float = 0.0,  # noqa: ARG002
+        weights: tuple[float, float] | None = None,  # noqa: ARG002
     ) -> list[Hit]:  # fmt: skip
         """The one hit, if it is good enough."""
         self.limits.append((limit, threshold))

@@ -133,3 +133,8 @@ def test_fusion_known_values() -> None:
         (1, pytest.approx(61 / 2 * (1 / 61 + 1 / 62))),
         (2, pytest.approx(61 / 2 * (1 / 61 + 1 / 62))),
     ]
+
+
+def test_weights_move_the_fusion_and_a_weight_of_zero_silences_a_ranking() -> None:
+    assert dict(fuse([1], [2], weights=(3, 1))) == {1: pytest.approx(0.75), 2: pytest.approx(0.25)}
+    assert fuse([1, 2], [3], weights=(1, 0)) == [(1, 1.0), (2, pytest.approx(61 / 62))]

@@ -56,6 +56,7 @@ class Store:
         mode: SearchMode | None = None,
         filters: Mapping[str, Any] | None = None,
         threshold: float = 0.0,
+        weights: tuple[float, float] | None = None,
     ) -> list[Hit]:
         """The best passages, best first, ties in the order of the documents. ApiError 400 names the faulty field."""
         query = query.encode("utf-8", "replace").decode()  # a lone surrogate from JSON has no UTF-8 form
@@ -68,7 +69,10 @@ class Store:
             depth = limit if mode != "hybrid" else max(limit, CANDIDATES)
             near = [] if vector is None else segment.near(db, self._meta, vector, limit, depth, where)
             worded = [] if mode == "vector" else segment.worded(db, self._meta, query, depth, where)
-            ranked = fuse([row for row, _ in near], [row for row, _ in worded]) if mode == "hybrid" else near or worded
+            if mode == "hybrid":
+                ranked = fuse([row for row, _ in near], [row for row, _ in worded], weights=weights)
+            else:
+                ranked = near or worded
             return segment.hits(db, [(row, score) for row, score in ranked[:limit] if score >= threshold])
 
     def _embed(self, query: str, mode: SearchMode, context: Context) -> bytes | None:

@@ -127,6 +127,8 @@ class Step:
     """Folder of the bundle that the output becomes; "" keeps it out of the bundle."""
     part: str = "model"
     """Which layer of an artifact it belongs to: model | index | wheels | app."""
+    spread: bool = False
+    """Whether it may run on another machine (``--engine ray``): for long steps, of which a large build has many."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 
 from lsbuild import bundle, execute, facts, gates, history, lock, plan, registry, report, sources, store, wheels
 from lsbuild.api import Bundle, Compiled, Item, Platform, Plugin, Problem, Source, Step, Target
+from lsbuild.engine import open_engine
 from lsbuild.errors import ServeError, SpecError
 from lsbuild.monitor import Monitor
 from lsbuild.spec.load import Loaded, load
@@ -33,6 +35,8 @@ class Order:
     offline: bool = False
     locked: bool = False
     jobs: int | None = None
+    engine: str = "local"
+    """Where steps run: ``local`` or ``ray``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +126,8 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
     if not order.locked:
         lock.write(ready.loaded.path.parent / LOCK_NAME, ready.lock)
     monitor.stage("execute")
-    workers = order.jobs or len(os.sched_getaffinity(0))
-    outputs = execute.execute(ready.plan, ready.store, monitor, workers=workers, paths=ready.registry.paths)
+    with closing(open_engine(order.engine, order.jobs, ready.registry.paths)) as engine:
+        outputs = execute.execute(ready.plan, ready.store, monitor, engine)
     history.write(ready.store.root, ready.loaded.path, order.target, ready.plan.records)
     compiled_s = time.monotonic() - started
 

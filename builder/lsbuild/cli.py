@@ -44,6 +44,13 @@ def _spec_options(command: Command) -> Command:
         click.option("--offline", is_flag=True, help="Open no network connection; use what was fetched before."),
         click.option("--locked", is_flag=True, help="Fail when anything differs from lsbuild.lock."),
         click.option("-j", "--jobs", type=click.IntRange(1), help="Steps that run at the same time. [default: cores]"),
+        click.option(
+            "--engine",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            show_default=True,
+            help="Where long steps run.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -105,10 +112,11 @@ class Output:
         sys.exit(error.exit_code)
 
 
-def _order(spec: Path, target: str, overrides: tuple[str, ...], offline: bool, locked: bool, jobs: int | None) -> Order:
+def _order(spec: Path, **options: Any) -> Order:
+    """The options of ``_spec_options``, which are the fields of Order."""
     from lsbuild.build import Order
 
-    return Order(spec=spec, target=target, overrides=overrides, offline=offline, locked=locked, jobs=jobs)
+    return Order(spec=spec, **options)
 
 
 @click.group(cls=DefaultBuild, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

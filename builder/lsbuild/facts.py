@@ -26,7 +26,7 @@ def gather(steps: Iterable[Step]) -> Facts:
     steps = tuple(steps)
     return Facts(
         code={name: code_hash(name) for name in sorted({name for step in steps for name in code_of(step)})},
-        tools={name: _version(name) for name in sorted({name for step in steps for name in step.tools})},
+        tools={name: version_of(name) for name in sorted({name for step in steps for name in step.tools})},
     )
 
 
@@ -82,7 +82,8 @@ def _origin(name: str) -> Path:
     return Path(spec.origin)
 
 
-def _version(name: str) -> str:
+def version_of(name: str) -> str:
+    """The version of an installed distribution, "" when it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

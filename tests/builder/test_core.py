@@ -12,6 +12,7 @@ import pytest
 
 from lsbuild import facts, history, lock, registry, sources
 from lsbuild.api import Item
+from lsbuild.engine import Local
 from lsbuild.errors import SpecError
 from lsbuild.execute import execute
 from lsbuild.monitor import Silent
@@ -52,7 +53,7 @@ class Project:
         steps = [step for each in compile_items(items, plugins, fetched).values() for step in each.steps]
         previous = history.read(self.store.root, loaded.path, loaded.target)
         planned: Plan = plan(steps, facts=facts.gather(steps), known=self.store.has, previous=previous)
-        outputs = execute(planned, self.store, Silent(), 2, known.paths)
+        outputs = execute(planned, self.store, Silent(), Local(2, known.paths))
         history.write(self.store.root, loaded.path, loaded.target, planned.records)
         return [(each.step.name, each.reason) for each in planned.steps], outputs
 

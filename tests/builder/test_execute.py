@@ -17,6 +17,7 @@ import pytest
 
 from lsbuild import facts, lock, sources
 from lsbuild.api import GateError, Step, StepError
+from lsbuild.engine import Local
 from lsbuild.errors import SpecError, StoreError
 from lsbuild.execute import execute
 from lsbuild.monitor import JsonLines, Silent
@@ -40,7 +41,7 @@ def planned(store: Store, *steps: Step) -> Plan:
 
 
 def run(store: Store, *steps: Step, workers: int = 2) -> dict[str, Path]:
-    return execute(planned(store, *steps), store, Silent(), workers)
+    return execute(planned(store, *steps), store, Silent(), Local(workers))
 
 
 def test_outputs_flow_from_step_to_step(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_a_second_run_starts_no_process(tmp_path: Path, monkeypatch: pytest.Monk
 def test_progress_reaches_the_monitor(tmp_path: Path) -> None:
     store = Store(tmp_path)
     text = io.StringIO()
-    execute(planned(store, step("a")), store, JsonLines(text), 1)
+    execute(planned(store, step("a")), store, JsonLines(text), Local(1))
     events = [json.loads(line) for line in text.getvalue().splitlines()]
     assert events[0]["event"] == "started"
     assert events[0]["reason"] == "not built before"
@@ -159,13 +160,14 @@ from pathlib import Path
 sys.path.insert(0, {outside!r})
 from lsbuild import facts
 from lsbuild.api import Step
+from lsbuild.engine import Local
 from lsbuild.execute import execute
 from lsbuild.monitor import Silent
 from lsbuild.plan import plan
 from lsbuild.store import Store
 store = Store(Path({cache!r}))
 steps = [Step("s", "echo_plugin.steps:sleep", options={options!r})]
-execute(plan(steps, facts=facts.gather(steps), known=store.has, previous={{}}), store, Silent(), 2)
+execute(plan(steps, facts=facts.gather(steps), known=store.has, previous={{}}), store, Silent(), Local(2))
 """
 
 
@@ -220,7 +222,7 @@ def test_a_second_build_waits_for_the_first_and_takes_its_object(tmp_path: Path)
     store = Store(tmp_path / "cache")
     options = {"seconds": 3, "started": str(tmp_path / "started")}
     text = io.StringIO()
-    execute(planned(store, step("s", "sleep", options=options)), store, JsonLines(text), 1)
+    execute(planned(store, step("s", "sleep", options=options)), store, JsonLines(text), Local(1))
     first.communicate()
     assert first.returncode == 0
     assert [json.loads(line)["cached"] for line in text.getvalue().splitlines()] == [True]

@@ -25,6 +25,7 @@ __all__ = ["FETCHERS", "FetchContext", "Fetcher", "resolve"]
 FETCHERS: Mapping[str, str] = {
     "": "lsbuild.sources.local:fetch",
     "builtin": "lsbuild.sources.builtin:fetch",
+    "deb": "lsbuild.sources.debian_files:fetch",
     "debian": "lsbuild.sources.debian:fetch",
     "hf": "lsbuild.sources.hf:fetch",
     "pypi": "lsbuild.sources.pypi:fetch",

@@ -48,14 +48,19 @@ def parse(rest: str) -> Request:
             hint="ARCH is amd64 or arm64, like trixie/arm64?libc6",
         )
     names = match["packages"].split(",")
-    given = {key: values[0].rstrip("/") for key, values in parse_qs(match["mirrors"] or "").items()}
     return Request(
         suite=match["suite"],
         arch=match["arch"],
         wanted=tuple(name for name in names if name and not name.startswith("-")),
         without=frozenset(name[1:] for name in names if name.startswith("-")),
-        mirrors=Mirrors(given["mirror"], given.get("security", "")) if "mirror" in given else None,
+        mirrors=given_mirrors(match["mirrors"] or ""),
     )
+
+
+def given_mirrors(text: str) -> Mirrors | None:
+    """``mirror=URL&security=URL`` of a URI's fragment; None without a mirror."""
+    given = {key: values[0].rstrip("/") for key, values in parse_qs(text).items()}
+    return Mirrors(given["mirror"], given.get("security", "")) if "mirror" in given else None
 
 
 def fetch(rest: str, context: FetchContext) -> Source:
@@ -68,20 +73,25 @@ def fetch(rest: str, context: FetchContext) -> Source:
     else:
         packages = _resolve(request, context)
         files = {package.path: package.sha256 for package in packages}
-    _download(files, request, context)
+    download(files, request.mirrors, context)
     return Source(context.uri, context.tree(files), context.revision)
 
 
 def _resolve(request: Request, context: FetchContext) -> tuple[Package, ...]:
-    found = request.mirrors or mirrors()
-    context.progress(0, 1, f"package index of {request.suite}")
-    texts = [_index(found.main, request.suite, request.arch, context)]
-    if found.security:
-        texts.append(_index(found.security, f"{request.suite}-security", request.arch, context))
     try:
-        return closure(Index(texts), request.wanted, request.without)
+        return closure(index(request.suite, request.arch, request.mirrors, context), request.wanted, request.without)
     except SourceError as error:
         raise SourceError(error.what, where=error.where or context.uri, hint=error.hint) from error
+
+
+def index(suite: str, arch: str, given: Mirrors | None, context: FetchContext) -> Index:
+    """All packages of a suite with its security updates, as the archive signed them. SourceError when it cannot be had."""
+    found = given or mirrors()
+    context.progress(0, 1, f"package index of {suite}")
+    texts = [_index(found.main, suite, arch, context)]
+    if found.security:
+        texts.append(_index(found.security, f"{suite}-security", arch, context))
+    return Index(texts)
 
 
 def _index(mirror: str, suite: str, arch: str, context: FetchContext) -> str:
@@ -105,11 +115,12 @@ def _index(mirror: str, suite: str, arch: str, context: FetchContext) -> str:
     return text.decode()
 
 
-def _download(files: Mapping[str, str], request: Request, context: FetchContext) -> None:
+def download(files: Mapping[str, str], given: Mirrors | None, context: FetchContext) -> None:
+    """Have the packages (pool path -> sha256) as blobs. SourceError or OfflineError when one cannot be had."""
     absent = sorted(path for path, sha256 in files.items() if context.blob(sha256) is None)
     if absent and context.offline:
         raise context.missing(f"{absent[0]} (and {len(absent) - 1} more) is" if len(absent) > 1 else f"{absent[0]} is")
-    found = (request.mirrors or mirrors()) if absent else Mirrors("")
+    found = (given or mirrors()) if absent else Mirrors("")
     for done, path in enumerate(absent):
         context.progress(done, len(absent), path.rsplit("/", 1)[-1])
         with _open(found.of(path), context) as stream:

@@ -7,7 +7,6 @@ inode, so that a second build of a gigabyte reads none of it.
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +14,11 @@ from pathlib import Path
 from lsbuild.api import Source, SourceFile
 from lsbuild.errors import SourceError
 from lsbuild.sources.base import FetchContext
+from lsbuild.sources.globs import MAGIC, translate
 from lsbuild.sources.hashes import Hashes
 
 _PATIENCE = 0.5
 """Seconds of hashing after which progress is shown."""
-_MAGIC = re.compile(r"[*?\[]")
 
 
 def fetch(rest: str, context: FetchContext) -> Source:
@@ -27,7 +26,7 @@ def fetch(rest: str, context: FetchContext) -> Source:
 
     Names within the source: a file's own name, the path below the folder, the path as the glob would spell it.
     """
-    found = _glob(rest, context) if _MAGIC.search(rest) else _plain(rest, context)
+    found = _glob(rest, context) if MAGIC.search(rest) else _plain(rest, context)
     hashes = Hashes(context.cache)
     start = time.monotonic()
     total = sum(path.stat().st_size for _, path in found)
@@ -62,10 +61,10 @@ def _plain(rest: str, context: FetchContext) -> list[tuple[str, Path]]:
 
 def _glob(rest: str, context: FetchContext) -> list[tuple[str, Path]]:
     parts = Path(rest).parts
-    fixed = next(index for index, part in enumerate(parts) if _MAGIC.search(part))
+    fixed = next(index for index, part in enumerate(parts) if MAGIC.search(part))
     head = Path(*parts[:fixed]) if fixed else Path()
     top = _place(head, context)
-    pattern = _translate("/".join(parts[fixed:]))
+    pattern = translate("/".join(parts[fixed:]))
     matches = []
     if top.is_dir():
         _contained(top, _base(top, context), rest)
@@ -120,24 +119,6 @@ def _walk(folder: Path, base: Path, rest: str, above: tuple[Path, ...] = ()) -> 
             yield from _walk(entry, base, rest, (*above, real))
         elif entry.is_file():
             yield entry
-
-
-def _translate(pattern: str) -> re.Pattern[str]:
-    """A glob as a regular expression over posix paths; ``**`` is any number of folders (Python 3.13's glob.translate)."""
-    out = []
-    for part in re.findall(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", pattern):
-        if part == "**/":
-            out.append("(?:[^/]+/)*")
-        elif part == "**":
-            out.append(".*")
-        elif part in {"*", "?"}:
-            out.append("[^/]*" if part == "*" else "[^/]")
-        elif part.startswith("[") and len(part) > 2:
-            inner = part[1:-1].replace("\\", "\\\\")
-            out.append(f"(?!/)[{'^' + inner[1:] if inner.startswith('!') else inner}]")
-        else:
-            out.append(re.escape(part))
-    return re.compile("".join(out))
 
 
 def _nearest(place: Path) -> str:

@@ -73,6 +73,7 @@ def _step(item: Item, index: int, shard: tuple[SourceFile, ...], model: Model) -
         needs={"embedding": model.shipped.name},
         tools=(*_TOOLS, *wheels),
         code=(*_CODE, *model.peer.code),
+        spread=True,
     )
 
 

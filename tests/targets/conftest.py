@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
 import io
+import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from platform import machine
 from typing import Any
 
 import pytest
 
+from debian_mirror import Archive, MakeDeb, Quiet
 from lsbuild.api import Bundle, File, FileEntry, Manifest, Platform
+from lsbuild.sources import debian
 from lsbuild_runtime.manifest import Server, to_json
 
 MAIN = b"""
@@ -42,8 +49,6 @@ def main(argv):
     print(f"serving on http://127.0.0.1:{server.server_port}", flush=True)
     server.serve_forever()
 """
-
-MakeDeb = Callable[..., Path]
 
 
 @pytest.fixture
@@ -131,3 +136,39 @@ def _entry(file: File) -> FileEntry:
         part=file.part,
         component=file.component,
     )
+
+
+@pytest.fixture(scope="module")
+def key() -> Iterator[Path]:
+    """The home of a fresh signing key; ``ring.gpg`` in it is what trusts it."""
+    for tool in ("gpg", "gpgv", "gpgconf"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    # A short path: gpg's agent listens on a socket in there.
+    with tempfile.TemporaryDirectory(prefix="gpg-", dir="/tmp") as home:
+        gpg = ["gpg", "--homedir", home, "--batch", "--passphrase", ""]
+        made = [*gpg, "--quick-generate-key", "Test <test@example>", "ed25519", "sign"]
+        subprocess.run(made, check=True, capture_output=True)
+        ring = subprocess.run([*gpg, "--export"], check=True, capture_output=True).stdout
+        Path(home, "ring.gpg").write_bytes(ring)
+        yield Path(home)
+        subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=True, capture_output=True)
+
+
+@pytest.fixture
+def archive(tmp_path: Path, key: Path, make_deb: MakeDeb, monkeypatch: pytest.MonkeyPatch) -> Archive:
+    """The archive, signed with a key that is the only one trusted."""
+    monkeypatch.setattr(debian, "KEYRINGS", (key / "ring.gpg",))
+    return Archive(tmp_path / "mirror", key, make_deb)
+
+
+@pytest.fixture
+def mirror(archive: Archive) -> Iterator[str]:
+    """The archive, served on this machine."""
+    handler = partial(Quiet, directory=str(archive.root))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()

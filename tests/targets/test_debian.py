@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import lzma
 import shutil
-import subprocess
-import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
+from debian_mirror import Archive
 from lsbuild.api import SourceFile
 from lsbuild.errors import OfflineError, SourceError
 from lsbuild.sources import debian
 from lsbuild.sources.base import FetchContext
 from lsbuild.sources.debian_archive import KEYRINGS, Mirrors, mirrors, release
 from lsbuild.sources.debian_index import Index, closure
-
-MakeDeb = Callable[..., Path]
 
 
 def stanza(name: str, version: str = "1", depends: str = "", provides: str = "", pre: str = "") -> str:
@@ -143,83 +136,6 @@ def test_a_pool_path_leads_to_its_archive() -> None:
     found = Mirrors("http://m", "http://s")
     assert found.of("pool/main/a.deb") == "http://m/pool/main/a.deb"
     assert found.of("pool/updates/main/a.deb") == "http://s/pool/updates/main/a.deb"
-
-
-class Archive:
-    """A signed Debian archive in a folder, with one package ``app`` that needs ``lib``."""
-
-    def __init__(self, root: Path, home: Path, make_deb: MakeDeb) -> None:
-        self.root, self.home, self.keyring = root, home, home / "ring.gpg"
-        self.hashes: dict[str, str] = {}
-        texts = []
-        for name, depends in (("app", "lib"), ("lib", "")):
-            data = make_deb(name).read_bytes()
-            path = f"pool/main/{name}_1.0_amd64.deb"
-            self._write(path, data)
-            self.hashes[path] = hashlib.sha256(data).hexdigest()
-            texts.append(
-                f"Package: {name}\nVersion: 1.0\n{f'Depends: {depends}' if depends else 'Priority: optional'}\n"
-                f"Filename: {path}\nSize: {len(data)}\nSHA256: {self.hashes[path]}\n"
-            )
-        self.index = lzma.compress("\n".join(texts).encode())
-        self.publish("Codename: trixie")
-
-    def publish(self, head: str) -> None:
-        digest = hashlib.sha256(self.index).hexdigest()
-        self._write(f"dists/trixie/main/binary-amd64/by-hash/SHA256/{digest}", self.index)
-        text = f"Origin: Test\n{head}\nSHA256:\n {digest} {len(self.index)} main/binary-amd64/Packages.xz\n"
-        (self.root / "Release").write_text(text)
-        out = self.root / "dists/trixie/InRelease"
-        out.unlink(missing_ok=True)
-        gpg = ["gpg", "--homedir", str(self.home), "--batch", "--yes", "--clearsign", "--output", str(out)]
-        subprocess.run([*gpg, str(self.root / "Release")], check=True, capture_output=True)
-
-    def _write(self, path: str, data: bytes) -> None:
-        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
-        (self.root / path).write_bytes(data)
-
-
-@pytest.fixture(scope="module")
-def key() -> Iterator[Path]:
-    """The home of a fresh signing key; ``ring.gpg`` in it is what trusts it."""
-    for tool in ("gpg", "gpgv", "gpgconf"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
-    # A short path: gpg's agent listens on a socket in there.
-    with tempfile.TemporaryDirectory(prefix="gpg-", dir="/tmp") as home:
-        gpg = ["gpg", "--homedir", home, "--batch", "--passphrase", ""]
-        made = [*gpg, "--quick-generate-key", "Test <test@example>", "ed25519", "sign"]
-        subprocess.run(made, check=True, capture_output=True)
-        ring = subprocess.run([*gpg, "--export"], check=True, capture_output=True).stdout
-        Path(home, "ring.gpg").write_bytes(ring)
-        yield Path(home)
-        subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=True, capture_output=True)
-
-
-@pytest.fixture
-def archive(tmp_path: Path, key: Path, make_deb: MakeDeb, monkeypatch: pytest.MonkeyPatch) -> Archive:
-    """The archive, signed with a key that is the only one trusted."""
-    monkeypatch.setattr(debian, "KEYRINGS", (key / "ring.gpg",))
-    return Archive(tmp_path / "mirror", key, make_deb)
-
-
-@pytest.fixture
-def mirror(archive: Archive) -> Iterator[str]:
-    """The archive, served on this machine."""
-    handler = partial(Quiet, directory=str(archive.root))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """A file server that says nothing."""
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Be quiet."""
 
 
 def context(cache: Path, *, offline: bool = False, pinned: tuple[SourceFile, ...] | None = None) -> FetchContext:

@@ -30,6 +30,8 @@ __all__ = [
     "Json",
     "LsbuildError",
     "Manifest",
+    "Memo",
+    "NoMemo",
     "Platform",
     "Plugin",
     "Problem",
@@ -87,12 +89,39 @@ class Source:
         return next((file for file in self.files if file.path == path), None)
 
 
+class Memo(Protocol):
+    """What a step remembers from one run to the next, when only a part of its sources changed.
+
+    It never mixes runs with other options, code, tools or inputs. What a step makes of a value it got has to be what it
+    would have made without it; nothing may depend on whether a value is there.
+    """
+
+    def get(self, key: str) -> bytes | None:
+        """The value that was put under ``key``, or None."""
+        ...
+
+    def put(self, key: str, data: bytes) -> None:
+        """Keep a value; it may be forgotten at any time."""
+        ...
+
+
+class NoMemo:
+    """Remembers nothing."""
+
+    def get(self, key: str) -> None:
+        """None."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Forget it at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepContext:
     """What a running step is given. It writes files below ``out`` and returns measured facts (JSON) for the report.
 
     ``inputs`` maps the local names of ``Step.needs`` to the folders those steps wrote. ``progress(done, total, label)``
-    may be called often.
+    may be called often; from ``done`` and ``total`` people are told a rate and the time left. ``memo`` is what the step
+    put there in earlier runs.
     """
 
     out: Path
@@ -100,6 +129,7 @@ class StepContext:
     sources: Mapping[str, Source]
     inputs: Mapping[str, Path]
     progress: Callable[[int, int, str], None]
+    memo: Memo = field(default_factory=NoMemo)
 
 
 Run = Callable[[StepContext], Mapping[str, Json] | None]
@@ -121,6 +151,8 @@ class Step:
     sources: Mapping[str, Source] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
     """Local name -> name of the step whose output is read."""
+    forgets: tuple[str, ...] = ()
+    """Names of options that nothing in ``StepContext.memo`` depends on: they may change and what is remembered stays."""
     tools: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     ship: str = ""

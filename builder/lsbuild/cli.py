@@ -288,7 +288,7 @@ def cache_verify(out: Output) -> None:
 @click.option("--keep", default="2GB", show_default=True, help="How much to keep, as in 500MB or 2GiB.")
 @_output_options
 def cache_prune(keep: str, out: Output) -> None:
-    """Remove the objects that were not used for longest."""
+    """Remove what was not used for longest."""
     from pydantic import TypeAdapter, ValidationError
 
     from lsbuild.spec.model import Bytes
@@ -298,7 +298,7 @@ def cache_prune(keep: str, out: Output) -> None:
         limit = TypeAdapter(Bytes).validate_python(keep)
     except ValidationError as error:
         raise click.UsageError(f"--keep: {error.errors()[0]['msg']}") from error
-    freed = sum(each.size for each in Store.here().prune(limit))
+    freed = Store.here().prune(limit)
     out.give({"ok": True, "freed": freed}, lambda: f"freed {freed / 1e6:.1f} MB")
 
 

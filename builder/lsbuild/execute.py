@@ -86,7 +86,8 @@ class _Crew:
         step = planned.step
         log = self.store.log(step.name)
         start = time.monotonic()
-        job = Job(run=step.run, options=step.options, sources=step.sources, inputs=inputs, out=out)
+        memo = self.store.memo(planned.memo)
+        job = Job(step.run, step.options, step.sources, inputs, out, memo)
 
         def progress(done: int, total: int, label: str) -> None:
             self.monitor.progress(step.name, done, total, label)

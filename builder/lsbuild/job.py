@@ -19,6 +19,7 @@ from typing import Any
 
 from lsbuild.api import Json, Source
 from lsbuild.errors import StepError
+from lsbuild.memo import Memo
 
 Progress = Callable[[int, int, str], None]
 """``(done, total, label)``"""
@@ -26,13 +27,17 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a process is told: the function, what it may read, and the folder ``out`` it fills."""
+    """What a process is told: the function, what it may read, and the folder ``out`` it fills.
+
+    Without ``memo`` the step remembers nothing of earlier runs, which costs time and changes nothing.
+    """
 
     run: str
     options: Mapping[str, Json]
     sources: Mapping[str, Source]
     inputs: Mapping[str, Path]
     out: Path
+    memo: Memo | None = None
 
     def line(self) -> bytes:
         """The job as ``worker`` reads it: one line of JSON."""
@@ -42,6 +47,7 @@ class Job:
             "sources": {local: _source(source) for local, source in self.sources.items()},
             "inputs": {local: str(folder) for local, folder in self.inputs.items()},
             "out": str(self.out),
+            "memo": [str(self.memo.cache), self.memo.salt] if self.memo else None,
         }
         return json.dumps(job).encode() + b"\n"
 

@@ -36,12 +36,17 @@ class StepRecord(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A step with its content key and the reason, for people, why it runs (or "cached")."""
+    """A step with its content key and the reason, for people, why it runs (or "cached").
+
+    ``memo`` is the salt of what the step remembers from run to run: all that its key is made of but its sources and the
+    options it ``forgets``.
+    """
 
     step: Step
     key: str
     reason: str
     cached: bool
+    memo: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +142,7 @@ def plan(
         if not cached:
             fresh.add(step.name)
         records[step.name] = record
-        planned.append(Planned(step, record.key, reason, cached))
+        planned.append(Planned(step, record.key, reason, cached, _salt(step, record)))
     return Plan(tuple(planned), records)
 
 
@@ -182,11 +187,23 @@ def _record(step: Step, facts: Facts, done: Mapping[str, StepRecord]) -> StepRec
         "tools": {name: facts.tools[name] for name in step.tools},
     }
     try:
-        text = json.dumps({"schema": KEY_SCHEMA, **parts}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        key = _hash(parts)
     except (TypeError, ValueError) as error:
         raise StepError(f"an option is not a JSON value: {error}", where=step.name) from error
     options = json.loads(json.dumps(step.options))
-    return StepRecord(key=hashlib.sha256(text.encode()).hexdigest(), **{**parts, "options": options})
+    return StepRecord(key=key, **{**parts, "options": options})
+
+
+def _salt(step: Step, record: StepRecord) -> str:
+    options = {name: value for name, value in record.options.items() if name not in step.forgets}
+    return _hash(
+        {"run": record.run, "options": options, "needs": record.needs, "code": record.code, "tools": record.tools}
+    )
+
+
+def _hash(parts: Mapping[str, Json]) -> str:
+    text = json.dumps({"schema": KEY_SCHEMA, **parts}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _reason(step: Step, now: StepRecord, before: StepRecord | None, fresh: set[str]) -> str:

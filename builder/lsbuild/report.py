@@ -172,10 +172,12 @@ def cache_dict() -> dict[str, Any]:
     """For ``lsbuild cache --json``."""
     store = Store.here()
     listed = store.objects()
+    count, size = store.remembered()
     return {
         "path": str(store.root),
         "objects": len(listed),
         "size": sum(each.size for each in listed),
+        "remembered": {"values": count, "size": size},
         "steps": [{"key": each.key, "step": each.step, "size": each.size} for each in listed],
     }
 
@@ -183,7 +185,9 @@ def cache_dict() -> dict[str, Any]:
 def cache_text() -> str:
     """Where the cache is, how large it is, and its ten largest objects."""
     found = cache_dict()
-    lines = [f"{found['path']}: {found['objects']} objects, {found['size'] / 1e6:.1f} MB"]
+    kept = found["remembered"]
+    remembered = f"{kept['values']} values that steps remember, {kept['size'] / 1e6:.1f} MB"
+    lines = [f"{found['path']}: {found['objects']} objects, {found['size'] / 1e6:.1f} MB; {remembered}"]
     largest = sorted(found["steps"], key=lambda row: -row["size"])[:10]
     lines += [f"  {row['size'] / 1e6:9.2f} MB  {row['step']}  {row['key'][:12]}" for row in largest]
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 It does not know what a step is. Layout below the cache: ``objects/ab/<key>/{out/, meta.json}``, ``tmp/`` for what is being
 written, ``locks/`` for who writes. The ideas are osbuild's object store: get, or fill a fresh folder and commit by rename.
+What steps remember (``memo``) lies beside the objects and is pruned with them.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from typing import Any
 
 import msgspec
 
-from lsbuild import disk
+from lsbuild import disk, memo
 from lsbuild.disk import Digest
 from lsbuild.errors import StoreError
+from lsbuild.memo import Memo
 
 META = "meta.json"
 FLUSHERS = 16
@@ -160,10 +162,19 @@ class Store:
                 with self._room(key) as room:
                     self._object(key).rename(room.parent / "object")
 
+    def memo(self, salt: str) -> Memo:
+        """What steps of that salt (``Planned.memo``) remember."""
+        return Memo(self.root, salt)
+
+    def remembered(self) -> tuple[int, int]:
+        """How many values steps remember, and their size in bytes."""
+        sizes = [value.size for value in memo.values(self.root)]
+        return len(sizes), sum(sizes)
+
     def clear(self) -> int:
-        """Remove every object and everything that was fetched; returns the bytes that were freed."""
-        freed = sum(each.size for each in self.prune(keep_bytes=-1))
-        for name in ("blobs", "trees", "plans", "logs"):
+        """Remove every object, all that steps remember and everything that was fetched; returns the bytes freed."""
+        freed = self.prune(keep_bytes=-1)
+        for name in (memo.FOLDER, "blobs", "trees", "plans", "logs"):
             place = self.root / name
             freed += sum(path.stat().st_size for path in place.rglob("*") if path.is_file()) if name == "blobs" else 0
             _remove(place)
@@ -192,18 +203,21 @@ class Store:
                 found.append(Listed(place.name, meta.step, meta.size, (place / META).stat().st_mtime))
         return sorted(found, key=lambda each: each.used)
 
-    def prune(self, keep_bytes: int) -> list[Listed]:
-        """Remove the least recently used objects until the rest fits ``keep_bytes``; returns what was removed."""
-        listed = self.objects()
-        total = sum(each.size for each in listed)
-        removed = []
-        for each in listed:
-            if total <= keep_bytes:
+    def prune(self, keep_bytes: int) -> int:
+        """Remove the least recently used objects and remembered values until the rest fits; returns the bytes freed."""
+        objects = [(each.used, each.size, each.key) for each in self.objects()]
+        entries: list[tuple[float, int, str | Path]] = [*objects, *memo.values(self.root)]
+        total = sum(size for _, size, _ in entries)
+        freed = 0
+        for _, size, what in sorted(entries, key=lambda entry: entry[0]):
+            if total - freed <= keep_bytes:
                 break
-            self.discard(each.key)
-            total -= each.size
-            removed.append(each)
-        return removed
+            if isinstance(what, Path):
+                what.unlink(missing_ok=True)
+            else:
+                self.discard(what)
+            freed += size
+        return freed
 
     def log(self, step: str) -> Path:
         """Where a step's own output is kept: the last run's."""

@@ -37,7 +37,8 @@ def main() -> None:
 
 
 def _run(job: Mapping[str, Any], events: IO[str]) -> dict[str, Any]:
-    from lsbuild.api import Source, SourceFile, StepContext
+    from lsbuild.api import NoMemo, Source, SourceFile, StepContext
+    from lsbuild.memo import Memo
     from lsbuild.registry import attribute
 
     run = attribute(job["run"])
@@ -55,6 +56,7 @@ def _run(job: Mapping[str, Any], events: IO[str]) -> dict[str, Any]:
         sources=sources,
         inputs={local: Path(folder) for local, folder in job["inputs"].items()},
         progress=_reporter(events),
+        memo=Memo(Path(job["memo"][0]), job["memo"][1]) if job["memo"] else NoMemo(),
     )
     facts = run(context)
     return json.loads(json.dumps(dict(facts or {}), allow_nan=False))  # type: ignore[no-any-return]

@@ -1,0 +1,112 @@
+"""What steps remember: whole or not there, apart for each salt, safe with several writers, pruned with the objects."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from lsbuild.api import Memo as Port
+from lsbuild.api import Source, SourceFile, Step
+from lsbuild.facts import Facts
+from lsbuild.memo import Memo, values
+from lsbuild.plan import plan
+from lsbuild.store import Store
+
+CODE = "lsbuild_runtime.manifest"
+
+
+def test_a_value_is_found_again_by_its_salt_and_key(tmp_path: Path) -> None:
+    memo: Port = Memo(tmp_path, "s1")
+    assert memo.get("a") is None
+    memo.put("a", b"one")
+    memo.put("a", b"two")
+    memo.put("../../x\0", b"")
+    assert (memo.get("a"), memo.get("../../x\0"), memo.get("b")) == (b"two", b"", None)
+    assert Memo(tmp_path, "s2").get("a") is None
+    assert {value.path.parents[1] for value in values(tmp_path)} == {tmp_path / "memo" / "s1"}
+
+
+@pytest.mark.parametrize("torn", [b"", b"short", b"\0" * 40])
+def test_a_damaged_value_is_no_value(tmp_path: Path, torn: bytes) -> None:
+    memo = Memo(tmp_path, "s")
+    memo.put("a", b"value")
+    (value,) = values(tmp_path)
+    value.path.write_bytes(torn)
+    assert memo.get("a") is None
+    memo.put("a", b"again")
+    assert memo.get("a") == b"again"
+
+
+def test_a_flipped_bit_is_seen(tmp_path: Path) -> None:
+    memo = Memo(tmp_path, "s")
+    memo.put("a", b"value")
+    (value,) = values(tmp_path)
+    content = bytearray(value.path.read_bytes())
+    content[-1] ^= 1
+    value.path.write_bytes(content)
+    assert memo.get("a") is None
+
+
+def test_a_place_that_cannot_be_written_forgets(tmp_path: Path) -> None:
+    (tmp_path / "memo").write_text("a file")
+    memo = Memo(tmp_path, "s")
+    memo.put("a", b"value")
+    assert memo.get("a") is None
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from lsbuild.memo import Memo
+memo = Memo(Path(sys.argv[1]), "s")
+for _ in range(200):
+    for key in "abc":
+        memo.put(key, key.encode() * 5000)
+        assert memo.get(key) == key.encode() * 5000
+"""
+
+
+def test_several_writers_of_the_same_values(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", textwrap.dedent(WRITER), str(tmp_path)]
+    writers = [subprocess.Popen(words) for _ in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert len(list(values(tmp_path))) == 3
+
+
+def test_prune_takes_what_was_not_used_for_longest_and_clear_takes_all(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    memo = store.memo("s")
+    for key in ("old", "read", "new"):
+        memo.put(key, b"x" * 68)
+    for value in values(tmp_path):
+        os.utime(value.path, (1, 1))
+    assert memo.get("read")
+    memo.put("new", b"y" * 68)
+    assert store.remembered() == (3, 300)
+    assert store.prune(keep_bytes=250) == 100
+    assert [memo.get(key) is None for key in ("old", "read", "new")] == [True, False, False]
+    assert store.clear() == 200
+    assert store.remembered() == (0, 0)
+
+
+def salt(**rest: object) -> str:
+    base = {"name": "s", "run": f"{CODE}:read", "code": (CODE,), "tools": ("t",), "options": {"a": 1, "label": "x"}}
+    step = Step(**{**base, "forgets": ("label",), **rest})  # type: ignore[arg-type]
+    version = "2" if rest.get("name") == "newer" else "1"
+    facts = Facts(code={CODE: "3"}, tools={"t": version})
+    planned = plan([step], facts=facts, known=lambda _: False, previous={}).steps[0]
+    assert planned.memo != planned.key
+    return planned.memo
+
+
+def test_the_salt_is_the_key_without_the_sources() -> None:
+    file = SourceFile("a", Path("a"), "0", 1)
+    assert salt() == salt(sources={"d": Source("a", (file,))})
+    assert salt() == salt(options={"a": 1, "label": "y"})
+    assert salt() == salt(name="other")
+    assert len({salt(), salt(options={"a": 2}), salt(run=f"{CODE}:write"), salt(name="newer")}) == 4

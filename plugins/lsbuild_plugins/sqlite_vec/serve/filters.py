@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lsbuild_runtime.filters import All, Filter, Not, Some, Comparison, parse
+from lsbuild_runtime.filters import All, Comparison, Filter, Not, Some, parse
 
 _OPERATORS = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _OF_FILE = "SELECT 1 FROM attributes a WHERE a.file = c.file AND a.key = ? AND a.type = ?"

@@ -37,14 +37,14 @@ def words(connection: apsw.Connection, query: str, chunks: int) -> Words:
 
     ``best`` counts words that the index lacks as well: a passage that answers half of a question scores half.
     """
-    surfaces = _surfaces(connection, query)
-    weighed = [(surface, *_weight(connection, token, chunks)) for token, surface in surfaces.items()]
+    written = surfaces(connection, query)
+    weighed = [(surface, *_weight(connection, token, chunks)) for token, surface in written.items()]
     known = sorted((-idf, surface) for surface, hits, idf in weighed if hits)[:MAX_WORDS]
     expression = " OR ".join('"' + surface.replace('"', '""') + '"' for _, surface in known)
     return Words(expression, (K1 + 1) * sum(idf for _, _, idf in weighed))
 
 
-def _surfaces(connection: apsw.Connection, query: str) -> dict[str, str]:
+def surfaces(connection: apsw.Connection, query: str) -> dict[str, str]:
     """Token -> the word as it was written, for FTS5 to tokenize again; stop words are left out if others remain."""
     name, arguments = TOKENIZER
     data = query.encode()

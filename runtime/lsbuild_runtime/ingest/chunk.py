@@ -50,12 +50,12 @@ class Chunker:
                 yield Passage(
                     chunk_id=_chunk_id(document.path, span, text),
                     text=text,
-                    heading=" > ".join(section.heading),
+                    heading=_shown(section),
                     prefix=prefix,
                     start=span.start,
                     end=span.end,
-                    line_start=lines.number(span.start),
-                    line_end=lines.number(span.end - 1),
+                    line_start=section.line or lines.number(span.start),
+                    line_end=section.line or lines.number(span.end - 1),
                 )
 
     def count(self, text: str) -> int:
@@ -113,6 +113,11 @@ class Chunker:
                 break
             kept = longer
         return kept
+
+
+def _shown(section: Section) -> str:
+    """The heading that readers see; the page is its last part, so that a citation leads there, and is not embedded."""
+    return " > ".join((*section.heading, f"page {section.page}") if section.page else section.heading)
 
 
 def _window_end(text: str, start: int, end: int, size: int) -> int:

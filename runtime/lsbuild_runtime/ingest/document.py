@@ -39,18 +39,24 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Neighbouring blocks below one heading. ``heading`` is the path of titles, outermost first."""
+    """Neighbouring blocks below one heading. ``heading`` is the path of titles, outermost first.
+
+    Where ``Document.text`` was extracted, ``page`` is the page (from 1) or ``line`` the line of the file that all of the
+    section's text comes from; 0 says nothing.
+    """
 
     heading: tuple[str, ...]
     blocks: tuple[Span, ...]
+    page: int = 0
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
     """One parsed file.
 
-    ``text`` is the decoded file itself (so offsets and lines are those of the file), but for HTML it is the text that
-    was extracted. ``attributes`` are what searches can filter by.
+    ``text`` is the decoded file itself (so offsets and lines are those of the file), but for HTML, PDF and JSON lines it
+    is the text that was extracted. ``attributes`` are what searches can filter by.
     """
 
     path: str

@@ -94,7 +94,7 @@ words = st.lists(
 )
 
 
-@given(words, st.sampled_from(["a.md", "a.txt", "a.rst", "a.py"]), st.integers(16, 100))
+@given(words, st.sampled_from(["a.md", "a.txt", "a.rst", "a.py", "a.csv"]), st.integers(16, 100))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 def test_every_passage_is_exactly_its_place_in_the_file(model: Path, parts: list[str], path: str, tokens: int) -> None:
     text = " ".join(parts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -25,6 +26,8 @@ ATTEMPTS = 4
 """How often a step is begun when the machine or the process that runs it is lost."""
 _AHEAD = 8
 """Pieces of output that a worker may be ahead of us; it waits then, so that no memory fills up."""
+
+_REACH_SECONDS = 5.0
 
 
 class Ray:
@@ -53,6 +56,8 @@ class Ray:
                 raise StepError("the build was stopped")
             try:
                 return self._once(order, job, log, progress)
+            except self._ray.exceptions.RayTaskError as error:
+                raise StepError(f"a Ray worker failed: {error.cause!r}", where=step.name) from error
             except self._ray.exceptions.RayError as error:
                 lost = error
                 _empty(job.out)
@@ -78,8 +83,9 @@ class Ray:
         # Asking for resources of a cluster that exists already is an error, so they are named only for our own.
         own: dict[str, Any] = {} if address else {"num_cpus": jobs or self._local.slots, "include_dashboard": False}
         try:
+            _reach(address)
             self._ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **own)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise StepError(
                 f"cannot join the Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}",
                 where="--engine ray",
@@ -115,6 +121,13 @@ class Ray:
             if folder not in self._folders:
                 self._folders[folder] = self._ray.put(packed(folder))
             return self._folders[folder]
+
+
+def _reach(address: str | None) -> None:
+    """OSError when nobody listens at ``HOST:PORT``: Ray itself would wait for ever."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=_REACH_SECONDS).close()
 
 
 def receive(events: Iterator[Mapping[str, Any]], out: Path, log: Path, progress: Progress) -> Ended:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import queue
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -64,6 +65,7 @@ def perform(order: Order, inputs: Sequence[str], sha256s: Sequence[str], *object
 
     ``objects`` are a Folder for each name in ``inputs``, then the bytes of each file in ``sha256s``.
     """
+    sys.path[:0] = [path for path in order.paths if path not in sys.path]
     difference = _difference(order)
     if difference:
         yield _ended(Ended({"event": "error", "kind": "StepError", **difference}, 0))

@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from lsbuild.execute import execute
 from lsbuild.monitor import JsonLines, Silent
 from lsbuild.plan import plan
 from lsbuild.store import Store
+from ray_cluster import ray_cluster
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'lsbuild[ray]'")
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -32,16 +32,8 @@ OUTSIDE = Path(__file__).parent / "outside"
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A head without work and two workers with one core each."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from ray.cluster_utils import Cluster
-
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        for _ in range(2):
-            made.add_node(num_cpus=1)
+    with ray_cluster() as made:
         yield made
-        made.shutdown()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,11 +47,18 @@ def read_meta(path: Path) -> Meta:
         raise ManifestError(f"{path}: the index is damaged ({error}); {_BUILD_AGAIN}") from error
 
 
-def connect(path: Path) -> apsw.Connection:
+class Connection(apsw.Connection):
+    """A connection to a file that never changes. ``masked`` and ``hidden`` are `layers`'s: what it hides at present."""
+
+    masked = 0
+    hidden = (0, 0, 0)
+
+
+def connect(path: Path) -> Connection:
     """A connection that takes no locks and looks for no journal: the file is never written while it is served."""
     quoted = str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOMUTEX
-    connection = apsw.Connection(f"file:{quoted}?immutable=1", flags=flags)
+    connection = Connection(f"file:{quoted}?immutable=1", flags=flags)
     load_vec0(connection)
     size = path.stat().st_size
     connection.execute(
@@ -64,25 +71,48 @@ class Pool:
     """Connections that are used by one thread at a time; there are never more than threads searching at once."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._idle: deque[apsw.Connection] = deque()
+        self.path = path
+        self._idle: deque[Connection] = deque()
+        self._closed = False
 
     @contextmanager
-    def connection(self) -> Iterator[apsw.Connection]:
-        """Borrow one. Every error of SQLite becomes an ApiError 503: our statements are fixed and what a user sends is
-        always a parameter, so only the file can be wrong.
-        """
+    def connection(self) -> Iterator[Connection]:
+        """Borrow one, with the errors of `reading`."""
+        with self.borrowed() as connection, self.reading():
+            yield connection
+
+    @contextmanager
+    def borrowed(self) -> Iterator[Connection]:
+        """Borrow one."""
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = connect(self._path)
+            with self.reading():
+                connection = connect(self.path)
         try:
             yield connection
+        finally:
+            self._idle.append(connection)
+            if self._closed:
+                self.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Every error of SQLite becomes an ApiError 503: our statements are fixed and what a user sends is always a
+        parameter, so only the file can be wrong.
+        """
+        try:
+            yield
         except (apsw.Error, UnicodeDecodeError) as error:
             message = f"the vector index cannot be read, its file is damaged ({error}); {_BUILD_AGAIN}"
             raise ApiError(503, message, type="server_error", code="index_damaged") from error
-        finally:
-            self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close what is not in use now; the rest follows when it comes back."""
+        self._closed = True
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close(True)
 
 
 def _check_header(path: Path) -> None:

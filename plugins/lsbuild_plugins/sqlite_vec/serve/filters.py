@@ -8,7 +8,8 @@ from typing import Any
 from lsbuild_runtime.filters import All, Comparison, Filter, Not, Some, parse
 
 _OPERATORS = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
-_OF_FILE = "SELECT 1 FROM attributes a WHERE a.file = c.file AND a.key = ? AND a.type = ?"
+_FILES = "SELECT a.file FROM attributes a WHERE a.key = ? AND a.type = ?"
+"""Of the whole table, not of one passage's file: asked once for each search, and SQLite may start from it."""
 _OWN = {"filename": "f.filename", "heading": "c.heading"}
 
 
@@ -40,4 +41,4 @@ def _test(test: Comparison, parameters: list[Any]) -> str:
         parameters.append(bound)
         return f"({column} {operator} ?)" if test.kind == "string" else "(? IS NULL)"
     parameters += [test.key, test.kind, bound]
-    return f"EXISTS ({_OF_FILE} AND a.value {operator} ?)"
+    return f"c.file IN ({_FILES} AND a.value {operator} ?)"

@@ -9,14 +9,15 @@ from typing import Any
 
 import apsw
 
+from lsbuild_plugins.sqlite_vec.serve import lists
 from lsbuild_plugins.sqlite_vec.serve.format import Meta, encode, vector_value
 from lsbuild_plugins.sqlite_vec.serve.words import words
 from lsbuild_runtime.ports import Attribute, Hit
 
-Ranked = list[tuple[int, float]]
+Ranked = lists.Ranked
 """(row id of ``chunks``, score in 0..1), best first."""
 
-Where = tuple[str, tuple[Any, ...]]
+Where = lists.Where
 """A condition over ``chunks c JOIN files f`` with its parameters, as `filters.condition` makes it."""
 
 _ALLOWED = "SELECT c.id FROM chunks c JOIN files f ON f.id = c.file WHERE "
@@ -25,8 +26,11 @@ _ALLOWED = "SELECT c.id FROM chunks c JOIN files f ON f.id = c.file WHERE "
 def near(db: apsw.Connection, meta: Meta, vector: bytes, limit: int, depth: int, where: Where | None) -> Ranked:
     """The ``depth`` rows nearest to a float32 vector, by cosine, 0 for negative ones.
 
-    Of an int8 index the first ``2 * limit`` are ranked again by the unrounded query.
+    Of an int8 index the first ``2 * limit`` are ranked again by the unrounded query. A clustered index gives the nearest
+    that it finds with the recall it was tuned for.
     """
+    if meta.lists:
+        return lists.near(db, meta, vector, limit, depth, where)
     sql = f"SELECT rowid, distance FROM vectors WHERE embedding MATCH {vector_value(meta.encoding)} AND k = ?"  # noqa: S608
     values: tuple[Any, ...] = (encode(vector, meta.encoding, meta.scale), max(2 * limit, depth))
     if where:

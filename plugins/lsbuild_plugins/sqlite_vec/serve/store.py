@@ -9,7 +9,7 @@ from typing import Any, get_args
 from lsbuild_plugins.sqlite_vec.serve import segment
 from lsbuild_plugins.sqlite_vec.serve.connect import Pool, read_meta
 from lsbuild_plugins.sqlite_vec.serve.filters import condition
-from lsbuild_plugins.sqlite_vec.serve.format import FILE_NAME
+from lsbuild_plugins.sqlite_vec.serve.format import FILE_NAME, Meta
 from lsbuild_plugins.sqlite_vec.serve.fuse import fuse
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import ManifestError, Service
@@ -32,15 +32,11 @@ class Store:
 
     def __init__(self, service: Service, root: Path, host: Host) -> None:
         path = root / service.path / FILE_NAME
-        self._meta = read_meta(path)
+        self._meta = checked_meta(path, service)
         self._name = service.name
         self._mode: SearchMode = service.config.get("search", "hybrid")
-        self._host = host
-        if f"embeddings/{self._meta.embedding}" not in service.needs:
-            needs = ", ".join(service.needs) or "no model"
-            fault = f"the index was built with {self._meta.embedding!r}, the manifest names {needs}"
-            raise ManifestError(f"{path}: {fault}; build the artifact again")
         self._pool = Pool(path)
+        self._encoder = Encoder(host, service.name, self._meta.embedding, self._meta.dimensions)
 
     def info(self) -> StoreInfo:
         """Counts; ``bytes`` is the size of the documents."""
@@ -61,9 +57,9 @@ class Store:
         """The best passages, best first, ties in the order of the documents. ApiError 400 names the faulty field."""
         query = query.encode("utf-8", "replace").decode()  # a lone surrogate from JSON has no UTF-8 form
         mode = self._mode if mode is None else mode
-        _check(query, limit, mode, threshold)
+        check(query, limit, mode, threshold)
         where = condition(filters) if filters else None
-        vector = None if mode == "keyword" else self._embed(query, mode, context)
+        vector = None if mode == "keyword" else self._encoder.vector(query, mode, context)
         context.check()
         with context.watch.span("vector_store.search", store=self._name, mode=mode), self._pool.connection() as db:
             depth = limit if mode != "hybrid" else max(limit, CANDIDATES)
@@ -75,12 +71,22 @@ class Store:
                 ranked = near or worded
             return segment.hits(db, [(row, score) for row, score in ranked[:limit] if score >= threshold])
 
-    def _embed(self, query: str, mode: SearchMode, context: Context) -> bytes | None:
+
+class Encoder:
+    """The embedding model of a store as its searches use it; it is opened by the first search that needs it."""
+
+    def __init__(self, host: Host, store: str, embedding: str, dimensions: int) -> None:
+        self._host = host
+        self._store = store
+        self._embedding = embedding
+        self._dimensions = dimensions
+
+    def vector(self, query: str, mode: SearchMode, context: Context) -> bytes | None:
         """The query's float32 vector; None for a hybrid search whose query is too long for the model.
 
         ApiError 503 when the model's vectors are not those of the index.
         """
-        model: Embeddings = self._host.get("embeddings", self._meta.embedding)
+        model: Embeddings = self._host.get("embeddings", self._embedding)
         try:
             (vector,) = model.embed([query], context).vectors
         except ApiError as error:
@@ -90,16 +96,25 @@ class Store:
                 return None
             raise ApiError(400, f"the query is too long: {error.message}", param="query", code=error.code) from error
         dimensions = len(vector) // 4
-        if dimensions != self._meta.dimensions:
-            fault = (
-                f"its index has {self._meta.dimensions} dimensions, model {self._meta.embedding!r} gives {dimensions}"
-            )
-            message = f"vector store {self._name!r} does not fit its model: {fault}; build the artifact again"
+        if dimensions != self._dimensions:
+            fault = f"its index has {self._dimensions} dimensions, model {self._embedding!r} gives {dimensions}"
+            message = f"vector store {self._store!r} does not fit its model: {fault}; build the artifact again"
             raise ApiError(503, message, type="server_error", code="index_mismatch")
         return vector
 
 
-def _check(query: str, limit: int, mode: str, threshold: float) -> None:
+def checked_meta(path: Path, service: Service) -> Meta:
+    """What the index at ``path`` says about itself; ManifestError when it was built for a model that is not there."""
+    meta = read_meta(path)
+    if f"embeddings/{meta.embedding}" not in service.needs:
+        needs = ", ".join(service.needs) or "no model"
+        fault = f"the index was built with {meta.embedding!r}, the manifest names {needs}"
+        raise ManifestError(f"{path}: {fault}; build the artifact again")
+    return meta
+
+
+def check(query: str, limit: int, mode: str, threshold: float) -> None:
+    """ApiError 400 names the faulty argument."""
     if not query.strip():
         raise ApiError(400, "query is empty", param="query")
     if not 1 <= limit <= MAX_LIMIT:

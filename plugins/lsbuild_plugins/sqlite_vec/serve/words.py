@@ -55,7 +55,12 @@ def surfaces(connection: apsw.Connection, query: str) -> dict[str, str]:
 
 
 def _weight(connection: apsw.Connection, token: str, chunks: int) -> tuple[int, float]:
-    """Number of passages with the token, and its inverse document frequency as FTS5's bm25() computes it."""
+    """Number of passages with the token, and its inverse document frequency."""
     row = connection.execute("SELECT doc FROM word WHERE term = ?", (token,)).fetchone()
     hits = row[0] if row else 0
-    return hits, max(math.log((chunks - hits + 0.5) / (hits + 0.5)), 1e-6)
+    return hits, idf(hits, chunks)
+
+
+def idf(hits: int, chunks: int) -> float:
+    """Inverse document frequency of a token that ``hits`` of ``chunks`` passages hold, as FTS5's bm25() computes it."""
+    return max(math.log((chunks - hits + 0.5) / (hits + 0.5)), 1e-6)

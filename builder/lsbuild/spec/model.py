@@ -146,6 +146,8 @@ class ServerLimits(Section):
 
     body: Bytes = Field(default=1 << 20, gt=0)
     """Largest request body; a larger one is answered 413."""
+    upload: Bytes = Field(default=32 << 20, gt=0)
+    """Largest body of a file upload; a larger one is answered 413."""
     concurrency: int = Field(default=4, ge=1, le=1024)
     """Requests that are worked on at the same time."""
     queue: int = Field(default=32, ge=0)

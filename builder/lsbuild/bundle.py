@@ -104,6 +104,7 @@ def assemble(
             host=spec.server.host,
             port=spec.server.port,
             body=limits.body,
+            upload=limits.upload,
             concurrency=limits.concurrency,
             queue=limits.queue,
             deadline_s=limits.deadline,
@@ -120,11 +121,17 @@ def _told(services: Iterable[Service], known: Mapping[str, Mapping[str, Json]]) 
     told: dict[str, Service] = {}
     for service in services:
         models = [told[need].metadata for need in service.needs if need.startswith("inference/")]
+        models += [_sizes(told[need].metadata) for need in service.needs if need.startswith("embeddings/")]
         metadata = service.metadata
         for facts in (known.get(service.path, {}), *models):
             metadata = _over({name: facts[name] for name in SERVED_FACTS if name in facts}, metadata)
         told[f"{service.api}/{service.name}"] = msgspec.structs.replace(service, metadata=metadata)
     return tuple(told.values())
+
+
+def _sizes(embedding: Mapping[str, Json]) -> dict[str, Json]:
+    """What clients of a store want to know of its embedding model."""
+    return {name: embedding[name] for name in ("embedding_dimension",) if name in embedding}
 
 
 def _over(base: Mapping[str, Json], upper: Mapping[str, Json]) -> dict[str, Json]:

@@ -12,6 +12,7 @@ from lsbuild_runtime.manifest import Manifest, check_files
 from lsbuild_runtime.routes import ROUTES
 from lsbuild_runtime.routing import Route, Table
 from lsbuild_runtime.services import Services, boot_files
+from lsbuild_runtime.stores import Stores
 
 Observe = Callable[[str], Watch]
 """Makes the Watch of one request from its id; the default watches nothing."""
@@ -29,15 +30,24 @@ class App:
 
     The files of the bundle that do not belong to a service are checked here (ManifestError); a service's own files
     are checked when it is opened, which is on its first request. No network is used. ``state`` is the folder for what
-    has to outlive the process (uploads, mutable stores); None: the application writes nothing.
+    has to outlive the process (uploads, mutable stores); None: the application writes nothing. ``clock`` is the time
+    of day of what is kept there.
     """
 
-    def __init__(self, manifest: Manifest, root: Path, observe: Observe = _silent, state: Path | None = None) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        root: Path,
+        observe: Observe = _silent,
+        state: Path | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.manifest = manifest
         self.root = root
         self.services = Services(manifest, root, state)
+        self.stores = Stores(self.services, root, observe, clock)
         self.table = Table(ROUTES)
-        self.started = int(time.time())
+        self.started = int(clock())
         self.draining = False
         """Set by an adapter that is shutting down: /v1/ready answers 503 from then on."""
         self._observe = observe
@@ -59,10 +69,10 @@ class App:
         return self._answer(request, refusing)
 
     def _routed(self, request: Request, span: Span) -> Response:
-        route, argument = self.table.find(request.method, request.path)
+        route, arguments = self.table.find(request.method, request.path)
         span.set(**{"http.route": route.path})
         refuse_unknown_query(route, request)
-        return route.handler(self, request, argument)
+        return route.answer(self, request, arguments)
 
     def _answer(self, request: Request, produce: Callable[[Request, Span], Response]) -> Response:
         context = request.context
@@ -79,7 +89,8 @@ class App:
         if not isinstance(response.body, bytes):
             return Response(response.status, stream(response.body, span), headers)
         span.__exit__(None, None, None)
-        headers["content-length"] = str(len(response.body))
+        if response.status != 204:  # which has no body, and by RFC 9110 no length either
+            headers["content-length"] = str(len(response.body))
         return Response(response.status, b"" if request.method == "HEAD" else response.body, headers)
 
     def instant(self, method: str, path: str) -> bool:
@@ -88,6 +99,21 @@ class App:
             return self.table.find(method, path)[0].instant
         except ApiError:
             return True
+
+    def large(self, method: str, path: str) -> bool:
+        """Whether the body may be as large as ``server.upload`` says."""
+        try:
+            return self.table.find(method, path)[0].large
+        except ApiError:
+            return False
+
+    def start(self) -> None:
+        """An adapter that serves for a while calls this once: work that an earlier process left goes on."""
+        self.stores.start()
+
+    def close(self) -> None:
+        """Stop the work in the background; what is not finished goes on with the next start."""
+        self.stores.close()
 
 
 def request_id(request: Request) -> str:

@@ -58,11 +58,15 @@ class Service(Struct, frozen=True, kw_only=True):
 
 
 class Server(Struct, frozen=True, kw_only=True):
-    """Where and how the artifact listens. ``body`` and ``queue`` bound what one client can cost: bytes and requests."""
+    """Where and how the artifact listens. ``body`` and ``queue`` bound what one client can cost: bytes and requests.
+
+    ``upload`` is the largest body of an upload.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8321
     body: int = 1 << 20
+    upload: int = 32 << 20
     concurrency: int = 4
     queue: int = 32
     deadline_s: float = 120.0

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from lsbuild_runtime import __version__
-from lsbuild_runtime.routing import Route
+from lsbuild_runtime.routing import Route, found
 
 
 class ErrorDetail(Struct):
@@ -30,7 +30,7 @@ class ErrorBody(Struct):
 def document(routes: Iterable[Route]) -> dict[str, Any]:
     """The document as a JSON value."""
     routes = tuple(routes)
-    types = [kind for route in routes for kind in (route.takes, route.gives) if kind is not None]
+    types = [found(kind) for route in routes for kind in (route.takes, route.gives) if kind is not None]
     unique = list(dict.fromkeys([*types, ErrorBody]))
     schemas, components = msgspec.json.schema_components(unique, ref_template="#/components/schemas/{name}")
     by_type = dict(zip(unique, schemas, strict=True))
@@ -49,7 +49,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
 def _operation(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if route.gives is not None:
-        content["application/json"] = {"schema": schemas[route.gives]}
+        content["application/json"] = {"schema": schemas[found(route.gives)]}
     if route.streams:
         content["text/event-stream"] = {"schema": {"type": "string"}}
     operation: dict[str, Any] = {
@@ -67,16 +67,16 @@ def _operation(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
     if route.takes is not None:
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": schemas[route.takes]}},
+            "content": {
+                "multipart/form-data" if route.form else "application/json": {"schema": schemas[found(route.takes)]}
+            },
         }
     return operation
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
-    if "{" not in route.path:
-        return []
-    name = route.path.split("{", 1)[1].split("}", 1)[0].removesuffix(":path")
-    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
+    names = [part.split("}", 1)[0].removesuffix(":path") for part in route.path.split("{")[1:]]
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
 
 
 def _query_parameters(route: Route) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
@@ -12,6 +13,7 @@ from lsbuild_runtime.http import ApiError, Request, Response
 if TYPE_CHECKING:
     from lsbuild_runtime.manifest import Manifest
     from lsbuild_runtime.services import Services
+    from lsbuild_runtime.stores import Stores
 
 
 class Site(Protocol):
@@ -19,61 +21,79 @@ class Site(Protocol):
 
     manifest: Manifest
     services: Services
+    stores: Stores
     table: Table
     draining: bool
 
 
-Handler = Callable[[Site, Request, str], Response]
-"""``(app, request, argument)``: the argument is the value of the path's one parameter, "" when it has none."""
+Handler = Callable[..., Response]
+"""``(app, request, *arguments)``: the values of the path's parameters in their order; "" when it has none."""
 
 
 class Route(Struct, frozen=True):
-    """One operation. ``path`` may hold one parameter, ``{id}`` or ``{id:path}`` (which may contain slashes).
+    """One operation. ``path`` may hold parameters, ``{id}``, the last of them ``{id:path}`` (which may contain slashes).
 
     ``takes`` and ``gives`` are the Structs of the bodies, for OpenAPI. ``query`` are the query parameters that are
     honoured; any other is refused. ``instant`` marks an answer from memory: it needs no worker and never queues.
+    ``large`` marks a body that may be as large as ``server.upload`` says, ``form`` one that is multipart/form-data. The
+    handler and the Structs of a rare route are named as ``"module:attr"`` below ``lsbuild_runtime.routes``, and imported
+    when they are needed.
     """
 
     method: str
     path: str
     api: str
     summary: str
-    handler: Handler
+    handler: Handler | str
     takes: Any = None
     gives: Any = None
     query: tuple[str, ...] = ()
     instant: bool = False
     streams: bool = False
+    large: bool = False
+    form: bool = False
+
+    def answer(self, app: Site, request: Request, arguments: tuple[str, ...]) -> Response:
+        """Call the handler."""
+        handler: Handler = found(self.handler)
+        return handler(app, request, *(arguments or ("",)))
+
+
+def found(named: Any) -> Any:
+    """What ``"module:attr"`` names; anything else is itself."""
+    if not isinstance(named, str):
+        return named
+    module, _, attribute = named.partition(":")
+    return getattr(import_module(f"lsbuild_runtime.routes.{module}"), attribute)
 
 
 class Table:
-    """Finds routes: exact paths by one look-up, parameterised ones in the order given."""
+    """Finds routes: exact paths by one look-up, parameterised ones by their segments, in the order given."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
         self._exact: dict[str, dict[str, Route]] = {}
-        self._patterns: list[tuple[str, str, bool, Route]] = []
+        self._patterns: list[tuple[tuple[str, ...], bool, Route]] = []
         for route in self.routes:
             if "{" not in route.path:
                 self._exact.setdefault(route.path, {})[route.method] = route
                 continue
-            prefix, rest = route.path.split("{", 1)
-            name, suffix = rest.split("}", 1)
-            self._patterns.append((prefix, suffix, name.endswith(":path"), route))
+            parts = ("" if part.startswith("{") else part for part in route.path.split("/")[1:])
+            self._patterns.append((tuple(parts), route.path.endswith(":path}"), route))
 
-    def find(self, method: str, path: str) -> tuple[Route, str]:
-        """The route and its path argument; ApiError 404 for an unknown path, 405 for a method it does not have."""
+    def find(self, method: str, path: str) -> tuple[Route, tuple[str, ...]]:
+        """The route and its path arguments; ApiError 404 for an unknown path, 405 for a method it does not have."""
         wanted = "GET" if method == "HEAD" else method
         known = self._exact.get(path)
         if known is not None and wanted in known:
-            return known[wanted], ""
+            return known[wanted], ()
         allowed = set(known or ())
-        for prefix, suffix, slashes, route in self._patterns:
-            argument = _argument(path, prefix, suffix)
-            if not argument or ("/" in argument and not slashes):
+        for pattern, slashes, route in self._patterns:
+            arguments = _arguments(path, pattern, slashes)
+            if not arguments:
                 continue
             if route.method == wanted:
-                return route, argument
+                return route, arguments
             allowed.add(route.method)
         if allowed:
             raise ApiError(
@@ -82,7 +102,11 @@ class Table:
         raise ApiError(404, f"no such route: {method} {path}; GET /v1/inspect/routes lists them", code="not_found")
 
 
-def _argument(path: str, prefix: str, suffix: str) -> str:
-    if not path.startswith(prefix) or not path.endswith(suffix):
-        return ""
-    return path[len(prefix) : len(path) - len(suffix)]
+def _arguments(path: str, pattern: tuple[str, ...], slashes: bool) -> tuple[str, ...]:
+    """What stands in ``path`` where the pattern has "", none of it empty; an empty tuple when they do not fit."""
+    parts = path.split("/", len(pattern) if slashes else -1)[1:]
+    if len(parts) != len(pattern) or not path.startswith("/"):
+        return ()
+    if any(not part if not name else part != name for part, name in zip(parts, pattern, strict=True)):
+        return ()
+    return tuple(part for part, name in zip(parts, pattern, strict=True) if not name)

@@ -18,6 +18,9 @@ from lsbuild_runtime.manifest import FileEntry, Manifest, ManifestError, Service
 MODEL_APIS = ("inference", "agents", "embeddings")
 """The APIs whose services are models to a client."""
 
+NO_STATE = "no_state"
+"""The code of the ApiError when the server has no folder for state."""
+
 _VARIABLE = re.compile(r"\$\{env\.([A-Za-z_][A-Za-z0-9_]*)(?::=([^}]*))?\}")
 
 
@@ -45,10 +48,17 @@ class Services:
         port = self._opened.get((api, name))
         return port if port is not None else self._open(api, name)
 
+    @property
+    def state_path(self) -> Path | None:
+        """The server's state folder, which may not be made yet; None when it keeps no state."""
+        return self._state
+
     def state(self, name: str) -> Path:
         """The folder ``name`` below the server's state folder, mode 0700; ApiError 503 when there is none to write to."""
         if self._state is None:
-            raise _unavailable("this server keeps no state: start it with --state FOLDER or set LSBUILD_STATE")
+            raise _unavailable(
+                "this server keeps no state: start it with --state FOLDER or set LSBUILD_STATE", NO_STATE
+            )
         folder = self._state / name
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -138,5 +148,5 @@ def _secret(value: dict[str, Any]) -> str:
     return name if len(value) == 1 and isinstance(name, str) else ""
 
 
-def _unavailable(message: str) -> ApiError:
-    return ApiError(503, message, type="server_error", code="service_unavailable")
+def _unavailable(message: str, code: str = "service_unavailable") -> ApiError:
+    return ApiError(503, message, type="server_error", code=code)

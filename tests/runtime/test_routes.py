@@ -84,11 +84,13 @@ def test_routes_are_listed_and_filtered_by_api(ask: Ask, app: App) -> None:
     chat = {"route": "/v1/chat/completions", "method": "POST", "provider_types": ["inline::parrot"]}
     assert chat in routes
     only = ask("GET", "/v1/inspect/routes", query={"api_filter": "vector_io"}).json["data"]
-    assert {route["route"] for route in only} == {
+    assert {
         "/v1/vector_stores",
         "/v1/vector_stores/{id}",
         "/v1/vector_stores/{id}/search",
-    }
+        "/v1/vector_stores/{id}/files/{file_id}",
+        "/v1/vector-io/insert",
+    } < {route["route"] for route in only}
 
 
 def test_head_is_get_without_a_body(ask: Ask) -> None:
@@ -106,7 +108,10 @@ def test_head_is_get_without_a_body(ask: Ask) -> None:
         ("GET", "/v1/vector_stores//search", 404, ""),
         ("POST", "/v1/models", 405, "GET"),
         ("GET", "/v1/chat/completions", 405, "POST"),
-        ("DELETE", "/v1/vector_stores/manuals", 405, "GET"),
+        ("PUT", "/v1/vector_stores/manuals", 405, "DELETE, GET, POST"),
+        ("PUT", "/v1/vector_stores/manuals/files/f", 405, "DELETE, GET, POST"),
+        ("GET", "/v1/vector_stores/manuals/files/", 404, ""),
+        ("GET", "/v1/vector_stores/manuals/files/f/content/x", 404, ""),
         ("GET", "/v1/vector_stores/manuals/search", 405, "POST"),
     ],
 )

@@ -1,85 +1,64 @@
-"""GET /v1/vector_stores and POST /v1/vector_stores/{id}/search: what was compiled in, found by meaning and by words."""
+"""/v1/vector_stores: the stores of the artifact and those that clients create, as OpenAI shows them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from lsbuild_runtime.http import ApiError, Request, Response, json_response
-from lsbuild_runtime.manifest import Service
-from lsbuild_runtime.ports import Hit, SearchMode, VectorIO
-from lsbuild_runtime.routes.sampling import Text
-from lsbuild_runtime.routes.wire import decode, plain, refused
+from lsbuild_runtime.mutable import StoreRecord
+from lsbuild_runtime.routes.chunking import ChunkingStrategy, chunking
+from lsbuild_runtime.routes.fields import Metadata, checked_text
+from lsbuild_runtime.routes.paging import page
+from lsbuild_runtime.routes.providers import provider_id
+from lsbuild_runtime.routes.wire import decode, refused
+from lsbuild_runtime.stores import Store, expires_at
+from lsbuild_runtime.uploads.attached import Wish
+from lsbuild_runtime.uploads.files import new_id
 
 if TYPE_CHECKING:
+    from lsbuild_runtime.manifest import Service
     from lsbuild_runtime.routing import Site
 
-DEEPEST_FILTER = 8
-MOST_FILTERS = 64
-_LOGICAL = ("and", "or")
-_LISTS = ("in", "nin")
-_ORDERED = ("gt", "gte", "lt", "lte")
+MOST_FILES = 2000
+"""OpenAI's own limit for one request."""
+_Name = Annotated[str, Meta(max_length=256)]
 
 
-class Filter(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """OpenAI's comparison (``type``, ``key``, ``value``) or compound filter (``type`` and/or, ``filters``)."""
+class ExpiresAfter(Struct, forbid_unknown_fields=True):
+    """How long a store stays when it is not used."""
 
-    type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "and", "or"]
-    key: str | None = None
-    value: str | float | int | bool | list[str | float | int | bool] | None = None
-    filters: list[Filter] | None = None
+    days: Annotated[int, Meta(ge=1, le=365)]
+    anchor: Literal["last_active_at"] = "last_active_at"
 
 
-class RankingOptions(Struct, forbid_unknown_fields=True):
-    """Hits below ``score_threshold`` are left out. The ranker is the store's own."""
+class CreateRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    """OpenAI's request, then Llama Stack's choice of provider and embedding model."""
 
-    ranker: Literal["auto", "none"] | None = None
-    score_threshold: Annotated[float, Meta(ge=0, le=1)] | None = None
-
-
-class SearchRequest(Struct, kw_only=True, forbid_unknown_fields=True):
-    """OpenAI's request with Llama Stack's ``search_mode``. Several queries give the best hits of all of them."""
-
-    query: Text | Annotated[list[Text], Meta(min_length=1, max_length=16)]
-    filters: Filter | None = None
-    max_num_results: Annotated[int, Meta(ge=1, le=50)] | None = None
-    ranking_options: RankingOptions | None = None
-    rewrite_query: Literal[False] | None = None
-    search_mode: SearchMode | None = None
+    name: _Name | None = None
+    description: Annotated[str, Meta(max_length=512)] | None = None
+    file_ids: Annotated[list[str], Meta(max_length=MOST_FILES)] = []
+    expires_after: ExpiresAfter | None = None
+    chunking_strategy: ChunkingStrategy | None = None
+    metadata: Metadata | None = None
+    provider_id: str | None = None
+    embedding_model: str | None = None
+    embedding_dimension: int | None = None
 
 
-class TextContent(Struct):
-    """The text of a hit."""
+class UpdateRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is left out stays as it is; null clears it."""
 
-    type: str
-    text: str
-
-
-class SearchResult(Struct):
-    """One hit. ``attributes`` also says where in the file it stands: heading, lines and character offsets."""
-
-    file_id: str
-    filename: str
-    score: float
-    attributes: dict[str, Any]
-    content: list[TextContent]
-
-
-class SearchPage(Struct):
-    """All hits, best first; there is always one page."""
-
-    object: str
-    search_query: list[str]
-    data: list[SearchResult]
-    has_more: bool
-    next_page: str | None
+    name: _Name | msgspec.UnsetType | None = msgspec.UNSET
+    expires_after: ExpiresAfter | msgspec.UnsetType | None = msgspec.UNSET
+    metadata: Metadata | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class FileCounts(Struct):
-    """Files of a store by state; a compiled store is complete."""
+    """Files of a store by state."""
 
     completed: int
     total: int
@@ -89,7 +68,7 @@ class FileCounts(Struct):
 
 
 class VectorStoreObject(Struct):
-    """A vector store. ``created_at`` is 0: a reproducible build has no time."""
+    """A vector store. ``created_at`` is 0 for one of the artifact: a reproducible build has no time."""
 
     id: str
     object: str
@@ -100,8 +79,8 @@ class VectorStoreObject(Struct):
     status: str
     metadata: dict[str, str]
     last_active_at: int | None = None
-    expires_after: None = None
-    expires_at: None = None
+    expires_after: ExpiresAfter | None = None
+    expires_at: int | None = None
 
 
 class VectorStoreList(Struct):
@@ -114,143 +93,167 @@ class VectorStoreList(Struct):
     has_more: bool
 
 
-_DECODER = msgspec.json.Decoder(SearchRequest)
+class Deleted(Struct):
+    """What was deleted."""
+
+    id: str
+    object: str
+    deleted: bool = True
+
+
+_CREATE = msgspec.json.Decoder(CreateRequest)
+_UPDATE = msgspec.json.Decoder(UpdateRequest)
 
 
 def listing(app: Site, request: Request, _: str) -> Response:
-    """The stores by name; ``order``, ``after``, ``before`` and ``limit`` as at OpenAI (order: by name)."""
-    query = request.query
-    names = sorted(service.name for service in app.services if service.api == "vector_io")
-    if _one_of(query, "order", ("asc", "desc"), "asc") == "desc":
-        names.reverse()
-    if "after" in query:
-        names = names[_position(names, query, "after") + 1 :]
-    if "before" in query:
-        names = names[: _position(names, query, "before")]
-    limit = _limit(query)
-    data = [describe(app, name) for name in names[:limit]]
+    """The stores, newest first; those of the artifact are the oldest, in the order of their names."""
+    part = page(app.stores.listing(), lambda store: store.id, request.query)
+    data = [describe(app, store) for store in part.values]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
-    return json_response(VectorStoreList("list", data, first, last, len(names) > limit))
+    return json_response(VectorStoreList("list", data, first, last, part.more))
 
 
-def retrieve(app: Site, _: Request, name: str) -> Response:
+def retrieve(app: Site, _: Request, store_id: str) -> Response:
     """One store."""
-    return json_response(describe(app, name))
+    return json_response(describe(app, app.stores.find(store_id)))
 
 
-def describe(app: Site, name: str) -> VectorStoreObject:
-    """The counts of a store, which opens it."""
-    service = store_named(app, name)
-    port: VectorIO = app.services.get(service.api, service.name)
-    info = port.info()
+def create(app: Site, request: Request, _: str) -> Response:
+    """Make a store; files that are named are queued for it."""
+    wanted = decode(request, _CREATE)
+    service = _home(app, wanted)
+    sizes = chunking(app, service, wanted.chunking_strategy)
+    for place, file_id in enumerate(wanted.file_ids):
+        _known(app, file_id, f"file_ids[{place}]")
+    now = int(app.stores.clock())
+    record = StoreRecord(
+        id=new_id("vs_"),
+        name=checked_text(wanted.name or "", "name"),
+        created_at=now,
+        last_active_at=now,
+        embedding=str(service.metadata["embedding_model"]),
+        dimensions=int(service.metadata["embedding_dimension"]),
+        metadata=_words(wanted.metadata),
+        expires_days=wanted.expires_after.days if wanted.expires_after else None,
+        description=checked_text(wanted.description or "", "description"),
+    )
+    store = app.stores.create(service, record)
+    if wanted.file_ids:
+        app.stores.uploads.attached.add(store.id, [Wish(file_id, {}, sizes) for file_id in wanted.file_ids])
+        app.stores.wake()
+    return json_response(describe(app, store))
+
+
+def update(app: Site, request: Request, store_id: str) -> Response:
+    """Change name, metadata or expiry of a store that a client created."""
+    wanted = decode(request, _UPDATE)
+    store = _own(app, store_id, "changed")
+
+    def changed(record: StoreRecord) -> StoreRecord:
+        record = replace(record, last_active_at=int(app.stores.clock()))
+        if wanted.name is not msgspec.UNSET:
+            record = replace(record, name=checked_text(wanted.name or "", "name"))
+        if wanted.metadata is not msgspec.UNSET:
+            record = replace(record, metadata=_words(wanted.metadata))
+        if wanted.expires_after is not msgspec.UNSET:
+            record = replace(record, expires_days=wanted.expires_after.days if wanted.expires_after else None)
+        return record
+
+    return json_response(describe(app, app.stores.update(store, changed)))
+
+
+def delete(app: Site, _: Request, store_id: str) -> Response:
+    """Delete a store that a client created, with all it holds; the uploaded files stay."""
+    app.stores.drop(_own(app, store_id, "deleted"))
+    return json_response(Deleted(store_id, "vector_store.deleted"))
+
+
+def describe(app: Site, store: Store) -> VectorStoreObject:
+    """A store with its counts, which opens it."""
+    info = app.stores.port(store).info()
+    record = store.record
+    known = {
+        "provider_id": store.service.provider if record is None else provider_id(store.service.provider),
+        "embedding_model": info.embedding,
+        "embedding_dimension": str(info.dimensions),
+    }
+    counts = counted(app, store, info.files)
     return VectorStoreObject(
-        id=name,
+        id=store.id,
         object="vector_store",
-        created_at=0,
-        name=name,
+        created_at=record.created_at if record else 0,
+        name=record.name if record else store.id,
         usage_bytes=info.bytes,
-        file_counts=FileCounts(completed=info.files, total=info.files),
-        status="completed",
-        metadata={
-            "provider_id": service.provider,
-            "embedding_model": info.embedding,
-            "embedding_dimension": str(info.dimensions),
-            "chunks": str(info.chunks),
-        },
+        file_counts=counts,
+        status="in_progress" if counts.in_progress else "completed",
+        metadata={**known, **(record.metadata if record else {"chunks": str(info.chunks)})},
+        last_active_at=record.last_active_at if record else None,
+        expires_after=ExpiresAfter(record.expires_days) if record and record.expires_days else None,
+        expires_at=expires_at(record) if record else None,
     )
 
 
-def search(app: Site, request: Request, name: str) -> Response:
-    """Search a store."""
-    service = store_named(app, name)
-    wanted = decode(request, _DECODER)
-    filters = checked_filter(wanted.filters)
-    queries = [wanted.query] if isinstance(wanted.query, str) else wanted.query
-    limit = wanted.max_num_results or 10
-    threshold = wanted.ranking_options.score_threshold if wanted.ranking_options else None
-    context = request.context
-    best: dict[str, Hit] = {}
-    with context.watch.span(f"search {name}", **{"gen_ai.operation.name": "retrieval", "gen_ai.data_source.id": name}):
-        port: VectorIO = app.services.get(service.api, service.name)
-        for query in queries:
-            context.check()
-            for hit in port.search(
-                query, context, limit=limit, mode=wanted.search_mode, filters=filters, threshold=threshold or 0.0
-            ):
-                if hit.chunk_id not in best or hit.score > best[hit.chunk_id].score:
-                    best[hit.chunk_id] = hit
-    hits = sorted(best.values(), key=lambda hit: -hit.score)[:limit]
-    page = SearchPage("vector_store.search_results.page", queries, [_result(hit) for hit in hits], False, None)
-    return json_response(page)
+def counted(app: Site, store: Store, stored: int) -> FileCounts:
+    """The files of a store by state, ``stored`` of which it can answer from."""
+    uploads = app.stores.uploads_if_any() if store.mutable else None
+    attached = uploads.attached.of_store(store.id) if uploads else []
+    others = [one for one in attached if one.status != "completed"]
+    if others:
+        port = app.stores.writable(store)
+        stored -= sum(port.file(one.file_id) is not None for one in others)  # an older version of it is there
+    by_state = [one.status for one in others]
+    return FileCounts(
+        completed=stored,
+        total=stored + len(others),
+        cancelled=by_state.count("cancelled"),
+        failed=by_state.count("failed"),
+        in_progress=by_state.count("in_progress"),
+    )
 
 
-def store_named(app: Site, name: str) -> Service:
-    """The service of a store; ApiError 404 when there is none."""
-    service = app.services.find(("vector_io",), name)
-    if service is None:
-        raise ApiError(
-            404, f"no vector store {name[:100]!r}; GET /v1/vector_stores lists them", code="vector_store_not_found"
+def _own(app: Site, store_id: str, done: str) -> Store:
+    store = app.stores.find(store_id)
+    if store.record is None:
+        message = f"store {store_id!r} is part of the artifact; it is {done} in the spec, by another build"
+        raise ApiError(400, message, param="vector_store_id", code="vector_store_read_only")
+    return store
+
+
+def _home(app: Site, wanted: CreateRequest) -> Service:
+    """The service that is to hold a new store; ApiError 400 when none fits what the client asks for."""
+    homes = app.stores.homes()
+    if not homes:
+        message = (
+            "this artifact takes no documents; say `mutable: true` at one of the spec's vector_stores, build again"
         )
-    return service
+        raise ApiError(400, message, code="no_mutable_store")
+    if wanted.provider_id is not None:
+        ids = (wanted.provider_id,)
+        homes = [one for one in homes if one.name in ids or provider_id(one.provider) in ids or one.provider in ids]
+        if not homes:
+            known = ", ".join(sorted({provider_id(one.provider) for one in app.stores.homes()}))
+            raise refused("provider_id", f"{wanted.provider_id[:50]!r} takes no new stores; there is {known}")
+    if wanted.embedding_model is not None:
+        names = sorted({str(one.metadata["embedding_model"]) for one in homes})
+        homes = [one for one in homes if one.metadata["embedding_model"] == wanted.embedding_model]
+        if not homes:
+            shown = f"{wanted.embedding_model[:50]!r} embeds for no mutable store; there is {', '.join(names)}"
+            raise refused("embedding_model", shown)
+    home = homes[0]
+    dimensions = home.metadata["embedding_dimension"]
+    if wanted.embedding_dimension not in (None, dimensions):
+        fault = f"{wanted.embedding_dimension}, but {home.metadata['embedding_model']!r} gives {dimensions}"
+        raise refused("embedding_dimension", fault)
+    return home
 
 
-def checked_filter(given: Filter | None) -> Mapping[str, Any] | None:
-    """The filter as OpenAI's JSON object; ApiError 400 names the part that makes no sense."""
-    if given is None:
-        return None
-    _check_filter(given, "filters", 1, [0])
-    checked: Mapping[str, Any] = plain(given)
-    return checked
+def _known(app: Site, file_id: str, param: str) -> None:
+    try:
+        app.stores.uploads.files.get(file_id)
+    except ApiError as error:
+        error.param = param
+        raise
 
 
-def _check_filter(given: Filter, place: str, depth: int, count: list[int]) -> None:
-    count[0] += 1
-    if depth > DEEPEST_FILTER or count[0] > MOST_FILTERS:
-        raise refused("filters", f"at most {MOST_FILTERS} filters, nested at most {DEEPEST_FILTER} deep")
-    if given.type in _LOGICAL:
-        if not given.filters or given.key is not None or given.value is not None:
-            raise refused(f"{place}.filters", f"{given.type!r} takes a non-empty list of filters, no key and no value")
-        for index, inner in enumerate(given.filters):
-            _check_filter(inner, f"{place}.filters[{index}]", depth + 1, count)
-        return
-    if given.filters is not None:
-        raise refused(f"{place}.filters", f"{given.type!r} takes a key and a value")
-    if not given.key:
-        raise refused(f"{place}.key", f"{given.type!r} needs the key of an attribute", "missing_required_parameter")
-    if given.value is None or isinstance(given.value, list) != (given.type in _LISTS):
-        what = "a list of values" if given.type in _LISTS else "one value: a text, a number or a boolean"
-        raise refused(f"{place}.value", f"{given.type!r} needs {what}")
-    if given.type in _ORDERED and isinstance(given.value, bool):
-        raise refused(f"{place}.value", f"{given.type!r} compares numbers or texts")
-
-
-def _result(hit: Hit) -> SearchResult:
-    attributes = {
-        "heading": hit.heading,
-        "line_start": hit.line_start,
-        "line_end": hit.line_end,
-        "start": hit.start,
-        "end": hit.end,
-        **hit.attributes,
-    }
-    return SearchResult(hit.file_id, hit.filename, hit.score, attributes, [TextContent("text", hit.text)])
-
-
-def _limit(query: Mapping[str, str]) -> int:
-    text = query.get("limit", "20")
-    if not (text.isascii() and text.isdigit()) or len(text) > 3 or not 1 <= int(text) <= 100:
-        raise refused("limit", f"expected a whole number from 1 to 100, got {text[:20]!r}")
-    return int(text)
-
-
-def _one_of(query: Mapping[str, str], name: str, values: tuple[str, ...], default: str) -> str:
-    value = query.get(name, default)
-    if value not in values:
-        raise refused(name, f"expected one of {', '.join(values)}, got {value[:20]!r}")
-    return value
-
-
-def _position(names: list[str], query: Mapping[str, str], parameter: str) -> int:
-    if query[parameter] not in names:
-        raise refused(parameter, f"no vector store {query[parameter][:100]!r}")
-    return names.index(query[parameter])
+def _words(metadata: dict[str, str] | None) -> dict[str, str]:
+    return {checked_text(key, "metadata"): checked_text(text, "metadata") for key, text in (metadata or {}).items()}

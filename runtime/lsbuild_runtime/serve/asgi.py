@@ -38,10 +38,11 @@ class Asgi:
     def __init__(self, app: App) -> None:
         self._app = app
         server = app.manifest.server
-        self._limit = server.body
+        self._limits = (server.body, server.upload)
         self._deadline = server.deadline_s
         self._room = server.concurrency + server.queue
         self._inside = 0
+        self._uploads = asyncio.Semaphore(server.concurrency)
         self._workers = Workers(server.concurrency)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,33 +55,49 @@ class Asgi:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         self._workers.start()
+        self._app.start()
         await send({"type": "lifespan.startup.complete"})
         with contextlib.suppress(asyncio.CancelledError):  # a forced exit does not wait for this task
             await receive()
             self._app.draining = True
             self._workers.stop()
+            await asyncio.to_thread(self._app.close)
             await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        usual, large = self._limits
+        if not self._app.large(scope["method"], scope["path"]):
+            await self._request(scope, receive, send, usual, _RECEIVE_SECONDS)
+        elif self._uploads.locked():
+            # All of an upload is held in memory, so that there are never more than workers.
+            error = _full(self._app.manifest.server.concurrency, "uploads")
+            await self._refuse(scope, send, error)
+        else:
+            async with self._uploads:
+                await self._request(scope, receive, send, large, max(_RECEIVE_SECONDS, self._deadline))
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send, limit: int, seconds: float) -> None:
         context = Context(deadline=time.monotonic() + self._deadline)
+        headers = _headers(scope)
         try:
-            body = await receive_body(receive, headers, self._limit)
+            body = await receive_body(receive, headers, limit, seconds)
         except ClientGone:
             return
         except ApiError as error:
-            # The rest of the body will not be read, so the connection cannot be used again.
-            request = Request(scope["method"], scope["path"], query, headers, b"", context)
-            await send_whole(send, self._app.refuse(request, error), {"connection": "close"})
+            await self._refuse(scope, send, error)
             return
-        request = Request(scope["method"], scope["path"], query, headers, body, context)
+        request = Request(scope["method"], scope["path"], _query(scope), headers, body, context)
         if self._app.instant(request.method, request.path):
             await send_whole(send, self._app.handle(request))
         elif self._inside >= self._room:
-            await send_whole(send, self._app.refuse(request, _full(self._room)))
+            await send_whole(send, self._app.refuse(request, _full(self._room, "requests")))
         else:
             await self._work(request, receive, send)
+
+    async def _refuse(self, scope: Scope, send: Send, error: ApiError) -> None:
+        """Answer a request whose body is not read to its end: the connection cannot be used again."""
+        request = Request(scope["method"], scope["path"], _query(scope), _headers(scope), b"", Context())
+        await send_whole(send, self._app.refuse(request, error), {"connection": "close"})
 
     async def _work(self, request: Request, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
@@ -243,7 +260,7 @@ class Workers:
             job.run()
 
 
-async def receive_body(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
+async def receive_body(receive: Receive, headers: Mapping[str, str], limit: int, seconds: float) -> bytes:
     """The whole body; ApiError 413 as soon as it is known to be longer than ``limit``, 408 when it comes too slowly."""
     declared = headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
@@ -252,39 +269,50 @@ async def receive_body(receive: Receive, headers: Mapping[str, str], limit: int)
     if message["type"] == "http.disconnect":
         raise ClientGone
     if not message.get("more_body"):
-        return _within([message.get("body", b"")], limit)
+        return _joined([message.get("body", b"")], limit)
     chunks = [message.get("body", b"")]
+    size = len(chunks[0])
     try:
-        async with asyncio.timeout(_RECEIVE_SECONDS):
+        async with asyncio.timeout(seconds):
             while message.get("more_body"):
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise ClientGone
                 chunks.append(message.get("body", b""))
-                _within(chunks, limit)
+                size += len(chunks[-1])
+                if size > limit:
+                    raise _too_large(limit)
     except TimeoutError:
-        raise ApiError(408, f"the body took more than {_RECEIVE_SECONDS:.0f} s", code="request_timeout") from None
-    return b"".join(chunks)
+        raise ApiError(408, f"the body took more than {seconds:.0f} s", code="request_timeout") from None
+    return _joined(chunks, limit)
 
 
-def _within(chunks: list[bytes], limit: int) -> bytes:
+def _joined(chunks: list[bytes], limit: int) -> bytes:
     if sum(map(len, chunks)) > limit:
         raise _too_large(limit)
-    return chunks[0]
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _too_large(limit: int) -> ApiError:
     return ApiError(413, f"the request body is larger than {limit} bytes", code="request_too_large")
 
 
-def _full(room: int) -> ApiError:
+def _full(room: int, what: str) -> ApiError:
     return ApiError(
         429,
-        f"{room} requests are already here; try again soon",
+        f"{room} {what} are already here; try again soon",
         type="rate_limit_error",
         code="queue_full",
         retry_after=1,
     )
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def _query(scope: Scope) -> dict[str, str]:
+    return dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
 
 
 async def send_whole(send: Send, response: Response, extra: Mapping[str, str] = MappingProxyType({})) -> None:

@@ -1,0 +1,213 @@
+"""POST /v1/vector_stores/{id}/search: passages found by meaning, by words, or by both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from lsbuild_runtime.http import Context, Request, Response, json_response
+from lsbuild_runtime.ports import Hit, SearchMode
+from lsbuild_runtime.routes.filters import Filter, checked_filter
+from lsbuild_runtime.routes.sampling import Text
+from lsbuild_runtime.routes.wire import decode, refused
+
+if TYPE_CHECKING:
+    from lsbuild_runtime.routing import Site
+    from lsbuild_runtime.stores import Store
+
+RRF_IMPACT = 60.0
+"""The constant of reciprocal rank fusion in every provider."""
+_OWN_RANKERS = ("auto", "none", "rrf")
+_Share = Annotated[float, Meta(ge=0, le=1)]
+_Weight = Annotated[float, Meta(ge=0, le=1e6)]
+
+
+class HybridSearch(Struct, forbid_unknown_fields=True):
+    """OpenAI's weights of meaning and of words in the fusion of both rankings."""
+
+    embedding_weight: _Weight
+    text_weight: _Weight
+
+
+class Ranker(Struct, forbid_unknown_fields=True):
+    """Llama Stack's ranker as an object."""
+
+    type: Literal["rrf", "weighted"]
+    impact_factor: float | None = None
+    alpha: _Share | None = None
+
+
+class Weights(Struct, forbid_unknown_fields=True):
+    """Llama Stack's weights."""
+
+    vector: _Weight = 0.0
+    keyword: _Weight = 0.0
+
+
+class RankingOptions(Struct, forbid_unknown_fields=True):
+    """OpenAI's options, then Llama Stack's. Hits below ``score_threshold`` are left out.
+
+    ``weighted`` weighs the two rankings, meaning with ``alpha`` and words with the rest, and so do ``weights``.
+    """
+
+    ranker: str | Ranker | None = None
+    score_threshold: _Share | None = None
+    hybrid_search: HybridSearch | None = None
+    alpha: _Share | None = None
+    impact_factor: float | None = None
+    weights: Weights | None = None
+
+
+class SearchRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    """OpenAI's request with Llama Stack's ``search_mode``. Several queries give the best hits of all of them."""
+
+    query: Text | Annotated[list[Text], Meta(min_length=1, max_length=16)]
+    filters: Filter | None = None
+    max_num_results: Annotated[int, Meta(ge=1, le=50)] | None = None
+    ranking_options: RankingOptions | None = None
+    rewrite_query: bool | None = None
+    search_mode: SearchMode | None = None
+
+
+class TextContent(Struct):
+    """The text of a hit."""
+
+    type: str
+    text: str
+
+
+class SearchResult(Struct):
+    """One hit. ``attributes`` also says where in the file it stands: heading, lines and character offsets."""
+
+    file_id: str
+    filename: str
+    score: float
+    attributes: dict[str, Any]
+    content: list[TextContent]
+
+
+class SearchPage(Struct):
+    """All hits, best first; there is always one page."""
+
+    object: str
+    search_query: list[str]
+    data: list[SearchResult]
+    has_more: bool
+    next_page: str | None
+
+
+class Ranking(Struct, frozen=True):
+    """How a store is asked to rank: the arguments of ``VectorIO.search``."""
+
+    mode: SearchMode | None = None
+    weights: tuple[float, float] | None = None
+    threshold: float = 0.0
+
+
+_DECODER = msgspec.json.Decoder(SearchRequest)
+
+
+def search(app: Site, request: Request, store_id: str) -> Response:
+    """Search a store."""
+    store = app.stores.find(store_id)
+    wanted = decode(request, _DECODER)
+    filters = checked_filter(wanted.filters)
+    ranking = ranked(wanted.ranking_options, wanted.search_mode, "ranking_options")
+    queries = [wanted.query] if isinstance(wanted.query, str) else wanted.query
+    if wanted.rewrite_query:
+        queries = rewritten(store, queries)
+    hits = find(app, store, queries, request.context, wanted.max_num_results or 10, ranking, filters)
+    page = SearchPage("vector_store.search_results.page", queries, [_result(hit) for hit in hits], False, None)
+    return json_response(page)
+
+
+def find(
+    app: Site,
+    store: Store,
+    queries: Sequence[str],
+    context: Context,
+    limit: int,
+    ranking: Ranking,
+    filters: Any = None,
+) -> list[Hit]:
+    """The best hits of all queries, best first; each passage once, with its best score."""
+    best: dict[str, Hit] = {}
+    names = {"gen_ai.operation.name": "retrieval", "gen_ai.data_source.id": store.id}
+    with context.watch.span(f"search {store.id}", **names):
+        port = app.stores.port(store)
+        for query in queries:
+            context.check()
+            for hit in port.search(
+                query,
+                context,
+                limit=limit,
+                mode=ranking.mode,
+                filters=filters,
+                threshold=ranking.threshold,
+                weights=ranking.weights,
+            ):
+                if hit.chunk_id not in best or hit.score > best[hit.chunk_id].score:
+                    best[hit.chunk_id] = hit
+        app.stores.touch(store)
+    return sorted(best.values(), key=lambda hit: -hit.score)[:limit]
+
+
+def ranked(options: RankingOptions | None, mode: SearchMode | None, at: str) -> Ranking:
+    """Options as a store takes them; ApiError 400 names what no store can do."""
+    if options is None:
+        return Ranking(mode)
+    weights = _weights(options, at)
+    if weights is not None and mode not in (None, "hybrid"):
+        raise refused("search_mode", f"weights belong to a hybrid search; this one is {mode!r}")
+    if weights is not None and not any(weights):
+        raise refused(at, "one of the two weights must be above 0")
+    return Ranking(mode if weights is None else "hybrid", weights, options.score_threshold or 0.0)
+
+
+def rewritten(store: Store, queries: list[str]) -> list[str]:  # noqa: ARG001 - a store that names a model will use it
+    """The queries as a model would put them: no store names a model for that yet."""
+    raise refused("rewrite_query", f"store {store.id!r} names no language model that could rewrite a query")
+
+
+def _weights(options: RankingOptions, at: str) -> tuple[float, float] | None:
+    """(vector, keyword); None for the store's own. At most one way to say it."""
+    given = options.ranker
+    ranker = given if isinstance(given, Ranker) else _ranker(given, options, at)
+    ways = [options.hybrid_search is not None, options.weights is not None, ranker.type == "weighted"]
+    if sum(ways) > 1:
+        raise refused(at, "give one of hybrid_search, weights and the weighted ranker")
+    if ranker.impact_factor not in (None, RRF_IMPACT):
+        raise refused(f"{at}.impact_factor", f"the rankings are fused with {RRF_IMPACT:.0f}; leave it out")
+    if ranker.type == "rrf" and ranker.alpha is not None:
+        raise refused(f"{at}.alpha", "belongs to the ranker 'weighted'")
+    if options.hybrid_search is not None:
+        return options.hybrid_search.embedding_weight, options.hybrid_search.text_weight
+    if options.weights is not None:
+        return options.weights.vector, options.weights.keyword
+    alpha = 0.5 if ranker.alpha is None else ranker.alpha
+    return (alpha, 1.0 - alpha) if ranker.type == "weighted" else None
+
+
+def _ranker(name: str | None, options: RankingOptions, at: str) -> Ranker:
+    """OpenAI's names of rankers (dated ones too) leave it to the store."""
+    if name == "weighted":
+        return Ranker("weighted", options.impact_factor, options.alpha)
+    if name is None or name in _OWN_RANKERS or name.startswith(("default-", "default_")):
+        return Ranker("rrf", options.impact_factor, options.alpha)
+    known = ", ".join([*_OWN_RANKERS, "weighted", "default-2024-11-15"])
+    raise refused(f"{at}.ranker", f"{name[:50]!r} needs a model that this artifact has not; known are {known}")
+
+
+def _result(hit: Hit) -> SearchResult:
+    attributes = {
+        "heading": hit.heading,
+        "line_start": hit.line_start,
+        "line_end": hit.line_end,
+        "start": hit.start,
+        "end": hit.end,
+        **hit.attributes,
+    }
+    return SearchResult(hit.file_id, hit.filename, hit.score, attributes, [TextContent("text", hit.text)])

@@ -1,0 +1,1 @@
+"""Uploads and their way into stores: kept in one SQLite file of the state folder; nothing here knows HTTP routes."""

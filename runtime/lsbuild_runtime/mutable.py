@@ -20,6 +20,7 @@ WHEELS = (
     "tokenizers>=0.22",
     "semantic-text-splitter>=0.27",
     "markdown-it-py>=3",
+    "pypdfium2>=5",
     "ruamel.yaml>=0.18",
     "selectolax>=0.3.29",
 )

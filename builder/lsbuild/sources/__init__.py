@@ -28,6 +28,8 @@ FETCHERS: Mapping[str, str] = {
     "deb": "lsbuild.sources.debian_files:fetch",
     "debian": "lsbuild.sources.debian:fetch",
     "hf": "lsbuild.sources.hf:fetch",
+    "http": "lsbuild.sources.http:fetch",
+    "https": "lsbuild.sources.http:fetch",
     "pypi": "lsbuild.sources.pypi:fetch",
     "wheels": "lsbuild.sources.wheels:fetch",
 }
@@ -82,7 +84,7 @@ class _Watch:
     """Tells the monitor of a source only when there is something to wait for: at its first progress."""
 
     def __init__(self, uri: str, monitor: Monitor) -> None:
-        self._name = uri.partition("?")[0]
+        self._name = re.split("[?#]", uri, maxsplit=1)[0]
         self._monitor = monitor
         self._start: float | None = None
 

@@ -8,7 +8,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
 
 _SIZE = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _TIME = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -96,6 +105,56 @@ class Chunking(Section):
     """Tokens that neighbouring passages share when a paragraph has to be cut."""
 
 
+class _OrText:
+    """Tells the JSON Schema what the validator of ``Documents`` takes besides a map."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler(core)]}
+
+
+class Documents(Section):
+    """Documents of a store, with what searches can filter them by. A plain text stands for its path or URL."""
+
+    path: str | None = None
+    """A file, a folder or a glob, relative to the spec, or a URI such as ``deb://``."""
+    url: str | None = None
+    """A file on a web server, pinned by ``#sha256=HEX`` or by lsbuild.lock."""
+    attributes: dict[str, str | int | float | bool] = {}
+    """Attributes of all these documents; a document's own front matter goes before them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return {"url" if value.startswith(("http://", "https://")) else "path": value}
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Documents:
+        if (self.path is None) == (self.url is None):
+            raise ValueError("name the documents by either path or url")
+        return self
+
+    @field_validator("url")
+    @classmethod
+    def _web(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("expected a URL that begins with https:// or http://")
+        return value
+
+    def spelled(self) -> str | dict[str, Any]:
+        """As a user would write it: a text when there is nothing but the place."""
+        if not self.attributes:
+            return self.uri
+        return {"path" if self.url is None else "url": self.uri, "attributes": self.attributes}
+
+    @property
+    def uri(self) -> str:
+        """What is fetched."""
+        return self.path or self.url or ""
+
+
 class VectorStore(Section):
     """A searchable set of documents, served under its key in ``vector_stores``."""
 
@@ -103,14 +162,27 @@ class VectorStore(Section):
     """Who holds it: ``inline::sqlite-vec`` compiles an index into the artifact."""
     embedding: str
     """The model (a key of ``models`` with ``type: embedding``) that embeds passages and queries."""
-    sources: tuple[str, ...] = Field(min_length=1)
-    """Files, folders or globs, relative to the spec."""
+    sources: tuple[Annotated[Documents, _OrText, PlainSerializer(Documents.spelled)], ...] = ()
+    """The documents: files, folders, globs (relative to the spec) and URLs, each a text or a map with attributes. Only a
+    mutable store may have none."""
+    mutable: bool = False
+    """Whether clients may add, replace and remove documents while it is served, and create stores of their own."""
+    on_error: Literal["fail", "skip"] = "fail"
+    """What a document does that cannot be read: ``fail`` ends the build, ``skip`` leaves it out and lists it in the report."""
     chunk: Chunking = Chunking()
     """How documents are cut into passages."""
     search: Literal["vector", "keyword", "hybrid"] = "hybrid"
     """Default search: by meaning, by words, or both fused by rank."""
+    min_recall: float = Field(default=0.95, gt=0, le=1)
+    """Share of the ten truly nearest passages that a search by meaning has to find, measured at build; 1 means exact search."""
     config: dict[str, Any] = {}
     """Settings of the provider."""
+
+    @model_validator(mode="after")
+    def _some_documents(self) -> VectorStore:
+        if not (self.sources or self.mutable):
+            raise ValueError("missing key 'sources': name documents, or say mutable: true to add them while it serves")
+        return self
 
 
 class Limits(Section):
@@ -139,6 +211,26 @@ class Agent(Section):
     """What one run may use at most."""
     config: dict[str, Any] = {}
     """Settings of the provider: ``prompt`` is the form in which passages and question reach the model."""
+
+
+class Eval(Section):
+    """A question set that a store or an agent is measured by, at build, before anything is packed."""
+
+    provider: str = "inline::evals"
+    """Who measures."""
+    store: str | None = None
+    """The store that is searched (a key of ``vector_stores``)."""
+    agent: str | None = None
+    """Or the agent that is asked (a key of ``agents``)."""
+    questions: str
+    """The question set: a .yaml or .jsonl file, relative to the spec."""
+    k: int = Field(default=10, ge=1, le=50)
+    """Passages of each search that are looked at."""
+    mode: Literal["vector", "keyword", "hybrid"] | None = None
+    """How the store is searched. Default: its own ``search``."""
+    gates: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    """Lowest value of a measure, such as ``recall@5: 0.9``; a lower one fails the build. A store has ``recall@N``,
+    ``success@N``, ``ndcg@N``, ``mrr`` and ``separation``, an agent ``answered``, ``cited`` and ``declined``."""
 
 
 class ServerLimits(Section):
@@ -193,6 +285,8 @@ class Spec(Section):
     """Document stores by the name clients use."""
     agents: dict[Name, Agent] = {}
     """Agents by the name clients use; each is also a model."""
+    evals: dict[Name, Eval] = {}
+    """Question sets with gates, by name."""
     server: Server = Server()
     """Where and how the artifact listens."""
     budgets: Budgets = Budgets()

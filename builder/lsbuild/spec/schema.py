@@ -83,11 +83,18 @@ def _models(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
     open_ = [model]
     while open_:
         for field in open_.pop().model_fields.values():
-            for part in (field.annotation, *get_args(field.annotation)):
+            for part in _parts(field.annotation):
                 if isinstance(part, type) and issubclass(part, BaseModel) and part.__name__ not in found:
                     found[part.__name__] = part
                     open_.append(part)
     return found
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """A type and all that it is written with."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _parts(part)
 
 
 def _tidied(model: type[BaseModel]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -108,11 +115,14 @@ def _listed(definition: Mapping[str, Any], definitions: Mapping[str, Any], above
 
 
 def _below(value: Mapping[str, Any]) -> tuple[str, str]:
-    """The definition a value is made of, and what stands between: ``.NAME`` for a map keyed by name."""
+    """The definition a value is made of, and what stands between: ``.NAME`` for a map keyed by name, ``[]`` for a list."""
     if "$ref" in value:
         return value["$ref"].rpartition("/")[2], ""
     inner: dict[str, Any] = next(iter(value.get("patternProperties", {}).values()), {})
-    return (inner["$ref"].rpartition("/")[2], ".NAME") if "$ref" in inner else ("", "")
+    if "$ref" in inner:
+        return inner["$ref"].rpartition("/")[2], ".NAME"
+    entry = next((each for each in value.get("items", {}).get("anyOf", ()) if "$ref" in each), None)
+    return (entry["$ref"].rpartition("/")[2], "[]") if entry else ("", "")
 
 
 def _words(value: Mapping[str, Any]) -> str:
@@ -124,7 +134,7 @@ def _words(value: Mapping[str, Any]) -> str:
         kinds = [_words(each) for each in value["anyOf"] if each.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if _below(value)[0]:
-        return "map by name" if _below(value)[1] else "map"
+        return {".NAME": "map by name", "[]": "list of texts and maps"}.get(_below(value)[1], "map")
     return {
         "string": "text",
         "integer": "whole number",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from types import TracebackType
+from typing import Any, Self, cast
 
-from lsbuild.api import Service, StepError
+import msgspec
+from msgspec import Struct
+
+from lsbuild.api import Memo, Service, StepError
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.ports import Embeddings, Open
 
@@ -36,12 +40,53 @@ def opened(service: Service, folder: Path) -> Iterator[Embeddings]:
         yield cast("Embeddings", entry(service, Path(root), _Alone()))
 
 
-def vector(model: Embeddings, text: str, where: str) -> tuple[bytes, int]:
-    """The float32 little-endian vector of one text and its number of tokens.
+class Vector(Struct, frozen=True, array_like=True):
+    """The vector of one text, float32 little-endian, and the text's number of tokens."""
 
-    One text at a time: padding to batch mates costs more than batching saves on a CPU, and some quantised graphs give
-    a text another vector in company than the one a query gets alone.
+    vector: bytes
+    tokens: int
+
+
+class Embedder:
+    """Gives vectors as remembered, else from the model of ``service``, which is opened when it is first needed.
+
+    One text at a time. Measured with the 8-bit MiniLM on two cores: 256 texts in one call cost the same CPU time for each
+    as one by one (90 and 89 ms at 256 tokens; the bytes are the same), and some quantised graphs give a text another
+    vector in company than the one a query gets alone.
     """
+
+    def __init__(self, service: Service, folder: Path, memo: Memo) -> None:
+        self._service = service
+        self._folder = folder
+        self._memo = memo
+        self._model: Embeddings | None = None
+        self._stack = ExitStack()
+        self.embedded = 0
+
+    def get(self, text: str, where: str) -> Vector:
+        """The vector of ``text``, which stands at ``where`` (for the error when the model refuses it)."""
+        key = f"text\0{text}"
+        known = self._memo.get(key)
+        if known is not None:
+            return msgspec.msgpack.decode(known, type=Vector)
+        if self._model is None:
+            self._model = self._stack.enter_context(opened(self._service, self._folder))
+        found = vector(self._model, text, where)
+        self._memo.put(key, msgspec.msgpack.encode(found))
+        self.embedded += 1
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+
+def vector(model: Embeddings, text: str, where: str) -> Vector:
+    """What the model makes of one text; StepError when it refuses it."""
     context = Context(deadline=float("inf"))
     try:
         result = model.embed([text], context)
@@ -51,4 +96,4 @@ def vector(model: Embeddings, text: str, where: str) -> tuple[bytes, int]:
             where=where,
             hint="Lower chunk.tokens of the vector store if the passage is too long for the model.",
         ) from error
-    return result.vectors[0], result.tokens
+    return Vector(result.vectors[0], result.tokens)

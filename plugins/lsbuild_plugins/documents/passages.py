@@ -1,27 +1,32 @@
 """The step that turns one shard of the documents into passages with vectors; the next step joins the shards.
 
-Why shards: a step sees only its own inputs, so what must not be embedded again has to be a step of its own. A step for
-each document would start a process and load the model for each (figures: see `shards`), one step for all would embed
-everything again after a typo. Parsing, cutting and embedding are one step because the last takes nearly all the time.
+Parsing, cutting and embedding are one step because the last takes nearly all the time, and a step for each document would
+start a process and load the model for each. What must not be embedded again is remembered instead (``StepContext.memo``):
+the passages of a document by its name and bytes, the vector of a text by the text. So a document that changed costs its
+new passages, and a text that stands in many documents of a store, or in two stores with the same model, costs one vector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import msgspec
 from msgspec import Struct
 
-from lsbuild.api import Json, Service, SourceError, SourceFile, StepContext, StepError
-from lsbuild_plugins.documents.embed import opened, vector
-from lsbuild_runtime.ingest.chunk import Chunker
+from lsbuild.api import Json, Service, SourceError, StepContext
+from lsbuild_plugins.documents.cut import Cutter
+from lsbuild_plugins.documents.embed import Embedder
 from lsbuild_runtime.ingest.document import IngestError
-from lsbuild_runtime.ingest.parse import parse
 from lsbuild_runtime.ports import Attribute, Passage
 
 PASSAGES = "passages.msgpack"
 VECTORS = "vectors.f32"
+_LENGTH = 4
+"""Bytes before each document in ``PASSAGES``: its length, little-endian."""
 
 
 class Indexed(Struct, frozen=True):
@@ -35,57 +40,80 @@ class Indexed(Struct, frozen=True):
 
 
 def run(context: StepContext) -> Mapping[str, Json]:
-    """Options ``service`` (of the embedding model), ``tokens``, ``overlap``; source ``documents``; input ``embedding``."""
-    service = msgspec.convert(context.options["service"], Service)
-    folder = context.inputs["embedding"]
-    chunker = Chunker(_tokenizer(folder), context.options["tokens"], context.options["overlap"])
-    documents = [_cut(file, chunker) for file in context.sources["documents"].files]
-    (context.out / PASSAGES).write_bytes(msgspec.msgpack.encode(documents))
-    tokens = _embed(documents, service, folder, context)
-    passages = sum(len(document.passages) for document in documents)
-    return {"documents": len(documents), "passages": passages, "tokens": tokens}
+    """Options ``service`` (of the embedding model), ``tokens``, ``overlap``, ``on_error`` and ``attributes`` (by path);
+    source ``documents``; input ``embedding``.
+
+    One document is held at a time: all are cut first, so that the number of passages is known, then read back.
+    """
+    skipped: list[Json] = []
+    documents = passages = 0
+    with (context.out / PASSAGES).open("wb") as file:
+        for document in _documents(context, skipped):
+            _append(file, document)
+            documents += 1
+            passages += len(document.passages)
+    return {"documents": documents, "passages": passages, **_embed(passages, context), "skipped": skipped}
 
 
 def read(folder: Path) -> list[Indexed]:
     """What ``run`` wrote, without the vectors."""
-    return msgspec.msgpack.decode((folder / PASSAGES).read_bytes(), type=list[Indexed])
+    return list(stream(folder))
 
 
-def _tokenizer(folder: Path) -> Path:
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise StepError(
-            "the compiled embedding model has no tokenizer.json, so passages cannot be measured in its tokens",
-            where=str(folder),
-            hint="Use an embedding model with a fast tokenizer.",
-        )
-    return path
+def stream(folder: Path) -> Iterator[Indexed]:
+    """``read``, one document at a time."""
+    decoder = msgspec.msgpack.Decoder(Indexed)
+    with (folder / PASSAGES).open("rb") as file:
+        while length := file.read(_LENGTH):
+            yield decoder.decode(file.read(int.from_bytes(length, "little")))
 
 
-def _cut(file: SourceFile, chunker: Chunker) -> Indexed:
-    try:
-        document = parse(file.path, file.location.read_bytes())
-    except IngestError as error:
-        raise SourceError(error.what, where=error.where, hint=error.hint) from error
-    passages = list(chunker.cut(document))
-    return Indexed(file.path, file.sha256, file.size, dict(document.attributes), passages)
+def _append(file: IO[bytes], document: Indexed) -> None:
+    data = msgspec.msgpack.encode(document)
+    file.write(len(data).to_bytes(_LENGTH, "little"))
+    file.write(data)
 
 
-def _embed(documents: list[Indexed], service: Service, folder: Path, context: StepContext) -> int:
-    """Write the vectors of all passages; equal texts are embedded once. Returns the number of tokens read."""
-    todo = [(document.path, passage) for document in documents for passage in document.passages]
-    known: dict[str, bytes] = {}
-    tokens = 0
-    with (context.out / VECTORS).open("wb") as file:
-        if not todo:
-            return 0
-        with opened(service, folder) as model:
-            for done, (path, passage) in enumerate(todo):
-                context.progress(done, len(todo), path)
+def _documents(context: StepContext, skipped: list[Json]) -> Iterator[Indexed]:
+    """The documents that can be read; the others go to ``skipped``, or end the step."""
+    cutter = Cutter(context)
+    files = context.sources["documents"].files
+    for number, source in enumerate(files, start=1):
+        context.progress(0, 0, f"reading {number} of {len(files)}: {source.path}")
+        try:
+            cut = cutter.cut(source)
+        except IngestError as error:
+            if context.options["on_error"] == "fail":
+                hint = f"{error.hint} With on_error: skip the build leaves such documents out."
+                raise SourceError(error.what, where=error.where, hint=hint) from error
+            skipped.append({"path": source.path, "reason": error.what})
+            continue
+        given = context.options["attributes"].get(source.path, {})
+        yield Indexed(source.path, source.sha256, source.size, {**given, **cut.attributes}, cut.passages)
+
+
+def _embed(total: int, context: StepContext) -> Mapping[str, Json]:
+    """Write the vectors of all passages. The vector of a text that came before is read back from the file."""
+    service = msgspec.convert(context.options["service"], Service)
+    places: dict[bytes, tuple[int, int]] = {}
+    tokens = done = 0
+    with (
+        Embedder(service, context.inputs["embedding"], context.memo) as embedder,
+        (context.out / VECTORS).open("w+b", buffering=0) as file,
+    ):
+        for document in stream(context.out):
+            for passage in document.passages:
+                context.progress(done, total, document.path)
                 text = passage.embedded
-                if text not in known:
-                    known[text], read_tokens = vector(model, text, f"{path}:{passage.line_start}")
-                    tokens += read_tokens
-                file.write(known[text])
-    context.progress(len(todo), len(todo), "embedded")
-    return tokens
+                digest = hashlib.sha256(text.encode()).digest()
+                if digest in places:
+                    file.write(os.pread(file.fileno(), *places[digest]))
+                else:
+                    found = embedder.get(text, f"{document.path}:{passage.line_start}")
+                    places[digest] = (len(found.vector), file.tell())
+                    file.write(found.vector)
+                    tokens += found.tokens
+                done += 1
+    if total:
+        context.progress(total, total, "embedded")
+    return {"tokens": tokens, "texts": len(places), "embedded": embedder.embedded}

@@ -1,7 +1,8 @@
-"""Which documents share an embedding step: pure arithmetic on names and sizes, asked by the plan.
+"""Which documents a store has and which of them share an embedding step: pure arithmetic on names, asked by the plan.
 
-Measured with an 8-bit MiniLM: a step costs 0.65 CPU seconds before its first passage, a passage 12 to 26 milliseconds.
-200 documents of one passage took 3 CPU seconds as one step and would take 130 as 200 steps.
+Measured with an 8-bit MiniLM: a step costs 0.65 CPU seconds before its first passage, a passage 12 to 90 milliseconds
+(64 to 256 tokens). A step that runs again takes what it remembers of documents that did not change (see `passages`), so
+a shard may be large; there are several only for the cores, and for the machines of a cluster.
 """
 
 from __future__ import annotations
@@ -9,34 +10,51 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from lsbuild.api import Source, SourceError, SourceFile
+from lsbuild_runtime.ports import Attribute
 
-SHARD_BYTES = 64 << 10
-"""Aimed size of a shard's documents: at least sixty passages, so that starting costs less than a third of embedding."""
+SHARD_BYTES = 256 << 10
+"""Aimed size of a shard's documents: some 250 passages or more, so that starting costs a tenth of embedding or less."""
 
 MAX_SHARDS = 256
 _MAGIC = re.compile(r"[*?\[]")
 
+Attributes = Mapping[str, Attribute]
 
-def documents(sources: Mapping[str, Source]) -> tuple[SourceFile, ...]:
-    """All files once, under the names that readers will see: globs may overlap.
 
-    SourceError when one name means two different files, or when there is no file.
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One document of a store. ``file.path`` is the name that readers will see, ``attributes`` are those of the spec."""
+
+    file: SourceFile
+    attributes: Attributes = field(default_factory=dict)
+
+
+Shard = tuple[Listed, ...]
+
+
+def documents(sources: Mapping[str, Source], attributes: Mapping[str, Attributes] | None = None) -> Shard:
+    """All files once, by name: globs may overlap. ``attributes`` by the local name of the source.
+
+    A file of several sources has the attributes of all of them; where they differ, the last source decides. SourceError
+    when one name means two different files, or when there is no file.
     """
-    found: dict[str, SourceFile] = {}
-    for source in sources.values():
+    found: dict[str, Listed] = {}
+    for local, source in sources.items():
+        given = (attributes or {}).get(local, {})
         for file in source.files:
             named = replace(file, path=_name(source, file))
-            other = found.setdefault(named.path, named)
-            if other.sha256 != file.sha256:
+            other = found.get(named.path, Listed(named))
+            if other.file.sha256 != file.sha256:
                 raise SourceError(
-                    f"two different files have this name: {other.location} and {file.location}",
+                    f"two different files have this name: {other.file.location} and {file.location}",
                     where=named.path,
                     hint="Rename one of them, or put the spec into a folder above both.",
                 )
+            found[named.path] = Listed(other.file, {**other.attributes, **given})
     if not found:
         uris = ", ".join(source.uri for source in sources.values())
         raise SourceError("no documents to index", where=uris, hint="Check the paths and globs under sources.")
@@ -58,15 +76,15 @@ def _name(source: Source, file: SourceFile) -> str:
     return name
 
 
-def shards(files: Iterable[SourceFile]) -> tuple[tuple[SourceFile, ...], ...]:
-    """Group files so that a changed file moves no other one.
+def shards(listed: Iterable[Listed]) -> tuple[Shard, ...]:
+    """Group documents so that a changed one moves no other.
 
-    A file's shard depends on its name and on the number of shards, a power of two that follows the total size.
+    A document's shard depends on its name and on the number of shards, a power of two that follows the total size.
     """
-    files = tuple(files)
-    wanted = min(MAX_SHARDS, len(files), max(1, sum(file.size for file in files) // SHARD_BYTES))
+    listed = tuple(listed)
+    wanted = min(MAX_SHARDS, len(listed), max(1, sum(each.file.size for each in listed) // SHARD_BYTES))
     count = 1 << (wanted - 1).bit_length()
-    groups: list[list[SourceFile]] = [[] for _ in range(count)]
-    for file in files:
-        groups[int.from_bytes(hashlib.sha256(file.path.encode()).digest()[:4]) % count].append(file)
+    groups: list[list[Listed]] = [[] for _ in range(count)]
+    for each in listed:
+        groups[int.from_bytes(hashlib.sha256(each.file.path.encode()).digest()[:4]) % count].append(each)
     return tuple(tuple(group) for group in groups if group)

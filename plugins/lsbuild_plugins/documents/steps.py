@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 import msgspec
 
-from lsbuild.api import Compiled, Given, Item, Service, Source, SourceError, SourceFile, Step
+from lsbuild.api import Compiled, Given, Item, Service, Source, SourceError, Step
 from lsbuild.spec.model import VectorStore
-from lsbuild_plugins.documents.shards import documents, shards
+from lsbuild_plugins.documents.shards import Shard, documents, shards
 from lsbuild_runtime.ingest.document import IngestError
 from lsbuild_runtime.ingest.parse import kind
 
 _HERE = "lsbuild_plugins.documents"
-_CODE = (f"{_HERE}.passages", f"{_HERE}.embed", "lsbuild_runtime.ingest")
-_TOOLS = ("semantic-text-splitter", "tokenizers", "markdown-it-py", "selectolax", "ruamel.yaml")
+_CODE = (f"{_HERE}.passages", f"{_HERE}.cut", f"{_HERE}.embed", "lsbuild_runtime.ingest")
+_TOOLS = ("semantic-text-splitter", "tokenizers", "markdown-it-py", "selectolax", "pypdfium2", "ruamel.yaml")
 
 
 class Model(NamedTuple):
@@ -29,6 +30,11 @@ class Model(NamedTuple):
 def spec_of(item: Item) -> VectorStore:
     """The item's entry of the spec."""
     return cast("VectorStore", item.spec)
+
+
+def source_uris(item: Item) -> Mapping[str, str]:
+    """Local name -> URI for each entry of ``sources``: what ``Plugin.sources`` has to answer for `passages_steps`."""
+    return {f"docs{index}": entry.uri for index, entry in enumerate(spec_of(item).sources)}
 
 
 def embedding(item: Item, given: Given) -> Model:
@@ -55,22 +61,32 @@ def embedding(item: Item, given: Given) -> Model:
 def passages_steps(item: Item, given: Given) -> list[Step]:
     """One step for each shard of the store's documents; their outputs are what `passages.read` reads."""
     model = embedding(item, given)
-    files = documents(given.sources)
-    for file in files:
-        _refuse_unknown(file.path)
-    return [_step(item, index, shard, model) for index, shard in enumerate(shards(files))]
+    spec = spec_of(item)
+    attributes = {f"docs{index}": entry.attributes for index, entry in enumerate(spec.sources)}
+    found = documents(given.sources, attributes)
+    if spec.on_error == "fail":
+        for document in found:
+            _refuse_unknown(document.file.path)
+    return [_step(item, index, shard, model) for index, shard in enumerate(shards(found))]
 
 
-def _step(item: Item, index: int, shard: tuple[SourceFile, ...], model: Model) -> Step:
+def _step(item: Item, index: int, shard: Shard, model: Model) -> Step:
     """Keyed by its own documents, by the model and by the model's serve half, which it runs."""
-    chunk = spec_of(item).chunk
+    spec = spec_of(item)
     wheels = tuple(re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in model.peer.wheels)
     return Step(
         name=f"{'.'.join(item.path)}.passages.{index}",
         run=f"{_HERE}.passages:run",
-        options={"service": msgspec.to_builtins(model.service), "tokens": chunk.tokens, "overlap": chunk.overlap},
-        sources={"documents": Source(uri="documents", files=shard)},
+        options={
+            "service": msgspec.to_builtins(model.service),
+            "tokens": spec.chunk.tokens,
+            "overlap": spec.chunk.overlap,
+            "on_error": spec.on_error,
+            "attributes": {each.file.path: dict(each.attributes) for each in shard if each.attributes},
+        },
+        sources={"documents": Source(uri="documents", files=tuple(each.file for each in shard))},
         needs={"embedding": model.shipped.name},
+        forgets=("on_error", "attributes"),
         tools=(*_TOOLS, *wheels),
         code=(*_CODE, *model.peer.code),
         spread=True,
@@ -82,4 +98,5 @@ def _refuse_unknown(path: str) -> None:
     try:
         kind(path)
     except IngestError as error:
-        raise SourceError(error.what, where=error.where, hint=error.hint) from error
+        hint = f"{error.hint}. With on_error: skip the build leaves such files out."
+        raise SourceError(error.what, where=error.where, hint=hint) from error

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from lsbuild.api import Compiled, Given, Item, Problem, Service, Step, config_problems
-from lsbuild_plugins.documents.steps import passages_steps, spec_of
+from lsbuild_plugins.documents.steps import passages_steps, source_uris, spec_of
 
 _SERVE = "lsbuild_plugins.sqlite_vec.serve"
 _COMPILE = "lsbuild_plugins.sqlite_vec.compile"
@@ -45,7 +45,7 @@ class SqliteVec:
 
     def sources(self, item: Item) -> Mapping[str, str]:
         """One local name for each entry of ``sources``."""
-        return {f"docs{index}": uri for index, uri in enumerate(spec_of(item).sources)}
+        return source_uris(item)
 
     def compile(self, item: Item, given: Given) -> Compiled:
         """One step for each shard of the documents, one that joins them, and the service."""

@@ -69,7 +69,7 @@ def extract(path: str, data: bytes) -> Pages:
         check=False,
     )
     try:
-        answer = msgspec.msgpack.decode(done.stdout, type=Fault | _Found)
+        answer: Fault | _Found = msgspec.msgpack.decode(done.stdout, type=Fault | _Found)
     except msgspec.MsgspecError as error:
         how = f"was stopped by signal {-done.returncode}" if done.returncode < 0 else "ran out of memory"
         raise IngestError(
@@ -133,7 +133,7 @@ def _outline(document: object, count: int) -> list[Bookmark]:
 
 
 def _title(document: object) -> str:
-    return " ".join(document.get_metadata_value("Title").split())  # type: ignore[attr-defined, no-any-return]
+    return " ".join(document.get_metadata_value("Title").split())  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ class Given:
 
     sources: Mapping[str, Source]
     peers: Mapping[tuple[str, str], Compiled] = field(default_factory=dict)
-    """(kind, name) -> Compiled, for every item this one refers to (``Plugin.refers``)."""
+    """(kind, name) -> Compiled, for every item this one refers to (``Plugin.refers``) and all that those refer to."""
 
 
 def config_problems(model: type[BaseModel], config: Mapping[str, Json]) -> list[Problem]:

@@ -17,6 +17,9 @@ from lsbuild import bundle, execute, facts, gates, history, lock, plan, registry
 from lsbuild.api import Bundle, Compiled, Item, Platform, Plugin, Problem, Source, Step, Target
 from lsbuild.engine import open_engine
 from lsbuild.errors import ServeError, SpecError
+from lsbuild.evals import gates as quality
+from lsbuild.evals.result import Result
+from lsbuild.evals.result import read as read_result
 from lsbuild.monitor import Monitor
 from lsbuild.spec.load import Loaded, load
 
@@ -129,6 +132,7 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
     with closing(open_engine(order.engine, order.jobs, ready.registry.paths)) as engine:
         outputs = execute.execute(ready.plan, ready.store, monitor, engine)
     history.write(ready.store.root, ready.loaded.path, order.target, ready.plan.records)
+    quality.require(_gates(ready), _results(ready, outputs))
     compiled_s = time.monotonic() - started
 
     monitor.stage("pack")
@@ -147,6 +151,18 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
     )
 
 
+def evaluate(order: Order, monitor: Monitor) -> dict[str, Result]:
+    """Measure what the spec's ``evals`` name, by what a build would ship; packs nothing and holds no gate.
+
+    Those that need a service which is not compiled in are missing: only a server can be asked.
+    """
+    ready = prepare(order, monitor)
+    asked = ready.plan.only(name for name, _ in _eval_steps(ready))
+    monitor.stage("execute")
+    with closing(open_engine(order.engine, order.jobs, ready.registry.paths)) as engine:
+        return _results(ready, execute.execute(asked, ready.store, monitor, engine))
+
+
 def serve(artifact: Path, *, host: str | None, port: int | None) -> NoReturn:
     """Become the artifact's own ``run``: signals, output and exit code are then the server's."""
     words = [str(artifact / "run")]
@@ -158,11 +174,26 @@ def serve(artifact: Path, *, host: str | None, port: int | None) -> NoReturn:
         raise ServeError(f"the artifact cannot be started: {error.strerror}", where=words[0]) from error
 
 
+def _eval_steps(ready: Prepared) -> list[tuple[str, str]]:
+    """(step, name) of every evaluation that is done at build."""
+    return [
+        (step.name, name) for (kind, name), each in ready.compiled.items() if kind == "evals" for step in each.steps
+    ]
+
+
+def _results(ready: Prepared, outputs: Mapping[str, Path]) -> dict[str, Result]:
+    return {name: read_result(outputs[step]) for step, name in _eval_steps(ready)}
+
+
+def _gates(ready: Prepared) -> dict[str, Mapping[str, float]]:
+    return {name: each.gates for name, each in ready.loaded.spec.evals.items()}
+
+
 def _items(loaded: Loaded) -> list[Item]:
     root = loaded.path.parent
     return [
         Item(kind, name, entry.provider, entry, root)
-        for kind in ("models", "vector_stores", "agents")
+        for kind in ("models", "vector_stores", "agents", "evals")
         for name, entry in getattr(loaded.spec, kind).items()
     ]
 

@@ -241,6 +241,27 @@ def verify(artifact: Path, out: Output) -> None:
         sys.exit(VerifyError.exit_code)
 
 
+@main.command("eval")
+@_spec_options
+@click.option(
+    "--against", metavar="URL|ARTIFACT", help="Ask this server, or this artifact, instead of what a build makes."
+)
+@click.option("--each", is_flag=True, help="Print every question with what came.")
+@_output_options
+def evaluate(spec: Path, against: str | None, each: bool, out: Output, **order: Any) -> None:
+    """Measure what the evals of SPEC name, and compare with their gates."""
+    from lsbuild import evaluate as evaluating
+    from lsbuild.errors import GateError
+    from lsbuild.evals import table
+
+    with out.monitor() as monitor:
+        found = evaluating.evaluate(_order(spec, **order), against, monitor)
+    body = table.to_dict(found.results, found.gates, found.unasked)
+    out.give(body, lambda: table.to_text(found.results, found.gates, found.unasked, each=each))
+    if not body["ok"]:
+        sys.exit(GateError.exit_code)
+
+
 @main.command()
 @click.argument("template")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))

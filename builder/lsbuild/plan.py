@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -63,6 +63,17 @@ class Plan:
                 return planned
         raise KeyError(name)
 
+    def only(self, names: Iterable[str]) -> Plan:
+        """The steps of these names and all that they need."""
+        steps = {planned.step.name: planned for planned in self.steps}
+        kept: set[str] = set()
+        asked = list(names)
+        while asked:
+            name = asked.pop()
+            asked += () if name in kept else steps[name].step.needs.values()
+            kept.add(name)
+        return replace(self, steps=tuple(planned for planned in self.steps if planned.step.name in kept))
+
     @property
     def missing(self) -> tuple[Planned, ...]:
         """The steps that have to run."""
@@ -84,12 +95,17 @@ def compile_items(
     ]
     if problems:
         raise SpecError(problems)
+    refers = {item.path: tuple(plugins[item.provider].refers(item)) for item in items}
+
+    def peers_of(path: tuple[str, str]) -> list[tuple[str, str]]:
+        return [each for peer in refers[path] for each in (*peers_of(peer), peer)]
+
     compiled: dict[tuple[str, str], Compiled] = {}
     for item in in_order(items, plugins):
         plugin = plugins[item.provider]
         given = Given(
             sources={local: sources[uri] for local, uri in plugin.sources(item).items()},
-            peers={peer: compiled[peer] for peer in plugin.refers(item)},
+            peers={peer: compiled[peer] for peer in peers_of(item.path)},
         )
         compiled[item.path] = plugin.compile(item, given)
     return compiled

@@ -18,6 +18,7 @@ from lsbuild.suggest import did_you_mean
 
 PLUGINS: Mapping[str, str] = {
     "inline::agent": "lsbuild_plugins.agent.plugin:PLUGIN",
+    "inline::evals": "lsbuild_plugins.evals.plugin:PLUGIN",
     "inline::onnx": "lsbuild_plugins.onnx.plugin:PLUGIN",
     "inline::sqlite-vec": "lsbuild_plugins.sqlite_vec.plugin:PLUGIN",
     "remote::openai": "lsbuild_plugins.openai.plugin:PLUGIN",

@@ -14,7 +14,7 @@ from lsbuild.suggest import did_you_mean
 
 def check(tree: Node, *, targets: Collection[str], providers: Collection[str]) -> list[Problem]:
     """Every reference that leads nowhere or to the wrong kind of thing."""
-    found = [*_names(tree), *_agents(tree), *_stores(tree), *_targets(tree, targets)]
+    found = [*_names(tree), *_agents(tree), *_stores(tree), *_evals(tree), *_targets(tree, targets)]
     if not (plugins := tree.map.get("plugins")) or not plugins.list:
         found += _providers(tree, providers)
     return found
@@ -75,6 +75,17 @@ def _stores(tree: Node) -> Iterator[Problem]:
             yield Problem(path, f"'{model}' is an llm; a vector store needs type: embedding", node.origin.where)
 
 
+def _evals(tree: Node) -> Iterator[Problem]:
+    for name, entry in _section(tree, "evals").items():
+        for key, section in (("store", "vector_stores"), ("agent", "agents")):
+            node = entry.map.get(key)
+            asked = _text(node)
+            known = _section(tree, section)
+            if node is not None and asked is not None and asked not in known:
+                message = f"there is no {section[:-1].replace('_', ' ')} '{asked}'.{did_you_mean(asked, known)}"
+                yield Problem(("evals", name, key), message, node.origin.where)
+
+
 def _targets(tree: Node, known: Collection[str]) -> Iterator[Problem]:
     section = tree.map.get("targets")
     for name in section.map if section is not None else ():
@@ -84,7 +95,7 @@ def _targets(tree: Node, known: Collection[str]) -> Iterator[Problem]:
 
 
 def _providers(tree: Node, known: Collection[str]) -> Iterator[Problem]:
-    for kind in ("models", "vector_stores", "agents"):
+    for kind in ("models", "vector_stores", "agents", "evals"):
         for name, entry in _section(tree, kind).items():
             node = entry.map.get("provider")
             provider = _text(node)

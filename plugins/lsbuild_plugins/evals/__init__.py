@@ -1,0 +1,1 @@
+"""`inline::evals`: questions asked at build to the very services that will ship."""

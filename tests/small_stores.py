@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -22,8 +23,8 @@ from tokenizers.pre_tokenizers import Whitespace
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Manifest, Service
 from lsbuild_runtime.mutable import StoredFile, StoreRecord
-from lsbuild_runtime.ports import Attribute, Embeddings, Hit, Host, Passage, SearchMode, StoreInfo
-from small_services import DIMENSIONS, HELPER, LETTERS, PARROT, SHELF, SLOW, small_manifest
+from lsbuild_runtime.ports import Attribute, Embedded, Embeddings, Hit, Host, Passage, SearchMode, StoreInfo
+from small_services import DIMENSIONS, HELPER, LETTERS, PARROT, SHELF, SLOW, Letters, small_manifest
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files(id TEXT PRIMARY KEY, facts TEXT NOT NULL);
@@ -40,6 +41,32 @@ COMPILED = StoredFile(
 _TEXT = Passage(
     chunk_id="c-1", text="compiled quizzical", heading="", prefix="", start=0, end=18, line_start=1, line_end=1
 )
+
+
+class GatedLetters(Letters):
+    """Letters behind a gate that tests close; it counts the passages it embedded and fails when it is told to."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.waiting = threading.Event()
+        """Set as soon as somebody stands before the closed gate."""
+        self.embedded: list[str] = []
+        self.faults: list[Exception] = []
+        """Raised by the next calls, one each."""
+
+    def embed(
+        self, inputs: Sequence[str] | Sequence[Sequence[int]], context: Context, dimensions: int | None = None
+    ) -> Embedded:
+        """See ports.Embeddings."""
+        while not self.gate.wait(0.005):
+            self.waiting.set()
+            context.check()
+        if self.faults:
+            raise self.faults.pop(0)
+        found = super().embed(inputs, context, dimensions)
+        self.embedded += map(str, inputs)
+        return found
 
 
 class Notebook:
@@ -224,6 +251,11 @@ def _hit(file: StoredFile, passage: Passage, score: float) -> Hit:
     )
 
 
+def open_gated(service: Service, root: Path, host: Host) -> GatedLetters:
+    """Entry of the encoder."""
+    return GatedLetters()
+
+
 def open_notes(service: Service, root: Path, host: Host) -> Notebook:
     """Entry of the artifact's own mutable store, which holds COMPILED from the start."""
     path = host.state(service.name) / "own.db"
@@ -257,7 +289,8 @@ NOTEBOOKS = Service(
 
 def mutable_manifest(**server: Any) -> Manifest:
     """The small services and a store that takes documents."""
-    return small_manifest((PARROT, SLOW, LETTERS, SHELF, HELPER, NOTES, NOTEBOOKS), **server)
+    letters = replace(LETTERS, entry="small_stores:open_gated")
+    return small_manifest((PARROT, SLOW, letters, SHELF, HELPER, NOTES, NOTEBOOKS), **server)
 
 
 def mutable_bundle(root: Path) -> Path:

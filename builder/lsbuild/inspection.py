@@ -17,7 +17,25 @@ ROUTES = {
     "inference": ("/v1/chat/completions", "/v1/completions"),
     "agents": ("/v1/chat/completions",),
     "embeddings": ("/v1/embeddings",),
-    "vector_io": ("/v1/vector_stores", "/v1/vector_stores/{id}", "/v1/vector_stores/{id}/search"),
+    "vector_io": (
+        "/v1/vector-io/query",
+        "/v1/vector_stores",
+        "/v1/vector_stores/{id}",
+        "/v1/vector_stores/{id}/search",
+    ),
+    "vector_stores": (
+        "/v1/files",
+        "/v1/files/{id}",
+        "/v1/files/{id}/content",
+        "/v1/vector-io/insert",
+        "/v1/vector_stores/{id}/file_batches",
+        "/v1/vector_stores/{id}/file_batches/{batch_id}",
+        "/v1/vector_stores/{id}/file_batches/{batch_id}/cancel",
+        "/v1/vector_stores/{id}/file_batches/{batch_id}/files",
+        "/v1/vector_stores/{id}/files",
+        "/v1/vector_stores/{id}/files/{file_id}",
+        "/v1/vector_stores/{id}/files/{file_id}/content",
+    ),
 }
 COMMON_ROUTES = (
     "/v1/health",

@@ -9,10 +9,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from pg_place import Host, service
 from vec_hashing import Hashing
 
 from lsbuild_plugins.pgvector.serve import open_store, open_stores
-from lsbuild_plugins.pgvector.serve.seed import FILE_NAME, Document, write
+from lsbuild_plugins.pgvector.serve.seed import Document, write
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.mutable import MutableVectorIO, StoredFile, VectorStores
 from postgres_server import Postgres, running
@@ -38,20 +39,6 @@ def place(server: Postgres, tmp_path: Path) -> Iterator[Place]:
         connection.execute(f'DROP SCHEMA IF EXISTS "{made.schema}" CASCADE')
 
 
-class Peers:
-    """A host with one model, ``embed``."""
-
-    def __init__(self, model: Any = None) -> None:
-        self.model = model or Hashing()
-
-    def get(self, api: str, name: str) -> Any:
-        assert (api, name) == ("embeddings", "embed")
-        return self.model
-
-    def state(self, name: str) -> Path:  # noqa: ARG002
-        raise AssertionError
-
-
 class Place:
     """A schema of the server, and services that are opened on it as by other processes."""
 
@@ -59,7 +46,7 @@ class Place:
         self.server = server
         self.root = tmp_path / "bundle"
         self.schema = f"t_{uuid.uuid4().hex}"
-        self.config: dict[str, Any] = {"dsn": server.dsn(DATABASE)}
+        self.dsn = server.dsn(DATABASE)
         self.opened: list[Any] = []
 
     def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
@@ -68,26 +55,15 @@ class Place:
         return connection
 
     def service(self, *, path: str = "", **config: Any) -> Service:
-        defaults = {"schema": self.schema, "index": "hnsw", "ef_search": 100, "language": "english", "connections": 8,
-                    "connect_timeout": 5.0, "statement_timeout": 20.0, "search": "hybrid", "mutable": True}  # fmt: skip
-        return Service(
-            api="vector_io",
-            name="manuals",
-            provider="remote::pgvector",
-            entry="lsbuild_plugins.pgvector.serve:open_store",
-            path=path,
-            config={**defaults, **self.config, **config},
-            metadata={"embedding_model": "embed"},
-            needs=("embeddings/embed",),
-        )
+        return service(config.pop("dsn", self.dsn), self.schema, path, **config)
 
     def open(self, host: Any = None, path: str = "", **config: Any) -> MutableVectorIO:
-        store: Any = open_store(self.service(path=path, **config), self.root, host or Peers())
+        store: Any = open_store(self.service(path=path, **config), self.root, host or Host())
         self.opened.append(store)
         return store  # type: ignore[no-any-return]
 
     def stores(self, **config: Any) -> VectorStores:
-        stores: Any = open_stores(self.service(**config), self.root, Peers())
+        stores: Any = open_stores(self.service(**config), self.root, Host())
         self.opened.append(stores)
         return stores  # type: ignore[no-any-return]
 
@@ -95,7 +71,7 @@ class Place:
         """Write a seed; returns the folder in the bundle."""
         folder = self.root / "indexes" / name
         folder.mkdir(parents=True, exist_ok=True)
-        write(folder / FILE_NAME, "embed", Hashing().dimensions, documents)
+        write(folder, "embed", Hashing().dimensions, documents)
         return f"indexes/{name}"
 
     def close(self) -> None:

@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lsbuild.api import Json, StepContext, StepError
-from lsbuild_plugins.documents.passages import VECTORS, read
+from lsbuild_plugins.documents.passages import VECTORS, stream
 from lsbuild_plugins.pgvector.serve.seed import FILE_NAME, Document, write
 from lsbuild_runtime.mutable import StoredFile
 
 
 def run(context: StepContext) -> Mapping[str, Json]:
-    """Option ``embedding`` (the model's name); inputs: one folder for each shard."""
-    documents = sorted(_load(context.inputs), key=lambda document: document.file.filename)
-    passages = sum(len(document.passages) for document in documents)
-    if not passages:
-        raise StepError(
-            f"none of the {len(documents)} documents holds any text", hint="Check the sources of the vector store."
-        )
-    dimensions = sum(len(document.vectors) for document in documents) // passages // 4
-    path = context.out / FILE_NAME
-    write(path, context.options["embedding"], dimensions, documents)
-    return {"files": len(documents), "chunks": passages, "dimensions": dimensions, "seed_bytes": path.stat().st_size}
+    """Option ``embedding`` (the model's name); inputs: one folder for each shard. One document of each is in memory."""
+    folders = list(context.inputs.values())
+    counts = [sum(len(document.passages) for document in stream(folder)) for folder in folders]
+    if not any(counts):
+        raise StepError("none of the documents holds any text", hint="Check the sources of the vector store.")
+    size = sum((folder / VECTORS).stat().st_size for folder in folders) // sum(counts)
+    shards = (_documents(folder, size) for folder in folders)  # each is sorted by name already
+    joined = heapq.merge(*shards, key=lambda document: document.file.filename)
+    header = write(context.out, context.options["embedding"], size // 4, joined)
+    return {
+        "files": header.files,
+        "chunks": sum(counts),
+        "dimensions": header.dimensions,
+        "seed_bytes": (context.out / FILE_NAME).stat().st_size,
+    }
 
 
-def _load(inputs: Mapping[str, Path]) -> Iterator[Document]:
-    for folder in inputs.values():
-        indexed = read(folder)
-        data = (folder / VECTORS).read_bytes()
-        size = len(data) // max(1, sum(len(document.passages) for document in indexed))
-        first = 0
-        for document in indexed:
-            last = first + size * len(document.passages)
+def file_id(path: str) -> str:
+    """The id that clients see; it stays when the file's content changes."""
+    return f"file-{hashlib.sha256(path.encode()).hexdigest()[:24]}"
+
+
+def _documents(folder: Path, size: int) -> Iterator[Document]:
+    """The documents of a shard; a vector has ``size`` bytes."""
+    with (folder / VECTORS).open("rb") as vectors:
+        for document in stream(folder):
             file = StoredFile(
                 file_id=file_id(document.path),
                 filename=document.path,
@@ -42,10 +48,4 @@ def _load(inputs: Mapping[str, Path]) -> Iterator[Document]:
                 attributes=document.attributes,
                 passages=len(document.passages),
             )
-            yield Document(file, document.passages, data[first:last])
-            first = last
-
-
-def file_id(path: str) -> str:
-    """The id that clients see; it stays when the file's content changes."""
-    return f"file-{hashlib.sha256(path.encode()).hexdigest()[:24]}"
+            yield Document(file, document.passages, vectors.read(size * len(document.passages)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 import time
 from collections import deque
@@ -127,11 +128,17 @@ def _number(version: str) -> tuple[int, ...]:
 
 
 def _alive(connection: Connection, rested: float) -> bool:
-    """Whether the server's end is still there, as far as this machine knows; after a long rest it is asked."""
-    try:
-        connection.pgconn.consume_input()
-        if rested > IDLE_S:
-            connection.execute("SELECT 1")
-    except psycopg.Error:
+    """Whether the server's end is still there, as far as this machine knows; after a long rest it is asked.
+
+    A server has nothing to say to a connection that rests, except that it ends it.
+    """
+    said = select.poll()
+    said.register(connection.fileno(), select.POLLIN)
+    if said.poll(0):
         return False
-    return not connection.broken and not connection.closed
+    if rested > IDLE_S:
+        try:
+            connection.execute("SELECT 1")
+        except psycopg.Error:
+            return False
+    return True

@@ -11,6 +11,7 @@ RETRY_AFTER = 5
 _UNREACHABLE = (
     ("timeout", "did not answer in time: check the network and connect_timeout"),
     ("refused", "refused the connection: check host and port, and that PostgreSQL is running"),
+    ("resolve", "has a host name that cannot be resolved"),
     ("translate host name", "has a host name that cannot be resolved"),
     ("No such file", "has no socket at this place: check host and port, and that PostgreSQL is running"),
     ("SSL", "and this server do not agree about TLS: check sslmode and the certificates"),

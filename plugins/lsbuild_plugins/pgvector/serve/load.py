@@ -10,13 +10,13 @@ from lsbuild_plugins.pgvector.serve.schema import Tables
 from lsbuild_plugins.pgvector.serve.settings import Settings
 
 
-def load(connection: Connection, tables: Tables, path: Path, settings: Settings) -> None:
+def load(connection: Connection, tables: Tables, folder: Path, settings: Settings) -> None:
     """Make the compiled documents of a store those of the seed, in one transaction; whoever is first, does it.
 
     A document that did not change stays as it lies; one that a client removed or replaced is left alone; attributes
     that a client set stay.
     """
-    header = seed.read_header(path)
+    header = seed.read_header(folder)
     if _loaded(connection, tables) == header.digest:
         return
     with connection.transaction():
@@ -27,7 +27,7 @@ def load(connection: Connection, tables: Tables, path: Path, settings: Settings)
         known: dict[str, str] = dict(connection.execute(f"SELECT file_id, compiled FROM {tables.files}").fetchall())  # noqa: S608
         hidden = {row[0] for row in connection.execute("SELECT file_id FROM hidden WHERE store = %s", (tables.store,))}
         names = set()
-        for digest, document in seed.read(path):
+        for digest, document in seed.read(folder):
             name = document.file.file_id
             names.add(name)
             if name not in hidden and known.get(name) not in ("", digest):

@@ -1,7 +1,7 @@
-"""The compiled documents of a build as one file; the compile half writes it, the serve half reads it.
+"""The compiled documents of a build as a file, and what they are as another; the compile half writes, the serve half reads.
 
-A header, then a frame for each document: its length in four bytes (big-endian), then msgpack. Nothing is compressed:
-vectors do not shrink, and artifacts are compressed as a whole.
+The file is a frame for each document: its length in four bytes (big-endian), then msgpack. Nothing is compressed: vectors
+do not shrink, and artifacts are compressed as a whole.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 from msgspec import Struct
@@ -19,6 +18,7 @@ from lsbuild_runtime.mutable import StoredFile
 from lsbuild_runtime.ports import Passage
 
 FILE_NAME = "seed.bin"
+HEADER_NAME = "seed.json"
 
 FORMAT = 1
 """Raised whenever an older serve half could misread a newer seed."""
@@ -42,27 +42,27 @@ class Document(Struct, frozen=True):
     vectors: bytes
 
 
-def write(path: Path, embedding: str, dimensions: int, frames: Iterable[Document]) -> Header:
-    """Write a seed; the same documents give the same bytes."""
-    encoded = [msgspec.msgpack.encode(frame) for frame in frames]
+def write(folder: Path, embedding: str, dimensions: int, documents: Iterable[Document]) -> Header:
+    """Write a seed; the same documents give the same bytes. One document at a time is in memory."""
     digest = hashlib.sha256(f"{FORMAT} {embedding} {dimensions}".encode())
-    for frame in encoded:
-        digest.update(hashlib.sha256(frame).digest())
-    header = Header(
-        format=FORMAT, digest=digest.hexdigest(), embedding=embedding, dimensions=dimensions, files=len(encoded)
-    )
-    with path.open("wb") as file:
-        for frame in (msgspec.msgpack.encode(header), *encoded):
+    files = 0
+    with (folder / FILE_NAME).open("wb") as file:
+        for document in documents:
+            frame = msgspec.msgpack.encode(document)
+            digest.update(hashlib.sha256(frame).digest())
             file.write(len(frame).to_bytes(4, "big") + frame)
+            files += 1
+    header = Header(format=FORMAT, digest=digest.hexdigest(), embedding=embedding, dimensions=dimensions, files=files)
+    (folder / HEADER_NAME).write_bytes(msgspec.json.encode(header) + b"\n")
     return header
 
 
-def read_header(path: Path) -> Header:
+def read_header(folder: Path) -> Header:
     """What a seed holds. ManifestError when it is missing, damaged or of another format."""
+    path = folder / HEADER_NAME
     try:
-        with path.open("rb") as file:
-            header = msgspec.msgpack.decode(_frame(file), type=Header)
-    except (OSError, EOFError, msgspec.MsgspecError) as error:
+        header = msgspec.json.decode(path.read_bytes(), type=Header)
+    except (OSError, msgspec.MsgspecError) as error:
         raise ManifestError(f"{path}: the seed cannot be read ({error}); build the artifact again") from error
     if header.format != FORMAT:
         raise ManifestError(
@@ -71,18 +71,9 @@ def read_header(path: Path) -> Header:
     return header
 
 
-def read(path: Path) -> Iterator[tuple[str, Document]]:
+def read(folder: Path) -> Iterator[tuple[str, Document]]:
     """Each document with the sha256 of its frame; one at a time is in memory."""
-    with path.open("rb") as file:
-        _frame(file)
-        while frame := _frame(file):
+    with (folder / FILE_NAME).open("rb") as file:
+        while size := file.read(4):
+            frame = file.read(int.from_bytes(size, "big"))
             yield hashlib.sha256(frame).hexdigest(), msgspec.msgpack.decode(frame, type=Document)
-
-
-def _frame(file: BinaryIO) -> bytes:
-    """The next frame; b"" at the end of the file."""
-    size = file.read(4)
-    data = file.read(int.from_bytes(size, "big"))
-    if size and (len(size) < 4 or len(data) != int.from_bytes(size, "big")):
-        raise EOFError("it ends in the middle")
-    return data

@@ -19,11 +19,11 @@ from lsbuild_runtime.ports import Host
 def open_store(service: Service, root: Path, host: Host) -> Store:
     """The store that ``service`` names. Its seed's header is read now, the database is reached by the first question."""
     settings = read(service)
-    path = root / service.path / seed.FILE_NAME if service.path else None
+    path = root / service.path if service.path else None
     if path is not None:
         seed.read_header(path)
     place = Place(service, settings, path, host)
-    kind = MutableStore if settings.mutable else Store
+    kind = MutableStore if service.metadata.get("mutable") is True else Store
     return kind(service.name, place.embedding, Pool(settings, service.name), settings, host, place.tables)
 
 

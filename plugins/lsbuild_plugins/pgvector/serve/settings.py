@@ -26,7 +26,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     connect_timeout: float
     statement_timeout: float
     search: SearchMode = "hybrid"
-    mutable: bool = False
     dsn: str = ""
     host: str = ""
     port: int = 0

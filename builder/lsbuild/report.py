@@ -87,6 +87,7 @@ def to_dict(report: Report) -> dict[str, Any]:
             }
             for row in report.steps
         ],
+        "skipped": [dict(each) for row in report.steps for each in _skipped(row)],
         "ran": sum(not row.cached for row in report.steps),
         "compile_s": round(report.compile_s, 3),
         "pack_s": round(report.pack_s, 3),
@@ -109,6 +110,7 @@ def to_text(report: Report) -> str:
         )
         if shown:
             lines += textwrap.wrap(f"{row.name}: {shown}", _WIDTH, initial_indent="  ", subsequent_indent="      ")
+    lines += [f"  left out: {each['path']}: {each['reason']}" for row in report.steps for each in _skipped(row)]
     lines += [
         "",
         f"steps     {ran} run, {len(report.steps) - ran} cached; {report.compile_s:.1f} s, packed in {report.pack_s:.1f} s",
@@ -116,6 +118,12 @@ def to_text(report: Report) -> str:
         f"sha256    {report.artifact.sha256}",
     ]
     return "\n".join(lines)
+
+
+def _skipped(row: StepRow) -> list[Mapping[str, str]]:
+    """The documents that a step could not read and was allowed to leave out."""
+    found = row.facts.get("skipped")
+    return found if isinstance(found, list) else []
 
 
 def plan_dict(plan: Plan) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 import re
 import tempfile
 from collections.abc import Mapping
@@ -75,8 +76,8 @@ def _pinned(fragment: str, context: FetchContext) -> str | None:
 def _name(url: str, kind: str) -> str:
     """Host and path, with a suffix that says what it is; a query is told apart by its hash."""
     parts = urlsplit(url)
-    path = PurePosixPath("/", unquote(parts.path))
-    steps = [step for step in path.parts if step not in ("/", ".", "..")]
+    path = PurePosixPath(posixpath.normpath(f"/{unquote(parts.path)}"))
+    steps = [step for step in path.parts if step.strip("/")]
     name = "/".join([parts.hostname or "", *steps]) if steps else f"{parts.hostname}/index"
     stem, suffix = str(PurePosixPath(name).with_suffix("")) if steps else name, path.suffix if steps else ""
     if parts.query:

@@ -331,7 +331,13 @@ def test_a_batch_with_an_unknown_file_queues_nothing(app: App) -> None:
     path = f"/v1/vector_stores/{store}/file_batches"
     assert asked(app, "POST", path, {"file_ids": [file, "file-none"]}).status == 404
     assert ids(asked(app, "GET", f"/v1/vector_stores/{store}/files")) == []
-    for body in ({}, {"file_ids": []}, {"file_ids": [file, file]}, {"file_ids": [file], "files": [{"file_id": file}]}):
+    bodies: list[Any] = [
+        {},
+        {"file_ids": []},
+        {"file_ids": [file, file]},
+        {"file_ids": [file], "files": [{"file_id": file}]},
+    ]
+    for body in bodies:
         assert asked(app, "POST", path, body).status == 400
     answer = asked(app, "POST", path, {"files": [{"file_id": file}], "attributes": {}})
     assert answer.error["param"] == "attributes"

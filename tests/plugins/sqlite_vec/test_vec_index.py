@@ -144,11 +144,12 @@ def indexed(tmp_path: Path, vectors: Any, encoding: str) -> Path:
     shard = tmp_path / "shard"
     shard.mkdir()
     document = passages.Indexed("a.txt", "0" * 64, 1, {}, found)
-    (shard / passages.PASSAGES).write_bytes(msgspec.msgpack.encode([document]))
+    data = msgspec.msgpack.encode(document)
+    (shard / passages.PASSAGES).write_bytes(len(data).to_bytes(4, "little") + data)
     (shard / passages.VECTORS).write_bytes(vectors.tobytes())
     out = tmp_path / "bundle/indexes/manuals"
     out.mkdir(parents=True)
-    options = {"embedding": "embed", "vectors": encoding}
+    options = {"embedding": "embed", "vectors": encoding, "min_recall": 0.95}
     index.run(StepContext(out, options, {}, {"passages.0": shard}, lambda *_: None))
     return tmp_path / "bundle"
 

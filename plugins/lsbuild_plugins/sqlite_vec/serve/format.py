@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from array import array
+from operator import sub
 from typing import Literal
 
 from msgspec import Struct
 
 FILE_NAME = "index.db"
+
+RESIDUAL = 254
+"""A rounding error is at most a half, so it fits an int8 in steps of 1/254."""
 
 APPLICATION_ID = 0x6C737662
 """SQLite's application_id of an index: the letters ``lsvb``."""
@@ -101,5 +105,16 @@ def encode(vector: bytes, encoding: Encoding, scale: float) -> bytes:
     """A float32 vector as the index holds it: as it is, or as int8: ``round(x * scale)``, clipped to -127..127."""
     if encoding == "float32":
         return vector
-    scaled = (round(component * scale) for component in array("f", vector))
-    return array("b", [max(-127, min(127, value)) for value in scaled]).tobytes()
+    return _int8(list(map(round, map(scale.__mul__, array("f", vector))))).tobytes()
+
+
+def residual(vector: bytes, code: bytes, scale: float) -> bytes:
+    """What rounding ``vector`` to the int8 vector ``code`` lost, as int8: RESIDUAL steps to one of ``code``."""
+    lost = map(sub, map(scale.__mul__, array("f", vector)), array("b", code))
+    return _int8(list(map(round, map(float(RESIDUAL).__mul__, lost)))).tobytes()
+
+
+def _int8(values: list[int]) -> array[int]:
+    if min(values) < -127 or max(values) > 127:
+        values = [max(-127, min(127, value)) for value in values]
+    return array("b", values)

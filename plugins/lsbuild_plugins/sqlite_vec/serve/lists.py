@@ -3,6 +3,7 @@
 Everything up to the last step is integer arithmetic inside SQLite, so the same query finds the same rows on every machine.
 """
 
+# ruff: noqa: S608  (statements are joined from constants; what a user sends is always a parameter)
 from __future__ import annotations
 
 import heapq
@@ -14,7 +15,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from lsbuild_plugins.sqlite_vec.serve.format import Meta, Scan, encode
+from lsbuild_plugins.sqlite_vec.serve.format import RESIDUAL, Meta, encode, residual
 
 Ranked = list[tuple[int, float]]
 """(row id of ``chunks``, score), best first."""
@@ -28,12 +29,9 @@ TUNED_FOR = 10
 CANDIDATES = 100
 """Rows, at least, that L1 hands to L2: with 50 the ten nearest of 30,000 real passages were all among them."""
 
-CENTROIDS_KEPT = 4
-"""Lists that L1 hands to L2, as a multiple of those wanted."""
-
 
 def near(db: apsw.Connection, meta: Meta, vector: bytes, limit: int, depth: int, where: Where | None) -> Ranked:
-    """The ``depth`` rows nearest to a float32 vector, by cosine; the first ``2 * limit`` by the unrounded query."""
+    """The ``depth`` rows nearest to a float32 vector, by the cosine with the unrounded query."""
     query = encode(vector, "int8", meta.scale)
     probes = min(meta.lists, math.ceil(meta.probes * math.sqrt(max(1.0, limit / TUNED_FOR))))
     wanted = max(2 * limit, depth)
@@ -41,46 +39,61 @@ def near(db: apsw.Connection, meta: Meta, vector: bytes, limit: int, depth: int,
     if where:
         places = _allowed(db, meta, query, probes, kept, where)
     else:
-        places = [place for (place,) in db.execute(_scan(meta.scan), (query, CENTROIDS_KEPT * probes, query, probes, query, kept))]
-    return _ranked(db, meta, vector, query, places, 2 * limit, depth)
+        nearest = (query, 2 * probes + 16, query, probes) if meta.scan == "l1" else (query, probes)
+        places = [place for (place,) in db.execute(_SCAN[meta.scan], (*nearest, query, kept))]
+    return _ranked(db, meta, vector, query, places, wanted)[:depth]
 
 
-_NEAREST = (
-    "SELECT first, last FROM (SELECT * FROM lists ORDER BY vec_distance_l1(vec_int8(centroid), vec_int8(?)), id LIMIT ?) "
-    "ORDER BY vec_distance_l2(vec_int8(centroid), vec_int8(?)), id LIMIT ?"
-)
+_BY_L2 = "ORDER BY vec_distance_l2(vec_int8(centroid), vec_int8(?)), id"
+_BY_L1 = "SELECT id FROM lists ORDER BY vec_distance_l1(vec_int8(centroid), vec_int8(?)), id LIMIT ?"
+_NEAREST = {
+    "l1": f"SELECT first, last FROM lists WHERE id IN ({_BY_L1}) {_BY_L2} LIMIT ?",
+    "l2": f"SELECT first, last FROM lists {_BY_L2} LIMIT ?",
+}
+"""The lists nearest to a query by L2; with L1, those of twice as many that L1 finds in a third of the time."""
+
+_ORDER = f"SELECT id FROM lists {_BY_L2}"
 
 
-def _distance(scan: Scan) -> str:
+def _distance(scan: str) -> str:
     return f"vec_distance_{scan}(vec_int8(p.embedding), vec_int8(?))"
 
 
-def _scan(scan: Scan) -> str:
-    """One statement, so that nothing is opened once for each list."""
-    return (
-        f"SELECT p.id FROM ({_NEAREST}) l CROSS JOIN placed p ON p.id BETWEEN l.first AND l.last "
-        f"ORDER BY {_distance(scan)}, p.id LIMIT ?"
-    )
+_SCAN = {
+    scan: f"SELECT p.id FROM ({nearest}) l CROSS JOIN placed p ON p.id BETWEEN l.first AND l.last "
+    f"ORDER BY {_distance(scan)}, p.id LIMIT ?"
+    for scan, nearest in _NEAREST.items()
+}
+"""One statement, so that nothing is opened once for each list."""
 
 
-def _ranked(
-    db: apsw.Connection, meta: Meta, vector: bytes, query: bytes, places: list[int], again: int, depth: int
-) -> Ranked:
-    """Rows by L2 of int8, then the first ``again`` by the cosine of the float32 query and the int8 passage."""
-    sql = (
-        f"SELECT p.chunk, p.embedding, {_distance('l2')} AS d FROM json_each(?) j CROSS JOIN placed p ON p.id = j.value "
-        "ORDER BY d, p.chunk LIMIT ?"
-    )
-    found: list[Any] = db.execute(sql, (query, _json(places), max(again, depth))).fetchall()
-    unrounded = array("f", vector)
-    exact = [(chunk, _cosine(unrounded, array("b", embedding))) for chunk, embedding, _ in found[:again]]
-    rest = [(chunk, 1.0 - (distance / meta.scale) ** 2 / 2) for chunk, _, distance in found[again:depth]]
-    ranked = [*sorted(exact, key=lambda pair: (-pair[1], pair[0])), *rest]
-    return [(row, min(1.0, max(0.0, cosine))) for row, cosine in ranked[:depth]]
+def _ranked(db: apsw.Connection, meta: Meta, vector: bytes, query: bytes, places: list[int], depth: int) -> Ranked:
+    """The best ``depth`` of ``places`` by L2 of int8, ranked by the cosine of the unrounded query and the int8 passage.
+
+    SQLite gives distances, not products: from those to the query, to the rest of the query that rounding left out, and to
+    nothing follow both products and the passage's length.
+    """
+    rest, nothing = residual(vector, query, meta.scale), bytes(len(query))
+    found: list[Any] = db.execute(_MEASURED, (rest, nothing, query, _json(places), depth)).fetchall()
+    own, left = _square(query), _square(rest)
+    ranked = []
+    for chunk, to_query, to_rest, length in found:
+        square = length * length
+        product = (own + square - to_query * to_query) / 2 + (left + square - to_rest * to_rest) / 2 / RESIDUAL
+        ranked.append((chunk, min(1.0, max(0.0, product / ((meta.scale * length) or 1.0)))))
+    return sorted(ranked, key=lambda pair: (-pair[1], pair[0]))
 
 
-def _cosine(query: array[float], passage: array[int]) -> float:
-    return sum(map(mul, query, passage)) / (math.sqrt(sum(map(mul, passage, passage))) or 1.0)
+_MEASURED = (
+    "SELECT chunk, d, vec_distance_l2(vec_int8(embedding), vec_int8(?)), vec_distance_l2(vec_int8(embedding), vec_int8(?)) "
+    "FROM (SELECT p.chunk, p.embedding, vec_distance_l2(vec_int8(p.embedding), vec_int8(?)) AS d "
+    "FROM json_each(?) j CROSS JOIN placed p ON p.id = j.value ORDER BY d, p.chunk LIMIT ?)"
+)
+
+
+def _square(code: bytes) -> int:
+    values = array("b", code)
+    return sum(map(mul, values, values))
 
 
 def _allowed(db: apsw.Connection, meta: Meta, query: bytes, probes: int, kept: int, where: Where) -> list[int]:
@@ -98,19 +111,23 @@ def _allowed(db: apsw.Connection, meta: Meta, query: bytes, probes: int, kept: i
     )
     places = [place for (place,) in db.execute(sql, (*where[1], most + 1))]
     if len(places) <= most:
-        sql = f"SELECT p.id FROM json_each(?) j CROSS JOIN placed p ON p.id = j.value ORDER BY {_distance(meta.scan)}, p.id LIMIT ?"
+        sql = (
+            "SELECT p.id FROM json_each(?) j CROSS JOIN placed p ON p.id = j.value "
+            f"ORDER BY {_distance(meta.scan)}, p.id LIMIT ?"
+        )
         return [place for (place,) in db.execute(sql, (_json(places), query, kept))]
+    order = [row for (row,) in db.execute(_ORDER, (query,))]
     sql = (
-        f"SELECT {_distance(meta.scan)}, p.id FROM ({_NEAREST} OFFSET ?) l CROSS JOIN placed p ON p.id BETWEEN l.first AND l.last "
+        f"SELECT {_distance(meta.scan)}, p.id FROM json_each(?) j CROSS JOIN lists l ON l.id = j.value "
+        "CROSS JOIN placed p ON p.id BETWEEN l.first AND l.last "
         f"CROSS JOIN chunks c ON c.id = p.chunk CROSS JOIN files f ON f.id = c.file WHERE {where[0]}"
     )
     found: list[Any] = []
-    done = 0
-    while len(found) < seen and done < meta.lists:
-        step = probes if not done else min(3 * done, max(1, math.ceil(done * (seen / max(1, len(found)) - 1))))
-        pool = CENTROIDS_KEPT * (done + step)
-        found += db.execute(sql, (query, query, pool, query, step, done, *where[1])).fetchall()
+    done, step = 0, probes
+    while done < meta.lists and len(found) < seen:
+        found += db.execute(sql, (query, _json(order[done : done + step]), *where[1])).fetchall()
         done += step
+        step = min(3 * done, math.ceil(done * (seen / max(1, len(found)) - 1)))
     return [place for _, place in heapq.nsmallest(kept, found)]
 
 

@@ -1,0 +1,128 @@
+"""The shards of a store as one corpus in the order of its documents; holds one document or one block in memory, never all."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lsbuild.api import StepError
+from lsbuild_plugins.documents.passages import VECTORS, Indexed, stream
+
+BLOCK = 8192
+"""Vectors that are in memory at a time."""
+
+Floats = NDArray[np.float32]
+
+
+class _Document(NamedTuple):
+    """Where a document lies: in the spool, and its vectors in a shard's file."""
+
+    path: str
+    size: int
+    offset: int
+    length: int
+    shard: int
+    first: int
+    passages: int
+
+
+class Corpus:
+    """Row ``n`` is the n-th passage when documents are sorted by path: the order in which the index numbers them.
+
+    Shards may hold any documents, so their texts are spooled to ``spool`` once and read back in order.
+    """
+
+    def __init__(self, inputs: Mapping[str, Path], spool: Path) -> None:
+        self._files = [(folder / VECTORS).open("rb", buffering=0) for folder in inputs.values()]
+        self._spool = spool.open("w+b")
+        self.dimensions = 0
+        found = [document for shard, folder in enumerate(inputs.values()) for document in self._add(shard, folder)]
+        self._documents = sorted(found)
+        self._starts: list[int] = []
+        self.chunks = 0
+        for document in self._documents:
+            self._starts.append(self.chunks)
+            self.chunks += document.passages
+
+    def __enter__(self) -> Corpus:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for file in (*self._files, self._spool):
+            file.close()
+
+    @property
+    def files(self) -> int:
+        """Documents, those without text too."""
+        return len(self._documents)
+
+    @property
+    def bytes(self) -> int:
+        """Sum of the documents' sizes."""
+        return sum(document.size for document in self._documents)
+
+    def documents(self) -> Iterator[Indexed]:
+        """All documents, in order, one at a time."""
+        for document in self._documents:
+            self._spool.seek(document.offset)
+            yield msgspec.msgpack.decode(self._spool.read(document.length), type=Indexed)
+
+    def blocks(self) -> Iterator[tuple[int, Floats]]:
+        """(row of the first, vectors): float32 [at most BLOCK, dimensions], in order."""
+        for start in range(0, self.chunks, BLOCK):
+            yield start, self.rows(start, min(start + BLOCK, self.chunks))
+
+    def rows(self, start: int, stop: int) -> Floats:
+        """Vectors of the rows start..stop, float32 [stop - start, dimensions]."""
+        out = np.empty((stop - start, self.dimensions), "<f4")
+        number = bisect_right(self._starts, start) - 1
+        at = start
+        while at < stop:
+            document = self._documents[number]
+            skip = at - self._starts[number]
+            count = min(document.passages - skip, stop - at)
+            if count > 0:
+                place = (document.first + skip) * self.dimensions * 4
+                self._read(document.shard, place, out[at - start : at - start + count])
+                at += count
+            number += 1
+        return out
+
+    def take(self, rows: NDArray[np.int64]) -> Floats:
+        """Vectors of any rows, in the order asked, float32 [len(rows), dimensions]."""
+        out = np.empty((len(rows), self.dimensions), "<f4")
+        for number, row in enumerate(rows.tolist()):
+            out[number] = self.rows(row, row + 1)
+        return out
+
+    def _read(self, shard: int, place: int, into: Floats) -> None:
+        if os.preadv(self._files[shard].fileno(), [into.data.cast("B")], place) != into.nbytes:
+            raise StepError("the vectors of a shard are shorter than its passages", where=self._files[shard].name)
+
+    def _add(self, shard: int, folder: Path) -> Iterator[_Document]:
+        first = 0
+        for document in stream(folder):
+            data = msgspec.msgpack.encode(document)
+            count = len(document.passages)
+            yield _Document(document.path, document.size, self._spool.tell(), len(data), shard, first, count)
+            self._spool.write(data)
+            first += count
+        if first:
+            self._agree((folder / VECTORS).stat().st_size, first, folder)
+
+    def _agree(self, size: int, passages: int, folder: Path) -> None:
+        dimensions, rest = divmod(size, 4 * passages)
+        if rest or dimensions != (self.dimensions or dimensions):
+            fault = (
+                f"{size} bytes of vectors for {passages} passages do not fit vectors of {self.dimensions or dimensions}"
+            )
+            raise StepError(fault, where=str(folder))
+        self.dimensions = dimensions

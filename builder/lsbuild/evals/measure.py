@@ -74,13 +74,13 @@ def agent(name: str, questions: Sequence[Question], ask: Callable[[str], Said]) 
     asked = [_answered(question, ask(question.question)) for question in questions]
     rows = list(zip(questions, asked, strict=True))
 
-    def metrics(chosen: Sequence[tuple[Question, tuple[Asked, bool, bool]]]) -> dict[str, float]:
-        answerable = [each for question, each in chosen if question.answers]
-        others = [each for question, each in chosen if not question.answers]
-        found = {"answered": mean([each[1] for each in answerable]), "cited": mean([each[2] for each in answerable])}
-        return {k: round(v, 4) for k, v in (found if answerable else {}).items()} | (
-            {"declined": round(mean([each[2] for each in others]), 4)} if others else {}
-        )
+    def metrics(chosen: Sequence[tuple[Question, _Judged]]) -> dict[str, float]:
+        taken = {
+            "answered": [each.answered for _, each in chosen if each.answered is not None],
+            "cited": [each.cited for question, each in chosen if question.answers],
+            "declined": [each.cited for question, each in chosen if not question.answers],
+        }
+        return {name: round(mean(values), 4) for name, values in taken.items() if values}
 
     groups = dict.fromkeys(question.group for question in questions if question.group and question.answers)
     return Result(
@@ -92,7 +92,7 @@ def agent(name: str, questions: Sequence[Question], ask: Callable[[str], Said]) 
         unanswerable=sum(not q.answers for q in questions),
         metrics=metrics(rows),
         groups={group: metrics([row for row in rows if row[0].group == group]) for group in groups},
-        asked=tuple(each[0] for each in asked),
+        asked=tuple(each.asked for each in asked),
     )
 
 
@@ -133,21 +133,29 @@ def _means(pairs: Sequence[tuple[Question, Asked]], names: Sequence[str]) -> dic
     }
 
 
-def _answered(question: Question, said: Said) -> tuple[Asked, bool, bool]:
-    """The question as asked, whether it was answered, and whether the citation is right (or rightly missing)."""
-    answered = any(_plain(answer.text) in _plain(said.text) for answer in question.answers if answer.text)
+class _Judged(Struct, frozen=True):
+    """A question as asked; ``answered`` is None when no text is expected, ``cited`` also says that citing nothing was right."""
+
+    asked: Asked
+    answered: bool | None
+    cited: bool
+
+
+def _answered(question: Question, said: Said) -> _Judged:
+    texts = [_plain(answer.text) for answer in question.answers if answer.text]
+    answered = any(text in _plain(said.text) for text in texts) if texts else None
     places = [Answer(file=answer.file, lines=answer.lines, heading=answer.heading) for answer in question.answers]
-    cited = any(holds(place, citation) for place in places for citation in said.citations)
-    right = cited if question.answers else not said.citations
+    right = any(holds(place, citation) for place in places for citation in said.citations)
+    cited = right if question.answers else not said.citations
     asked = Asked(
         question=question.question,
         group=question.group,
         expected=tuple(answer.label for answer in question.answers),
         came=tuple(citation.label for citation in said.citations),
-        score=(answered + right) / 2 if question.answers else float(right),
+        score=mean([each for each in (answered, cited) if each is not None]),
         said=said.text,
     )
-    return asked, answered, right
+    return _Judged(asked, answered, cited)
 
 
 def _plain(text: str) -> str:

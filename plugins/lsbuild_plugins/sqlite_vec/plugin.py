@@ -12,7 +12,7 @@ from lsbuild_plugins.documents.steps import passages_steps, source_uris, spec_of
 
 _SERVE = "lsbuild_plugins.sqlite_vec.serve"
 _COMPILE = "lsbuild_plugins.sqlite_vec.compile"
-_INDEX_CODE = (f"{_COMPILE}.index", _SERVE)
+_INDEX_CODE = (_COMPILE, _SERVE)
 
 
 class Config(BaseModel):
@@ -66,7 +66,11 @@ def _index_step(item: Item, passages: list[Step]) -> Step:
     return Step(
         name=f"{'.'.join(item.path)}.index",
         run=f"{_COMPILE}.index:run",
-        options={"embedding": spec_of(item).embedding, "vectors": config.vectors},
+        options={
+            "embedding": spec_of(item).embedding,
+            "vectors": config.vectors,
+            "min_recall": spec_of(item).min_recall,
+        },
         needs={f"passages.{index}": step.name for index, step in enumerate(passages)},
         tools=("apsw", "sqlite-vec", "numpy"),
         code=_INDEX_CODE,

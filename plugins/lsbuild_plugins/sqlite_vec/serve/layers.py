@@ -48,6 +48,7 @@ UNION ALL SELECT file, key, type, value FROM temp.instead
 """
 """SQLite looks for a name among temporary tables first, so every query reads this instead of the file's own."""
 
+_ALLOWED = "SELECT c.id FROM chunks c JOIN files f ON f.id = c.file WHERE "
 _VISIBLE = "f.id NOT IN (SELECT file FROM temp.hidden)"
 
 
@@ -206,7 +207,7 @@ def _weighed(layer: Layer, weights: _Weights, where: Where | None) -> Ranked:
     known = sorted((-rarity, surface, found[layer.number]) for surface, rarity, found in weights.values())
     sql = "SELECT rowid, rank FROM words WHERE words MATCH ?"
     if where:
-        sql += f" AND +rowid IN (SELECT c.id FROM chunks c JOIN files f ON f.id = c.file WHERE {where[0]})"
+        sql += f" AND +rowid IN ({_ALLOWED}{where[0]})"
     scores: dict[int, float] = {}
     for negative, surface, matches in [each for each in known if each[2]][:MAX_WORDS]:
         factor = negative / idf(matches, layer.meta.chunks)

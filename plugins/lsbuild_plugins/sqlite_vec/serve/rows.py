@@ -29,6 +29,7 @@ CREATE TABLE files (
 CREATE TABLE attributes (
     file INTEGER NOT NULL REFERENCES files, key TEXT NOT NULL, type TEXT NOT NULL, value, PRIMARY KEY (file, key)
 ) WITHOUT ROWID;
+CREATE INDEX attributes_value ON attributes (key, type, value);
 CREATE TABLE chunks (
     id INTEGER PRIMARY KEY, chunk_id TEXT NOT NULL, file INTEGER NOT NULL REFERENCES files, heading TEXT NOT NULL,
     prefix TEXT NOT NULL, text TEXT NOT NULL, start INTEGER NOT NULL, end INTEGER NOT NULL,
@@ -177,7 +178,8 @@ def passages(db: apsw.Connection, layout: Layout, row: int) -> Iterator[tuple[in
 
 def vector(db: apsw.Connection, meta: Meta, chunk: int) -> bytes:
     """A passage's vector as float32; one that an index holds in bytes is stretched to unit length again."""
-    found: Any = db.execute("SELECT embedding FROM vectors WHERE rowid = ?", (chunk,)).get
+    table = "placed WHERE chunk" if meta.lists else "vectors WHERE rowid"
+    found: Any = db.execute(f"SELECT embedding FROM {table} = ?", (chunk,)).get  # noqa: S608
     if found is None:
         raise apsw.CorruptError(f"vector {chunk} is missing")
     if meta.encoding == "float32":

@@ -195,6 +195,44 @@ def encoder_tensors(config: Mapping[str, Any], seed: int = 0, spread: float = 0.
     return found | _norms(draw, width, "embeddings.LayerNorm")
 
 
+def classifier_tensors(
+    config: Mapping[str, Any], labels: int = 1, seed: int = 0, spread: float = 0.2
+) -> dict[str, NDArray[Any]]:
+    """The same with the head of a sequence classifier, under the names that transformers gives."""
+    kind = config["model_type"]
+    draw = np.random.default_rng(seed + 1)
+    width = config["dim" if kind == "distilbert" else "hidden_size"]
+    prefix = {"xlm-roberta": "roberta.", "camembert": "roberta."}.get(kind, f"{kind}.")
+    found = {prefix + name: value for name, value in encoder_tensors(config, seed, spread).items()}
+    dense, out = {
+        "bert": ("bert.pooler.dense", "classifier"),
+        "distilbert": ("pre_classifier", "classifier"),
+    }.get(kind, ("classifier.dense", "classifier.out_proj"))
+    for name, rows in ((dense, width), (out, labels)):
+        found[f"{name}.weight"] = draw.normal(0, spread, (rows, width)).astype(np.float32)
+        found[f"{name}.bias"] = draw.normal(0, spread, rows).astype(np.float32)
+    return found
+
+
+def write_classifier(folder: Path, config: Mapping[str, Any], tensors: Tensors, dtype: str = "F32") -> Path:
+    """A checkpoint whose tokenizer writes a pair as ``<s> query </s> passage </s>``."""
+    write_checkpoint(folder, config, tensors, dtype)
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    sequence = [{"Sequence": {"id": name, "type_id": kind}} for kind, name in enumerate("AB")]
+    start, end, last = (
+        {"SpecialToken": {"id": name, "type_id": kind}} for name, kind in (("<s>", 0), ("</s>", 0), ("</s>", 1))
+    )
+    tokenizer["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [start, sequence[0], end],
+        "pair": [start, sequence[0], end, sequence[1], last],
+        "special_tokens": {name: {"id": name, "ids": [n], "tokens": [name]} for n, name in enumerate(("<s>", "</s>"))},
+    }
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
+    return folder
+
+
 def _norms(draw: np.random.Generator, width: int, *names: str) -> dict[str, NDArray[Any]]:
     found = {f"{name}.weight": draw.normal(1, 0.1, width).astype(np.float32) for name in names}
     return found | {f"{name}.bias": draw.normal(0, 0.1, width).astype(np.float32) for name in names}

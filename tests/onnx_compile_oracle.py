@@ -125,8 +125,8 @@ def decoder(tensors: Tensors, config: Mapping[str, Any], ids: list[int]) -> Doub
     return np.tanh(logits / last) * last if last else logits
 
 
-def bert(tensors: Tensors, config: Mapping[str, Any], ids: list[int]) -> Doubles:
-    """Hidden states [S, D] of one sequence without padding (Devlin et al. 2018)."""
+def bert(tensors: Tensors, config: Mapping[str, Any], ids: list[int], types: list[int] | None = None) -> Doubles:
+    """Hidden states [S, D] of one sequence without padding (Devlin et al. 2018). ``types`` None: all of type 0."""
     w = {name: value.astype(np.float64) for name, value in tensors.items()}
 
     def norm(x: Doubles, name: str) -> Doubles:
@@ -139,7 +139,7 @@ def bert(tensors: Tensors, config: Mapping[str, Any], ids: list[int]) -> Doubles
 
     heads = config["num_attention_heads"]
     x = w["embeddings.word_embeddings.weight"][ids] + w["embeddings.position_embeddings.weight"][: len(ids)]
-    x = norm(x + w["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
+    x = norm(x + w["embeddings.token_type_embeddings.weight"][types or [0] * len(ids)], "embeddings.LayerNorm")
     for n in range(config["num_hidden_layers"]):
         at = f"encoder.layer.{n}."
         q, k, v = (_heads(dense(x, f"{at}attention.self.{part}"), heads) for part in ("query", "key", "value"))
@@ -150,3 +150,11 @@ def bert(tensors: Tensors, config: Mapping[str, Any], ids: list[int]) -> Doubles
         y = dense(y * 0.5 * (1 + _erf(y / math.sqrt(2))), at + "output.dense")
         x = norm(x + y, at + "output.LayerNorm")
     return x
+
+
+def bert_logit(tensors: Tensors, config: Mapping[str, Any], ids: list[int], types: list[int]) -> float:
+    """The logit of a BERT classifier with one label: the pooled first token times the classifier (Nogueira and Cho 2019)."""
+    inner = {name.removeprefix("bert."): value for name, value in tensors.items()}
+    first = bert(inner, config, ids, types)[0]
+    pooled = np.tanh(inner["pooler.dense.weight"] @ first + inner["pooler.dense.bias"])
+    return float(inner["classifier.weight"][0] @ pooled + inner["classifier.bias"][0])

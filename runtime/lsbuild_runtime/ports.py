@@ -6,7 +6,7 @@ a tenth of the time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -21,6 +21,10 @@ class Host(Protocol):
 
     def get(self, api: str, name: str) -> Any:
         """The opened service ``api/name``; raises ApiError 404 when the bundle has none."""
+        ...
+
+    def find(self, apis: Iterable[str], name: str) -> Service | None:
+        """What the manifest says about the first service of that name among ``apis``, or None."""
         ...
 
     def state(self, name: str) -> Path:
@@ -164,6 +168,24 @@ class Embeddings(Protocol):
         self, inputs: Sequence[str] | Sequence[Sequence[int]], context: Context, dimensions: int | None = None
     ) -> Embedded:
         """Unit-length vectors; ApiError 400 for an empty or too long input or unsupported ``dimensions``."""
+        ...
+
+
+class Scores(Struct, frozen=True):
+    """One score in 0..1 for each passage, higher is better, and the number of tokens read."""
+
+    values: tuple[float, ...]
+    tokens: int
+
+
+class Reranker(Protocol):
+    """A model that reads a query together with a passage and says how well they fit."""
+
+    def score(self, query: str, passages: Sequence[str], context: Context) -> Scores:
+        """Scores in the order of ``passages``, which are cut to what the model reads; the query never is.
+
+        ApiError 400 for an empty query, and with code ``context_length_exceeded`` for one that is too long.
+        """
         ...
 
 

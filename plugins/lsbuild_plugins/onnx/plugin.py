@@ -12,10 +12,13 @@ from lsbuild.spec.model import Model
 
 _COMPILE = "lsbuild_plugins.onnx.compile"
 _SERVE = "lsbuild_plugins.onnx.serve"
-_READ = tuple(f"{_SERVE}.{name}" for name in ("format", "template", "tools", "text"))
+_READ = tuple(f"{_SERVE}.{name}" for name in ("format", "pairs", "template", "tools", "text"))
 """What the compile half uses of the serve half: the step's key changes with it."""
 _TOOLS = ("numpy", "onnx", "onnxruntime", "tokenizers", "minijinja", "jinja2")
-_DEFAULTS = {"llm": "int4", "embedding": "int8"}
+_DEFAULTS = {"llm": "int4", "embedding": "int8", "rerank": "int8"}
+_RUN = {"llm": "step:decoder", "embedding": "step:encoder", "rerank": "rerank:reranker"}
+_API = {"llm": "inference", "embedding": "embeddings", "rerank": "rerank"}
+_ENTRY = {"llm": "engine:open_engine", "embedding": "encoder:open_encoder", "rerank": "reranker:open_reranker"}
 
 
 class Defaults(BaseModel):
@@ -63,7 +66,7 @@ class Onnx:
                 ("source",), "inline::onnx needs a source: a folder, hf://ORG/NAME@REVISION, pypi://NAME==VERSION"
             )
         if spec.type == "llm" and spec.quantize == "int8-fast":
-            yield Problem(("quantize",), "int8-fast is for embedding models; a language model takes int4, int8 or none")
+            yield Problem(("quantize",), "int8-fast is for encoders; a language model takes int4, int8 or none")
         if (spec.source or "").endswith(".onnx") and spec.quantize not in (None, "none"):
             yield Problem(("quantize",), "an .onnx file is taken as it is: leave quantize out")
         if spec.dimensions is not None:
@@ -88,7 +91,7 @@ class Onnx:
 
     def compile(self, item: Item, given: Given) -> Compiled:
         """One step and one service; what the model is (its family, its dimensions) is found when the step runs."""
-        spec, llm = _spec(item), _spec(item).type == "llm"
+        spec = _spec(item)
         config = Config.model_validate(spec.config)
         folder = f"models/{item.name}"
         options: dict[str, Json] = {
@@ -99,8 +102,8 @@ class Onnx:
         }
         step = Step(
             name=f"models.{item.name}.graph",
-            run=f"{_COMPILE}.step:decoder" if llm else f"{_COMPILE}.step:encoder",
-            options=options if llm else options | {"pooling": config.pooling},
+            run=f"{_COMPILE}.{_RUN[spec.type]}",
+            options=options | ({"pooling": config.pooling} if spec.type == "embedding" else {}),
             sources={"weights": given.sources["weights"]},
             tools=_TOOLS,
             code=(_COMPILE, *_READ),
@@ -111,14 +114,13 @@ class Onnx:
 
 def _service(item: Item, config: Config, folder: str) -> Service:
     spec = _spec(item)
-    llm = spec.type == "llm"
     sampling = config.sampling.model_dump(exclude_none=True) if config.sampling else {}
     settings = {"threads": config.threads, "queue": config.queue}
     return Service(
-        api="inference" if llm else "embeddings",
+        api=_API[spec.type],
         name=item.name,
         provider=item.provider,
-        entry=f"{_SERVE}.engine:open_engine" if llm else f"{_SERVE}.encoder:open_encoder",
+        entry=f"{_SERVE}.{_ENTRY[spec.type]}",
         path=folder,
         config={key: value for key, value in settings.items() if value is not None},
         metadata={"model_type": spec.type, **({"sampling": sampling} if sampling else {})},

@@ -15,11 +15,21 @@ import pytest
 
 from lsbuild_plugins.onnx.compile import gate
 from lsbuild_plugins.onnx.serve import format as model_format
-from onnx_compile_models import DECODERS, ENCODERS, decoder_tensors, encoder_tensors, write_checkpoint, write_tokenizer
+from onnx_compile_models import (
+    DECODERS,
+    ENCODERS,
+    classifier_tensors,
+    decoder_tensors,
+    encoder_tensors,
+    write_checkpoint,
+    write_classifier,
+    write_tokenizer,
+)
 
 Build = Callable[..., tuple[Path, dict[str, Any]]]
 HERE = Path(__file__).parent
 LENGTH = 40
+JUDGES = {f"judge-{name}": {**config, "num_labels": 1} for name, config in ENCODERS.items()}
 
 
 def _python() -> str:
@@ -42,12 +52,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder = write_checkpoint(root / name, config, tensors)
         ids = np.random.default_rng(1).integers(3, 128, (2, LENGTH))
         np.save(folder / "ids.npy", ids)
+    for name, config in JUDGES.items():
+        folder = write_classifier(root / name, config, classifier_tensors(config))
+        np.save(folder / "ids.npy", np.random.default_rng(1).integers(3, 128, (8, LENGTH)))
+        np.save(folder / "types.npy", np.broadcast_to(np.arange(LENGTH) >= 12, (8, LENGTH)).astype(np.int64))
     done = subprocess.run(
         [python, str(HERE / "torch_reference.py"), str(root)], check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
     for name in DECODERS | ENCODERS:
         write_tokenizer(root / name / "saved")
+    for name in JUDGES:
+        (root / name / "saved" / "tokenizer.json").write_bytes((root / name / "tokenizer.json").read_bytes())
     return root
 
 
@@ -72,4 +88,17 @@ def test_encoder_matches_transformers(name: str, spelling: str, pooling: str, mo
     session = gate.open_graph(out / "model.onnx")
     found = session.run(None, {"input_ids": ids, "attention_mask": np.ones(ids.shape, np.int32)})[0]
     expected = np.load(models / name / "expected.npy")[["mean", "cls"].index(pooling)]
+    assert np.abs(found - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("spelling", ["", "saved"])
+@pytest.mark.parametrize("name", JUDGES)
+def test_reranker_matches_transformers(name: str, spelling: str, models: Path, build: Build) -> None:
+    out, _ = build(models / name / spelling, type="rerank", quantize="none")
+    ids, types = (np.load(models / name / file) for file in ("ids.npy", "types.npy"))
+    session = gate.open_graph(out / "model.onnx")
+    feeds = {"input_ids": ids, "attention_mask": np.ones(ids.shape, np.int32), "token_type_ids": types}
+    found = session.run(None, {port.name: feeds[port.name] for port in session.get_inputs()})[0]
+    expected = np.load(models / name / "expected.npy")[:, 0]
+    assert found.shape == expected.shape and expected.std() > 0.1
     assert np.abs(found - expected).max() < 1e-5

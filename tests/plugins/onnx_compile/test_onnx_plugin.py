@@ -27,7 +27,7 @@ def _item(**spec: Any) -> Item:
     ("spec", "path", "message"),
     [
         ({"source": None}, ("source",), "needs a source"),
-        ({"quantize": "int8-fast"}, ("quantize",), "for embedding models"),
+        ({"quantize": "int8-fast"}, ("quantize",), "for encoders"),
         ({"source": "./m.onnx", "quantize": "int4"}, ("quantize",), "taken as it is"),
         ({"dimensions": 3}, ("dimensions",), "remote"),
         ({"config": {"thread": 2}}, ("config", "thread"), "not permitted"),
@@ -86,7 +86,7 @@ def test_serving_options_do_not_change_the_step() -> None:
 
 
 def test_entries_exist() -> None:
-    for kind in ("llm", "embedding"):
+    for kind in ("llm", "embedding", "rerank"):
         compiled = PLUGIN.compile(_item(type=kind), Given({"weights": Source("./m", ())}))
         assert callable(attribute(compiled.steps[0].run)) and callable(attribute(compiled.services[0].entry))
 

@@ -1,7 +1,7 @@
 """Run by a Python that has torch and transformers: ``torch_reference.py ROOT`` answers every model folder below ROOT.
 
-For each it writes ``expected.npy`` (logits, or the unit-length mean and first-token vectors) and ``saved/``, the same model
-as transformers writes it, so that both spellings of config.json are tested.
+For each it writes ``expected.npy`` (logits of a decoder or a classifier, or the unit-length mean and first-token vectors) and
+``saved/``, the same model as transformers writes it, so that both spellings of config.json are tested.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 from transformers.utils import logging
 
 DECODERS = {"llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gemma3_text"}
@@ -22,8 +22,9 @@ DECODERS = {"llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "ge
 def answer(folder: Path) -> None:
     """One model."""
     kind = json.loads((folder / "config.json").read_text())["model_type"]
-    auto = AutoModelForCausalLM if kind in DECODERS else AutoModel
-    settings = {} if kind in DECODERS or kind == "distilbert" else {"add_pooling_layer": False}
+    judges = (folder / "types.npy").exists()
+    auto = AutoModelForCausalLM if kind in DECODERS else AutoModelForSequenceClassification if judges else AutoModel
+    settings = {} if kind in DECODERS or judges or kind == "distilbert" else {"add_pooling_layer": False}
     model, loading = auto.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True, **settings
     )
@@ -33,6 +34,10 @@ def answer(folder: Path) -> None:
     with torch.no_grad():
         if kind in DECODERS:
             expected = model(input_ids=ids, use_cache=False).logits
+        elif judges:
+            types = torch.from_numpy(np.load(folder / "types.npy"))
+            typed = {"token_type_ids": types} if kind == "bert" else {}
+            expected = model(input_ids=ids, attention_mask=torch.ones_like(ids), **typed).logits
         else:
             hidden = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
             both = torch.stack((hidden.mean(1), hidden[:, 0]))

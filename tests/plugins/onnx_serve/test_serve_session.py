@@ -100,4 +100,4 @@ def test_a_graph_with_unknown_inputs_is_refused(growing_folder: Path, tmp_path: 
 
 def test_a_broken_encoder_says_what_is_broken(encoder_folder: Path, float_folder: Path, tmp_path: Path) -> None:
     card = (float_folder / "model.json").read_bytes()
-    assert "describes a language model" in broken(encoder_folder, tmp_path, "model.json", card)
+    assert "describes another kind of model" in broken(encoder_folder, tmp_path, "model.json", card)

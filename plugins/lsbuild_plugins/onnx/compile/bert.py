@@ -1,4 +1,4 @@
-"""Emits encoders of the BERT family with pooling and normalisation inside the graph; knows tensors, not files or gates."""
+"""Emits encoders of the BERT family, with pooling or a head that scores inside the graph; knows tensors, not files or gates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from lsbuild.api import SourceError
 from lsbuild_plugins.onnx.compile.encoders import EncoderShape
 from lsbuild_plugins.onnx.compile.graph import MICROSOFT, Graph
-from lsbuild_plugins.onnx.compile.linear import Scheme, embed, joined, linear, store
+from lsbuild_plugins.onnx.compile.linear import FLOAT, Format, Scheme, embed, joined, linear, store
 from lsbuild_plugins.onnx.compile.safetensors import Floats, Stacked, Weights
 
 Pooling = Literal["mean", "cls"]
@@ -29,12 +29,23 @@ def emit_encoder(
     """
     with Graph(out) as graph:
         made = _Emitter(graph, weights, shape, scheme, tokens)
-        x = made.embeddings()
-        for index in range(shape.layers):
-            progress(index, shape.layers, f"layer {index + 1} of {shape.layers}")
-            x = made.layer(index, x)
-        made.pool(x, pooling)
+        made.pool(made.hidden(progress), pooling)
         graph.save()
+
+
+def emit_reranker(
+    weights: Weights, shape: EncoderShape, scheme: Scheme, tokens: int, out: Path, progress: Progress
+) -> tuple[str, ...]:
+    """Write ``model.onnx`` and ``model.data`` of a classifier with one label; returns the names of the graph's inputs.
+
+    Inputs and output are those of ``serve.format.Reranker``. The head stays in float32: it is small, and what it loses
+    no layer makes good again.
+    """
+    with Graph(out) as graph:
+        made = _Emitter(graph, weights, shape, scheme, tokens, pairs=True)
+        made.judge(made.hidden(progress))
+        graph.save()
+        return ("input_ids", "attention_mask", *(("token_type_ids",) if made.typed else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +55,28 @@ class _Emitter:
     shape: EncoderShape
     scheme: Scheme
     tokens: int
+    pairs: bool = False
+    """Two texts are read, told apart by their types, and the first token alone speaks for both."""
 
     @property
     def prefix(self) -> str:
         wanted = "embeddings.word_embeddings.weight"
         found = [prefix for prefix in self.shape.names.prefixes if prefix + wanted in self.weights]
         return found[0] if found else ""
+
+    @property
+    def typed(self) -> bool:
+        """Whether the graph takes token types: those of RoBERTa and DistilBERT have one or none."""
+        name = self.prefix + "embeddings.token_type_embeddings.weight"
+        return self.pairs and name in self.weights and self.weights.get(name).shape[0] > 1
+
+    def hidden(self, progress: Progress) -> str:
+        """f32[B, S, D], or f32[B, 1, D] for pairs."""
+        x = self.embeddings()
+        for index in range(self.shape.layers):
+            progress(index, self.shape.layers, f"layer {index + 1} of {self.shape.layers}")
+            x = self.layer(index, x)
+        return x
 
     def embeddings(self) -> str:
         graph, shape, at = self.graph, self.shape, self.prefix + "embeddings."
@@ -63,7 +90,11 @@ class _Emitter:
         first = shape.first_position
         places = self.weights.get(at + "position_embeddings.weight", first + shape.positions, shape.hidden)
         table = places.rows(first, first + self.tokens)
-        if at + "token_type_embeddings.weight" in self.weights:  # every token is of type 0
+        if self.typed:
+            types = graph.constant("types.table", self.weights.get(at + "token_type_embeddings.weight").array())
+            type_ids = graph.input("token_type_ids", "int64", ["batch", "length"])
+            x = graph.node("Add", (x, graph.node("Gather", (types, type_ids), "types", axis=0)), "words.typed")
+        elif at + "token_type_embeddings.weight" in self.weights:  # every token is of type 0
             table = table + self.weights.get(at + "token_type_embeddings.weight").rows(0, 1)
         zero = graph.constant("zero", np.array([0], np.int64))
         positions = graph.constant("positions.table", table)
@@ -82,6 +113,8 @@ class _Emitter:
             "MultiHeadAttention", (q, k, v, "", "attention_mask", *bias), f"{at}.attention",
             domain=MICROSOFT, num_heads=shape.heads,
         )  # fmt: skip
+        if self.pairs and index == shape.layers - 1:  # nothing reads the other tokens after this attention
+            x, attended = self.first(x, f"{at}.first"), self.first(attended, f"{at}.attention.first")
         y = self.dense(attended, (source + names.out,), (shape.hidden,), shape.hidden, f"{at}.out")
         x = self.skip_norm(x, y, source + names.norm1, f"{at}.norm1")
         y = self.dense(x, (source + names.up,), (shape.ffn,), shape.hidden, f"{at}.up")
@@ -130,6 +163,20 @@ class _Emitter:
         turned = graph.node("Transpose", (picked,), "relative.turned", perm=[2, 0, 1])
         return graph.node("Unsqueeze", (turned, graph.constant("zero", np.array([0], np.int64))), "relative.bias")
 
+    def first(self, x: str, name: str) -> str:
+        """f32[B, S, D] -> f32[B, 1, D]."""
+        return self.graph.node("Gather", (x, self.graph.constant("first", np.array([0], np.int64))), name, axis=1)
+
+    def judge(self, x: str) -> None:
+        """The head over the first token: f32[B]."""
+        graph, shape, head = self.graph, self.shape, self.shape.names.head
+        y = self.dense(x, (head.dense.format(self.prefix),), (shape.hidden,), shape.hidden, "head.dense", FLOAT)
+        y = self.dense(
+            graph.node(head.activation, (y,), "head.active"), (head.out,), (1,), shape.hidden, "head.out", FLOAT
+        )
+        axes = graph.constant("head.axes", np.array([1, 2], np.int64))
+        graph.output(graph.node("Squeeze", (y, axes), "logit"), "float32", ["batch"])
+
     def pool(self, x: str, pooling: Pooling) -> None:
         """Sum (a mean up to its length) or first token, then unit length: f32[B, D]."""
         graph, hidden = self.graph, self.shape.hidden
@@ -144,11 +191,13 @@ class _Emitter:
         safe = graph.node("Max", (length, graph.constant("pool.least", np.array(1e-12, np.float32))), "pool.safe")
         graph.output(graph.node("Div", (pooled, safe), "embedding"), "float32", ["batch", hidden])
 
-    def dense(self, x: str, sources: tuple[str, ...], rows: tuple[int, ...], width: int, name: str) -> str:
+    def dense(
+        self, x: str, sources: tuple[str, ...], rows: tuple[int, ...], width: int, name: str, form: Format | None = None
+    ) -> str:
         tensors = tuple(self.weights.get(f"{s}.weight", n, width) for s, n in zip(sources, rows, strict=True))
         biases = tuple(self.vector(f"{s}.bias") for s in sources)
         matrix = tensors[0] if len(tensors) == 1 else Stacked(tensors)
-        return linear(self.graph, x, matrix, self.scheme.body, name, joined(biases, rows))
+        return linear(self.graph, x, matrix, form or self.scheme.body, name, joined(biases, rows))
 
     def vector(self, name: str) -> Floats | None:
         return self.weights.get(name).array() if name in self.weights else None

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from lsbuild.api import SourceError
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What makes scores of the first token: ``dense``, an activation, ``out``. ``{}`` is the prefix of the encoder."""
+
+    dense: str
+    out: str
+    activation: Literal["Tanh", "Relu"] = "Tanh"
+
+
+_OWN_HEAD = Head("classifier.dense", "classifier.out_proj")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +39,8 @@ class Names:
     """Positions count from pad_token_id + 1 (RoBERTa)."""
     relative: bool = False
     """A learnt bias by distance is added to every attention (MPNet)."""
+    head: Head = _OWN_HEAD
+    """Of a sequence classifier: a reranker is one with a single label."""
 
 
 _DISTIL_KEYS = {
@@ -38,7 +52,7 @@ _DISTIL_KEYS = {
 }
 _ROBERTA = Names(("", "roberta."), padded_positions=True)
 ENCODERS: Mapping[str, Names] = {
-    "bert": Names(("", "bert.")),
+    "bert": Names(("", "bert."), head=Head("{}pooler.dense", "classifier")),
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
@@ -52,6 +66,7 @@ ENCODERS: Mapping[str, Names] = {
         down="ffn.lin2",
         norm2="output_layer_norm",
         keys=_DISTIL_KEYS,
+        head=Head("pre_classifier", "classifier", "Relu"),
     ),
     "mpnet": Names(
         ("", "mpnet."),

@@ -38,7 +38,7 @@ def encoder(context: StepContext) -> Facts:
         return take_encoder(checkpoint, context, None)
     config = checkpoint.config()
     if str(config.get("model_type")) not in ENCODERS:
-        _allow_export(checkpoint, config, context, ENCODERS, "llm" if config.get("model_type") in FAMILIES else "")
+        allow_export(checkpoint, config, context, ENCODERS, "llm" if config.get("model_type") in FAMILIES else "")
         with exported(checkpoint, "feature-extraction", context) as found:
             return take_encoder(found, context, form_of_export("embedding", checkpoint, context))
     shape = read_encoder(config, checkpoint.uri)
@@ -72,7 +72,7 @@ def _encoder_twin(
     found = gate.vectors(out / "model.onnx", tokenizer, texts, tokens)
     with tempfile.TemporaryDirectory(prefix="lsbuild-") as folder:
         twin = Path(folder)
-        emit_encoder(weights, shape, SCHEMES["embedding", "none"], pooling, tokens, twin, _quiet)
+        emit_encoder(weights, shape, SCHEMES["embedding", "none"], pooling, tokens, twin, quiet)
         return gate.compare(found, gate.vectors(twin / "model.onnx", tokenizer, texts, tokens))
 
 
@@ -84,9 +84,7 @@ def decoder(context: StepContext) -> Facts:
         return take_decoder(checkpoint, context, None)
     config = checkpoint.config()
     if str(config.get("model_type")) not in FAMILIES:
-        _allow_export(
-            checkpoint, config, context, FAMILIES, "embedding" if config.get("model_type") in ENCODERS else ""
-        )
+        allow_export(checkpoint, config, context, FAMILIES, "embedding" if config.get("model_type") in ENCODERS else "")
         with exported(checkpoint, "text-generation-with-past", context) as found:
             return take_decoder(found, context, form_of_export("llm", checkpoint, context))
     shape = read_shape(config, checkpoint.uri)
@@ -140,7 +138,7 @@ def _measure_decoder(
         return facts
     with tempfile.TemporaryDirectory(prefix="lsbuild-") as folder:
         twin = Path(folder)
-        emit_decoder(weights, shape, scheme_for(weights.parameters, "none"), ids.shape[1], twin, _quiet)
+        emit_decoder(weights, shape, scheme_for(weights.parameters, "none"), ids.shape[1], twin, quiet)
         reference = gate.logits(gate.open_graph(twin / "model.onnx"), ids, len(shape.layers), memory)
     return {**facts, **gate.gate_decoder_pair(found, reference, quantize, checkpoint.uri)}
 
@@ -163,7 +161,7 @@ def _sampling(checkpoint: Checkpoint) -> dict[str, float]:
     return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
 
 
-def _allow_export(
+def allow_export(
     checkpoint: Checkpoint, config: Mapping[str, Json], context: StepContext, known: Mapping[str, object], other: str
 ) -> None:
     """SourceError with the way out, unless the spec allows the export of an architecture that is not emitted.
@@ -183,5 +181,5 @@ def _allow_export(
         )
 
 
-def _quiet(done: int, total: int, label: str) -> None:
+def quiet(done: int, total: int, label: str) -> None:
     """A twin's progress is not shown."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -20,21 +21,52 @@ from lsbuild_plugins.onnx.serve import format as model_format
 
 _ENCODER_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _DECODER_INPUTS = ("input_ids", "attention_mask", "position_ids")
-_PER_TENSOR = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
+PER_TENSOR = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
 """Operators that quantise a whole batch with one scale, so that a vector depends on its batch mates."""
 _POOLED = ("sentence_embedding", "embedding", "embeddings")
 
 
-def take_encoder(checkpoint: Checkpoint, context: StepContext, form: Format | None) -> dict[str, Json]:
-    """A graph from token ids to hidden states or to vectors. Options as of ``step.encoder``."""
+@dataclass(frozen=True, slots=True)
+class TextGraph:
+    """A copied graph that reads token ids, and the longest input it may be given."""
+
+    name: str
+    taken: Taken
+    ports: tuple[Port, ...]
+    tokens: int
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of what it takes."""
+        return tuple(port.name for port in self.ports)
+
+    @property
+    def mask(self) -> Literal["int32", "int64"]:
+        """The dtype of its attention mask."""
+        return "int32" if ("attention_mask", "int32") in {(port.name, port.dtype) for port in self.ports} else "int64"
+
+    @property
+    def facts(self) -> Mapping[str, Json]:
+        """For the report."""
+        return _repacked(self.taken)
+
+
+def take_text_graph(checkpoint: Checkpoint, context: StepContext, form: Format | None) -> TextGraph:
+    """Copy the graph; SourceError when it takes something else than token ids, their mask and types."""
     name = choose(checkpoint)
     taken = take(checkpoint, name, context.out, form)
-    inputs = _known(taken, _ENCODER_INPUTS, checkpoint, name)
-    tokenizer = ship_tokenizer(checkpoint, context.out)
     config = checkpoint.json("config.json")
     first = int(config.get("pad_token_id") or 0) + 1 if config.get("model_type") in ("roberta", "xlm-roberta") else 0
     positions = int(config.get("max_position_embeddings") or 512) - first
     tokens = longest_input(checkpoint, positions, context.options.get("context"))
+    return TextGraph(name, taken, _known(taken, _ENCODER_INPUTS, checkpoint, name), tokens)
+
+
+def take_encoder(checkpoint: Checkpoint, context: StepContext, form: Format | None) -> dict[str, Json]:
+    """A graph from token ids to hidden states or to vectors. Options as of ``step.encoder``."""
+    graph = take_text_graph(checkpoint, context, form)
+    name, taken, inputs, tokens = graph.name, graph.taken, graph.ports, graph.tokens
+    tokenizer = ship_tokenizer(checkpoint, context.out)
     output = _vector_output(taken, checkpoint, name)
     ids = np.array([tokenizer.encode(gate.sentences()[0]).ids[:tokens]], np.int64)
     feeds = {port.name: np.full(ids.shape, 1, port.dtype) for port in inputs if port.name == "attention_mask"}
@@ -50,15 +82,14 @@ def take_encoder(checkpoint: Checkpoint, context: StepContext, form: Format | No
     pooling: Literal["graph", "mean", "cls"] = "graph"
     if found.ndim == 3:
         pooling = read_pooling(checkpoint, context.options.get("pooling")).pooling
-    mask = next((port.dtype for port in inputs if port.name == "attention_mask"), "int64")
     card = model_format.Encoder(
         dimensions=int(found.shape[-1]),
         max_tokens=tokens,
-        inputs=tuple(port.name for port in inputs),
-        mask="int32" if mask == "int32" else "int64",
+        inputs=graph.inputs,
+        mask=graph.mask,
         output=output.name,
         pooling=pooling,
-        batch_invariant=not taken.operators & _PER_TENSOR,
+        batch_invariant=not taken.operators & PER_TENSOR,
     )
     model_format.write(context.out, card)
     return {
@@ -66,7 +97,7 @@ def take_encoder(checkpoint: Checkpoint, context: StepContext, form: Format | No
         "embedding_dimension": card.dimensions,
         "context_length": tokens,
         "pooling": pooling,
-        **_repacked(taken),
+        **graph.facts,
     }
 
 

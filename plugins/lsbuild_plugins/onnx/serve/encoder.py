@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from lsbuild_plugins.onnx.serve import format as model_format
+from lsbuild_plugins.onnx.serve.batches import batches
 from lsbuild_plugins.onnx.serve.folder import read_folder
 from lsbuild_plugins.onnx.serve.ort import ort
 from lsbuild_plugins.onnx.serve.session import open_session, reason, unavailable
@@ -20,9 +21,6 @@ from lsbuild_runtime.ports import Embedded, Host
 Vectors = NDArray[np.float32]
 Ids = tuple[int, ...]
 
-BATCH_TOKENS = 4096
-"""Tokens in one run: bounds the memory of a batch and the wait for a cancelled request."""
-
 
 def open_encoder(service: Service, root: Path, host: Host) -> Encoder:  # noqa: ARG001 - the shape of every serve half
     """Open the model folder ``root/service.path``; raises ApiError 503 naming what is wrong with it.
@@ -32,7 +30,7 @@ def open_encoder(service: Service, root: Path, host: Host) -> Encoder:  # noqa: 
     folder = root / service.path
     card, tokenizer = read_folder(service, folder)
     if not isinstance(card, model_format.Encoder):
-        raise unavailable(service.name, "model.json describes a language model; an encoder was expected")
+        raise unavailable(service.name, "model.json describes another kind of model; an encoder was expected")
     session = open_session(service, folder / "model.onnx")
     differ = {value.name for value in session.get_inputs()} ^ set(card.inputs)
     if differ:
@@ -68,7 +66,7 @@ class Encoder:
         out: list[bytes] = [b""] * len(ids)
         about = {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": self._name}
         with context.watch.span(f"embeddings {self._name}", **about) as span:
-            for places in self._batches(ids):
+            for places in batches([len(each) for each in ids], invariant=self._card.batch_invariant):
                 context.check()
                 vectors = _cut(self._run([ids[place] for place in places]), dimensions)
                 for place, vector in zip(places, vectors, strict=True):
@@ -104,19 +102,6 @@ class Encoder:
         if wrong := [token for token in ids if not 0 <= token < vocab]:
             raise ApiError(400, f"input[{index}]: token id {wrong[0]} is not in 0..{vocab - 1}", param="input")
         return ids
-
-    def _batches(self, ids: Sequence[Ids]) -> Iterator[list[int]]:
-        """Places of inputs that run together: equal lengths, shortest first, at most BATCH_TOKENS tokens."""
-        batch: list[int] = []
-        for place in sorted(range(len(ids)), key=lambda place: len(ids[place])):
-            length = len(ids[place])
-            fits = batch and len(ids[batch[0]]) == length and (len(batch) + 1) * length <= BATCH_TOKENS
-            if batch and not (fits and self._card.batch_invariant):
-                yield batch
-                batch = []
-            batch.append(place)
-        if batch:
-            yield batch
 
     def _run(self, batch: Sequence[Ids]) -> Vectors:
         ids = np.array(batch, np.int64)

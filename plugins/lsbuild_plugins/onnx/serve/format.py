@@ -35,6 +35,22 @@ class Encoder(Struct, frozen=True, kw_only=True, tag="encoder"):
     """Whether a vector is the same alone and in a batch (false for graphs that quantise activations per tensor)."""
 
 
+class Reranker(Struct, frozen=True, kw_only=True, tag="reranker"):
+    """A model that reads a query and a passage together and says how well they fit.
+
+    Our own graphs take ``input_ids`` i64[B,S], ``attention_mask`` i32[B,S] and, where the model tells the two texts apart
+    by type, ``token_type_ids`` i64[B,S] (0 = query, 1 = passage), and give ``logit`` f32[B]. A graph taken as it was
+    gives f32[B,1] under the name ``output``. ``inputs``, ``mask`` and ``batch_invariant`` as of Encoder.
+    """
+
+    max_tokens: int
+    """Longest pair, with its separators."""
+    inputs: tuple[str, ...] = ("input_ids", "attention_mask")
+    mask: Literal["int32", "int64"] = "int32"
+    output: str = "logit"
+    batch_invariant: bool = True
+
+
 class Decoder(Struct, frozen=True, kw_only=True, tag="decoder"):
     """A language model.
 
@@ -67,7 +83,7 @@ class Decoder(Struct, frozen=True, kw_only=True, tag="decoder"):
     """The model's own defaults (``temperature``, ``top_p``, ``top_k``) from generation_config.json."""
 
 
-Card = Encoder | Decoder
+Card = Encoder | Reranker | Decoder
 
 
 def read(folder: Path) -> Card:

@@ -214,8 +214,8 @@ targets:
         "spec.yaml:4:20: unknown key 'souce'. Did you mean 'source'?",
         "spec.yaml:4:39: expected a whole number, found 'big'",
         "spec.yaml:5:36: there is no param 'nope'. Params are given under 'params:'",
+        "spec.yaml:7:9: missing key 'sources': name documents, or say mutable: true to add them while it serves",
         "spec.yaml:7:21: there is no model 'chat2'. There is: embed.",
-        "spec.yaml:7:37: expected at least one entry, the list is empty",
         "spec.yaml:9:19: 'embed' is an embedding model; an agent needs type: llm",
         "spec.yaml:9:41: expected a number with a unit (ms, s, m, h), like 30s, found the number 30",
         "spec.yaml:11:3: unknown target 'hots'. Did you mean 'host'?",
@@ -283,7 +283,7 @@ BAD = [
         "unknown provider 'inline::onx'. Did you mean 'inline::onnx'?",
     ),
     ("vector_stores: {v: {sources: [a]}}\n", "spec.yaml:1:17: missing key 'embedding': the model"),
-    ("models: {e: {type: embedding}}\nvector_stores: {v: {embedding: e}}\n", "spec.yaml:2:17: missing key 'sources'"),
+    ("models: {e: {type: embedding}}\nvector_stores: {v: {embedding: e}}\n", "spec.yaml:2:20: missing key 'sources'"),
     ("vector_stores: {v: {embedding: e, sources: a.md}}\n", "expected a list, found 'a.md'"),
     ("vector_stores: {v: {embedding: e, sources: [1]}}\n", "spec.yaml:1:45: expected a text, found the number 1"),
     (

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from lsbuild.api import Compiled, Given, Item, Problem, Service, Step, config_problems
-from lsbuild_plugins.documents.steps import passages_steps, source_uris, spec_of
+from lsbuild_plugins.documents.steps import embedding, passages_steps, source_uris, spec_of
+from lsbuild_runtime.mutable import CHUNK, TOKENIZER, WHEELS
 
 _SERVE = "lsbuild_plugins.sqlite_vec.serve"
 _COMPILE = "lsbuild_plugins.sqlite_vec.compile"
+_WHEELS = ("apsw>=3.50", "sqlite-vec>=0.1.9,<0.1.10")
 _INDEX_CODE = (_COMPILE, _SERVE)
 
 
@@ -48,12 +51,13 @@ class SqliteVec:
         return source_uris(item)
 
     def compile(self, item: Item, given: Given) -> Compiled:
-        """One step for each shard of the documents, one that joins them, and the service."""
-        passages = passages_steps(item, given)
+        """One step for each shard of the documents, one that joins them, and the services."""
+        spec = spec_of(item)
+        passages = passages_steps(item, given) if spec.sources else []
         return Compiled(
-            steps=(*passages, _index_step(item, passages)),
-            services=(_service(item),),
-            wheels=("apsw>=3.50", "sqlite-vec>=0.1.9,<0.1.10"),
+            steps=(*passages, _index_step(item, passages) if passages else _empty_step(item, given)),
+            services=_services(item, given) if spec.mutable else (_service(item),),
+            wheels=(*_WHEELS, *WHEELS) if spec.mutable else _WHEELS,
             code=(_SERVE,),
         )
 
@@ -79,6 +83,21 @@ def _index_step(item: Item, passages: list[Step]) -> Step:
     )
 
 
+def _empty_step(item: Item, given: Given) -> Step:
+    """The index of a store that is filled while it is served."""
+    model = embedding(item, given)
+    return Step(
+        name=f"{'.'.join(item.path)}.index",
+        run=f"{_COMPILE}.empty:run",
+        options={"embedding": spec_of(item).embedding, "service": msgspec.to_builtins(model.service)},
+        needs={"embedding": model.shipped.name},
+        tools=("apsw", "sqlite-vec"),
+        code=(f"{_COMPILE}.empty", "lsbuild_plugins.documents.embed", _SERVE, *model.peer.code),
+        ship=f"indexes/{item.name}",
+        part="index",
+    )
+
+
 def _service(item: Item) -> Service:
     spec = spec_of(item)
     return Service(
@@ -91,3 +110,20 @@ def _service(item: Item) -> Service:
         metadata={"embedding_model": spec.embedding},
         needs=(f"embeddings/{spec.embedding}",),
     )
+
+
+def _services(item: Item, given: Given) -> tuple[Service, ...]:
+    """The store as one that can be changed, and beside it the stores that clients create."""
+    spec = spec_of(item)
+    store = _service(item)
+    uploads = {
+        CHUNK: {"tokens": spec.chunk.tokens, "overlap": spec.chunk.overlap},
+        TOKENIZER: f"{embedding(item, given).service.path}/tokenizer.json",
+    }
+    store = msgspec.structs.replace(
+        store, config={**store.config, **uploads}, metadata={**store.metadata, "mutable": True}
+    )
+    created = msgspec.structs.replace(
+        store, api="vector_stores", entry=f"{_SERVE}:open_stores", path="", metadata={"embedding_model": spec.embedding}
+    )
+    return (store, created)

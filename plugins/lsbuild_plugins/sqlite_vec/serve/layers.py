@@ -142,7 +142,7 @@ def worded(layers: Sequence[Layer], query: str, depth: int, where: Where | None)
             if len(filled) == 1 or sum(known[layer.number] for _, _, known in weights.values()) > _WEIGHED_AGAIN:
                 found = segment.worded(layer.db, layer.meta, query, depth + beside, own)
             else:
-                found = _weighed(layer, weights, own)
+                found = _best(_weighed(layer, weights, own), depth + beside)
             ranked += _numbered(layer, _shown(layer, found, beside))
     return _best(ranked, depth)
 
@@ -170,8 +170,10 @@ def _beside(layer: Layer, where: Where | None) -> tuple[int, Where | None]:
 def _shown(layer: Layer, ranked: Ranked, beside: int) -> Ranked:
     if not beside:
         return ranked
-    sql = "SELECT 1 FROM chunks c JOIN temp.hidden h ON h.file = c.file WHERE c.id = ?"
-    return [(row, score) for row, score in ranked if layer.db.execute(sql, (row,)).get is None]
+    sql = "SELECT c.id FROM json_each(?) j JOIN chunks c ON c.id = j.value JOIN temp.hidden h ON h.file = c.file"
+    asked = msgspec.json.encode([row for row, _ in ranked]).decode()
+    dropped = {row for (row,) in layer.db.execute(sql, (asked,))}
+    return [(row, score) for row, score in ranked if row not in dropped]
 
 
 def _numbered(layer: Layer, ranked: Ranked) -> Ranked:

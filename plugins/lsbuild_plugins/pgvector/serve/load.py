@@ -8,6 +8,7 @@ from lsbuild_plugins.pgvector.serve import documents, schema, seed
 from lsbuild_plugins.pgvector.serve.connect import Connection
 from lsbuild_plugins.pgvector.serve.schema import Tables
 from lsbuild_plugins.pgvector.serve.settings import Settings
+from lsbuild_plugins.pgvector.serve.tune import tune
 
 
 def load(connection: Connection, tables: Tables, folder: Path, settings: Settings) -> None:
@@ -36,6 +37,9 @@ def load(connection: Connection, tables: Tables, folder: Path, settings: Setting
             documents.delete(connection, tables, name)
         connection.execute("UPDATE stores SET seed = %s WHERE id = %s", (header.digest, tables.store))
         schema.index(connection, tables, settings)
+        connection.execute(f"ANALYZE {tables.files}, {tables.passages}")
+        if not settings.ef_search and settings.index == "hnsw":
+            tune(connection, tables, settings.min_recall)
 
 
 def _replace(connection: Connection, tables: Tables, document: seed.Document, digest: str, language: str) -> None:

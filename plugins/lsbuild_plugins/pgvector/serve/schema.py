@@ -8,7 +8,7 @@ from __future__ import annotations
 import psycopg
 from msgspec import Struct
 
-from lsbuild_plugins.pgvector.serve.connect import Connection, configure, extension_version
+from lsbuild_plugins.pgvector.serve.connect import EF_SEARCH, Connection, configure, extension_version
 from lsbuild_plugins.pgvector.serve.faults import unavailable
 from lsbuild_plugins.pgvector.serve.settings import Settings
 from lsbuild_runtime.http import ApiError
@@ -32,12 +32,14 @@ _SHARED = """
 CREATE TABLE version (number integer NOT NULL);
 CREATE TABLE stores (
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, owner text NOT NULL, name text NOT NULL,
-    embedding text NOT NULL, dimensions integer NOT NULL, seed text NOT NULL DEFAULT '', record text, UNIQUE (owner, name)
+    embedding text NOT NULL, dimensions integer NOT NULL, ef_search integer,
+    seed text NOT NULL DEFAULT '', record text, UNIQUE (owner, name)
 );
 CREATE TABLE hidden (store integer REFERENCES stores ON DELETE CASCADE, file_id text, PRIMARY KEY (store, file_id));
 """
 """``owner`` is the service whose clients made the store, "" for one of a spec; ``record`` its StoreRecord as JSON;
-``seed`` the digest of the compiled documents that are loaded; ``hidden`` those of them that clients removed or replaced."""
+``ef_search`` what was measured, 0 when only a comparison of all vectors finds enough; ``seed`` the digest of the compiled
+documents that are loaded; ``hidden`` those of them that clients removed or replaced."""
 
 _FILES = """
 CREATE TABLE files_{0} (
@@ -59,11 +61,12 @@ its attributes are the clients' own."""
 
 
 class Tables(Struct, frozen=True):
-    """One store: its number, and what its vectors are."""
+    """One store: its number, what its vectors are, and how its index is searched (None: not measured, 0: not at all)."""
 
     store: int
     embedding: str
     dimensions: int
+    ef_search: int | None = None
 
     @property
     def files(self) -> str:
@@ -90,7 +93,7 @@ def prepare(connection: Connection, settings: Settings, store: str) -> None:
                 connection.execute("SELECT set_config('search_path', quote_ident(%s), true)", (settings.schema,))
                 connection.execute(_SHARED)
                 connection.execute("INSERT INTO version VALUES (%s)", (VERSION,))
-        configure(connection, settings)
+        configure(connection, settings, settings.ef_search or EF_SEARCH)
 
 
 def lock(connection: Connection, number: int) -> None:
@@ -100,7 +103,7 @@ def lock(connection: Connection, number: int) -> None:
 
 def find(connection: Connection, name: str, owner: str) -> Tables | None:
     """The store of that name, or None."""
-    statement = "SELECT id, embedding, dimensions FROM stores WHERE name = %s AND owner = %s"
+    statement = "SELECT id, embedding, dimensions, ef_search FROM stores WHERE name = %s AND owner = %s"
     row = connection.execute(statement, (name, owner)).fetchone()
     return Tables(*row) if row else None
 

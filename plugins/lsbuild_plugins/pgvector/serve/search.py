@@ -48,13 +48,13 @@ class Question(Struct, frozen=True):
         return max(self.limit, CANDIDATES) if self.fused else self.limit
 
 
-def search(connection: Connection, tables: Tables, question: Question, *, small: bool) -> list[Hit]:
+def search(connection: Connection, tables: Tables, question: Question, *, exact: bool) -> list[Hit]:
     """The best passages, best first, ties in the order in which they were stored.
 
-    The vector index is asked when more than EXACT_ROWS passages are allowed (``small``: the store has no more anyway).
+    The vector index is asked when more than EXACT_ROWS passages are allowed and ``exact`` does not rule it out.
     An index may miss rows behind a strict filter: when it finds fewer than were asked for, all are compared.
     """
-    if question.vector is None or small or _few(connection, tables, question):
+    if question.vector is None or exact or _few(connection, tables, question):
         return _hits(_rows(connection, tables, question, _EXACT))
     rows = _rows(connection, tables, question, _INDEXED)
     if not rows or rows[0][-1] < question.depth:

@@ -22,20 +22,22 @@ def open_store(service: Service, root: Path, host: Host) -> Store:
     path = root / service.path if service.path else None
     if path is not None:
         seed.read_header(path)
-    place = Place(service, settings, path, host)
+    pool = Pool(settings, service.name)
+    place = Place(service, settings, path, host, pool)
     kind = MutableStore if service.metadata.get("mutable") is True else Store
-    return kind(service.name, place.embedding, Pool(settings, service.name), settings, host, place.tables)
+    return kind(service.name, place.embedding, pool, settings, host, place.tables)
 
 
 class Place:
     """Where the store lies; remembered once it is there."""
 
-    def __init__(self, service: Service, settings: Settings, path: Path | None, host: Host) -> None:
+    def __init__(self, service: Service, settings: Settings, path: Path | None, host: Host, pool: Pool) -> None:
         self._name = service.name
         self.embedding = str(service.metadata["embedding_model"])
         self._settings = settings
         self._seed = path
         self._host = host
+        self._pool = pool
         self._lock = threading.Lock()
         self._found: schema.Tables | None = None
 
@@ -59,6 +61,9 @@ class Place:
             raise unavailable(self._name, fault, "index_mismatch")
         if self._seed is not None:
             load(connection, tables, self._seed, self._settings)
+            tables = schema.find(connection, self._name, "") or tables
+        if tables.ef_search and not self._settings.ef_search:
+            self._pool.look_at(tables.ef_search)
         return tables
 
     def _make(self, connection: Connection, dimensions: int) -> schema.Tables:

@@ -16,16 +16,17 @@ from lsbuild_runtime.ports import SearchMode
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """The service's ``config``; times in seconds. Holds a password: it is never shown."""
+    """The service's ``config``; times in seconds, ``ef_search`` 0: measured. Holds a password: it is never shown."""
 
     schema: str
     index: Literal["hnsw", "none"]
-    ef_search: int
     language: str
     connections: int
     connect_timeout: float
     statement_timeout: float
     search: SearchMode = "hybrid"
+    min_recall: float = 0.95
+    ef_search: int = 0
     dsn: str = ""
     host: str = ""
     port: int = 0

@@ -10,7 +10,7 @@ from typing import Any
 from lsbuild_plugins.pgvector.serve import documents, search
 from lsbuild_plugins.pgvector.serve.connect import Connection, Pool
 from lsbuild_plugins.pgvector.serve.filters import condition
-from lsbuild_plugins.pgvector.serve.schema import Tables
+from lsbuild_plugins.pgvector.serve.schema import INDEXED_DIMENSIONS, Tables
 from lsbuild_plugins.pgvector.serve.settings import Settings
 from lsbuild_plugins.pgvector.serve.values import stored
 from lsbuild_runtime.filters import clean
@@ -91,8 +91,8 @@ class Store:
             self._opened() as (connection, tables),
         ):
             self._check_model(vector, tables)
-            small = self._settings.index == "none" or self._is_small(connection, tables)
-            hits = search.search(connection, tables, question, small=small)
+            exact = self._is_exact(tables) or self._is_small(connection, tables)
+            hits = search.search(connection, tables, question, exact=exact)
         return [hit for hit in hits if hit.score >= threshold]
 
     @contextmanager
@@ -109,6 +109,11 @@ class Store:
             fault = f"it has {tables.dimensions} dimensions, model {self._embedding!r} gives {len(vector) // 4}"
             message = f"vector store {self._name!r} does not fit its model: {fault}; build the artifact again"
             raise ApiError(503, message, type="server_error", code="index_mismatch")
+
+    def _is_exact(self, tables: Tables) -> bool:
+        settings = self._settings
+        unindexed = settings.index == "none" or tables.dimensions > INDEXED_DIMENSIONS
+        return unindexed or (not settings.ef_search and (tables.ef_search == 0 or settings.min_recall == 1))
 
     def _is_small(self, connection: Connection, tables: Tables) -> bool:
         """A store that was small stays so for a minute: exact is right at any size, only slower."""

@@ -5,9 +5,10 @@ It answers no request, and loads what uploads need only when there is one.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,8 +85,7 @@ class Stores:
     def created(self) -> Iterator[Store]:
         """What clients created and has not expired; a store past its time is deleted here."""
         for service in self.homes():
-            home = self._home(service)
-            for record in home.records() if home else ():
+            for record in self._records(service):
                 until = expires_at(record)
                 if until is not None and until <= self.clock():
                     self.drop(Store(record.id, service, record))
@@ -137,10 +137,11 @@ class Stores:
         return Store(store.id, store.service, changed)
 
     def touch(self, store: Store) -> None:
-        """Note that the store was used just now."""
+        """Note that the store was used just now; a search that was answered does not fail because this cannot be kept."""
         now = int(self.clock())
         if store.record is not None and now - store.record.last_active_at >= TOUCH_SECONDS:
-            self.update(store, lambda record: replace(record, last_active_at=now))
+            with contextlib.suppress(ApiError):
+                self.update(store, lambda record: replace(record, last_active_at=now))
 
     def drop(self, store: Store) -> None:
         """Delete a created store with all it holds."""
@@ -230,15 +231,15 @@ class Stores:
             raise ApiError(404, f"vector store {store.id!r} is gone", code="vector_store_not_found")
         return opened
 
-    def _home(self, service: Service) -> VectorStores | None:
-        """The service opened; None when this server keeps no state, for then nothing was created with it."""
+    def _records(self, service: Service) -> Sequence[StoreRecord]:
+        """What was created with a service: nothing when it needs state and this server keeps none."""
         try:
             home: VectorStores = self._services.get(service.api, service.name)
+            return home.records()
         except ApiError as error:
             if error.code == NO_STATE:
-                return None
+                return ()
             raise
-        return home
 
 
 def expires_at(record: StoreRecord) -> int | None:

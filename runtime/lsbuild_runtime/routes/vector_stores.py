@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from lsbuild_runtime.http import ApiError, Request, Response, json_response
+from lsbuild_runtime.http import ApiError, Context, Request, Response, json_response
 from lsbuild_runtime.mutable import StoreRecord
 from lsbuild_runtime.routes.chunking import ChunkingStrategy, chunking
 from lsbuild_runtime.routes.fields import Metadata, checked_text
@@ -21,6 +21,7 @@ from lsbuild_runtime.uploads.files import new_id
 
 if TYPE_CHECKING:
     from lsbuild_runtime.manifest import Service
+    from lsbuild_runtime.ports import Embeddings
     from lsbuild_runtime.routing import Site
 
 MOST_FILES = 2000
@@ -122,6 +123,10 @@ def create(app: Site, request: Request, _: str) -> Response:
     """Make a store; files that are named are queued for it."""
     wanted = decode(request, _CREATE)
     service = _home(app, wanted)
+    dimensions = _dimensions(app, service, request.context)
+    if wanted.embedding_dimension not in (None, dimensions):
+        fault = f"{wanted.embedding_dimension}, but {service.metadata['embedding_model']!r} gives {dimensions}"
+        raise refused("embedding_dimension", fault)
     sizes = chunking(app, service, wanted.chunking_strategy)
     for place, file_id in enumerate(wanted.file_ids):
         _known(app, file_id, f"file_ids[{place}]")
@@ -132,7 +137,7 @@ def create(app: Site, request: Request, _: str) -> Response:
         created_at=now,
         last_active_at=now,
         embedding=str(service.metadata["embedding_model"]),
-        dimensions=int(service.metadata["embedding_dimension"]),
+        dimensions=dimensions,
         metadata=_words(wanted.metadata),
         expires_days=wanted.expires_after.days if wanted.expires_after else None,
         description=checked_text(wanted.description or "", "description"),
@@ -173,7 +178,7 @@ def describe(app: Site, store: Store) -> VectorStoreObject:
     info = app.stores.port(store).info()
     record = store.record
     known = {
-        "provider_id": store.service.provider if record is None else provider_id(store.service.provider),
+        "provider_id": provider_id(store.service.provider),
         "embedding_model": info.embedding,
         "embedding_dimension": str(info.dimensions),
     }
@@ -228,8 +233,7 @@ def _home(app: Site, wanted: CreateRequest) -> Service:
         )
         raise ApiError(400, message, code="no_mutable_store")
     if wanted.provider_id is not None:
-        ids = (wanted.provider_id,)
-        homes = [one for one in homes if one.name in ids or provider_id(one.provider) in ids or one.provider in ids]
+        homes = [one for one in homes if wanted.provider_id in (one.name, one.provider, provider_id(one.provider))]
         if not homes:
             known = ", ".join(sorted({provider_id(one.provider) for one in app.stores.homes()}))
             raise refused("provider_id", f"{wanted.provider_id[:50]!r} takes no new stores; there is {known}")
@@ -239,12 +243,18 @@ def _home(app: Site, wanted: CreateRequest) -> Service:
         if not homes:
             shown = f"{wanted.embedding_model[:50]!r} embeds for no mutable store; there is {', '.join(names)}"
             raise refused("embedding_model", shown)
-    home = homes[0]
-    dimensions = home.metadata["embedding_dimension"]
-    if wanted.embedding_dimension not in (None, dimensions):
-        fault = f"{wanted.embedding_dimension}, but {home.metadata['embedding_model']!r} gives {dimensions}"
-        raise refused("embedding_dimension", fault)
-    return home
+    return homes[0]
+
+
+def _dimensions(app: Site, service: Service, context: Context) -> int:
+    """Of the vectors of the embedding model; a remote one, of which nothing is known at build, is asked."""
+    model = str(service.metadata["embedding_model"])
+    embeddings = app.services.find(("embeddings",), model)
+    for metadata in (service.metadata, embeddings.metadata if embeddings else {}):
+        if "embedding_dimension" in metadata:
+            return int(metadata["embedding_dimension"])
+    opened: Embeddings = app.services.get("embeddings", model)
+    return len(opened.embed(["dimensions"], context).vectors[0]) // 4
 
 
 def _known(app: Site, file_id: str, param: str) -> None:

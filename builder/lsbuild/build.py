@@ -165,13 +165,22 @@ def evaluate(order: Order, monitor: Monitor) -> dict[str, Result]:
 
 def serve(artifact: Path, *, host: str | None, port: int | None) -> NoReturn:
     """Become the artifact's own ``run``: signals, output and exit code are then the server's."""
-    words = [str(artifact / "run")]
-    words += ["--host", host] if host else []
+    words = ["--host", host] if host else []
     words += ["--port", str(port)] if port is not None else []
+    _become(artifact, words)
+
+
+def compact(artifact: Path, *, state: Path | None) -> NoReturn:
+    """Become the artifact's ``run --compact``: its interpreter and its libraries fold what was added to its stores."""
+    _become(artifact, ["--compact", *(["--state", str(state)] if state else [])])
+
+
+def _become(artifact: Path, words: list[str]) -> NoReturn:
+    program = artifact / "run"
     try:
-        os.execv(words[0], words)  # noqa: S606 - no shell is meant
+        os.execv(program, [str(program), *words])  # noqa: S606 - no shell is meant
     except OSError as error:
-        raise ServeError(f"the artifact cannot be started: {error.strerror}", where=words[0]) from error
+        raise ServeError(f"the artifact cannot be started: {error.strerror}", where=str(program)) from error
 
 
 def _eval_steps(ready: Prepared) -> list[tuple[str, str]]:

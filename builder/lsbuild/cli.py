@@ -263,6 +263,20 @@ def evaluate(spec: Path, against: str | None, each: bool, out: Output, **order: 
 
 
 @main.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--state", type=click.Path(path_type=Path), help="State folder of its server. [default: as the server's]")
+@_output_options
+def compact(artifact: Path, state: Path | None, out: Output) -> None:  # noqa: ARG001 - the artifact itself answers
+    """Fold what was added to the mutable stores of ARTIFACT into their indexes.
+
+    A server may run meanwhile; it folds by itself when it is idle.
+    """
+    from lsbuild import build as building
+
+    building.compact(artifact, state=state)
+
+
+@main.command()
 @click.argument("template")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @_output_options

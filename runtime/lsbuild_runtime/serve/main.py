@@ -27,12 +27,17 @@ _BACKLOG = 1024
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code."""
+    """Serve until SIGTERM or SIGINT, or do what an option asks instead; returns the exit code."""
     options = _options(arguments)
     root = Path(options.root)
     try:
         manifest = formats.read(root)
-        app = App(manifest, root, json_lines, state_folder(options.state, manifest.name, os.environ))
+        state = state_folder(options.state, manifest.name, os.environ)
+        if options.compact:
+            from lsbuild_runtime.serve.compact import compact
+
+            return 0 if compact(manifest, root, state, sys.stdout.write, sys.stderr.write) else EXIT_FAILED
+        app = App(manifest, root, json_lines, state)
         listener = listen(options.host or manifest.server.host, _port(options.port, manifest.server.port))
     except (formats.ManifestError, OSError) as error:
         sys.stderr.write(f"lsbuild: {error}\n")
@@ -54,6 +59,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--state",
         help="folder for uploads and mutable stores (default: LSBUILD_STATE, systemd's, or one of the user's)",
+    )
+    parser.add_argument(
+        "--compact", action="store_true", help="fold what was added to mutable stores into their indexes, then exit"
     )
     return parser.parse_args(arguments)
 

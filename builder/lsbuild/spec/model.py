@@ -159,7 +159,7 @@ class VectorStore(Section):
     """A searchable set of documents, served under its key in ``vector_stores``."""
 
     provider: str = "inline::sqlite-vec"
-    """Who holds it: ``inline::sqlite-vec`` compiles an index into the artifact."""
+    """Who holds it: ``inline::sqlite-vec`` compiles an index into the artifact, ``remote::pgvector`` keeps it in PostgreSQL."""
     embedding: str
     """The model (a key of ``models`` with ``type: embedding``) that embeds passages and queries."""
     sources: tuple[Annotated[Documents, _OrText, PlainSerializer(Documents.spelled)], ...] = ()

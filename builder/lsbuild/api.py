@@ -121,7 +121,8 @@ class StepContext:
 
     ``inputs`` maps the local names of ``Step.needs`` to the folders those steps wrote. ``progress(done, total, label)``
     may be called often; from ``done`` and ``total`` people are told a rate and the time left. ``memo`` is what the step
-    put there in earlier runs.
+    put there in earlier runs. ``cache`` is a folder that outlives the step, for what is too large to remember and can be
+    made again (an environment of a tool); None where there is none. No output may depend on what it holds.
     """
 
     out: Path
@@ -130,6 +131,7 @@ class StepContext:
     inputs: Mapping[str, Path]
     progress: Callable[[int, int, str], None]
     memo: Memo = field(default_factory=NoMemo)
+    cache: Path | None = None
 
 
 Run = Callable[[StepContext], Mapping[str, Json] | None]

@@ -57,6 +57,7 @@ def _run(job: Mapping[str, Any], events: IO[str]) -> dict[str, Any]:
         inputs={local: Path(folder) for local, folder in job["inputs"].items()},
         progress=_reporter(events),
         memo=Memo(Path(job["memo"][0]), job["memo"][1]) if job["memo"] else NoMemo(),
+        cache=Path(job["memo"][0]) if job["memo"] else None,
     )
     facts = run(context)
     return json.loads(json.dumps(dict(facts or {}), allow_nan=False))  # type: ignore[no-any-return]

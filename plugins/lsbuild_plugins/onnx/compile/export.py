@@ -35,7 +35,7 @@ def exported(checkpoint: Checkpoint, task: str, context: StepContext) -> Iterato
     """
     wish = context.options["export"]
     context.progress(0, 3, f"environment for the export ({COST})")
-    python = Path(wish) if isinstance(wish, str) else environment(_cache())
+    python = Path(wish) if isinstance(wish, str) else environment(context.cache)
     with tempfile.TemporaryDirectory(prefix="lsbuild-export-") as folder:
         model, out = Path(folder, "model"), Path(folder, "out")
         for name, path in checkpoint.files.items():
@@ -52,8 +52,10 @@ def exported(checkpoint: Checkpoint, task: str, context: StepContext) -> Iterato
         yield Checkpoint(checkpoint.uri, kept | made)
 
 
-def environment(cache: Path) -> Path:
+def environment(cache: Path | None) -> Path:
     """The interpreter of the locked environment; made on first use, complete or not there at all."""
+    if cache is None:
+        raise StepError("there is no cache that could hold the environment of the export", hint="Build with the cache.")
     lock = resources.files(__package__ or "").joinpath("export.txt").read_bytes()
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     place = cache / "export" / f"{hashlib.sha256(lock).hexdigest()[:16]}-{version}"
@@ -82,12 +84,6 @@ def _uv() -> str:
     if found is None:
         raise StepError("uv is not installed", hint="Install it: pip install uv.")
     return found
-
-
-def _cache() -> Path:
-    # The rule of lsbuild.store.folder_from, which plugins may not import.
-    named, base = os.environ.get("LSBUILD_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    return Path(named) if named else Path(base or Path.home() / ".cache") / "lsbuild"
 
 
 def _run(command: list[str], failure: str, environment: dict[str, str] | None = None) -> None:

@@ -64,7 +64,7 @@ class Compiler:
         )
 
     def item(self, **keys: Any) -> Item:
-        spec = VectorStore(embedding="embed", sources=("docs/**",), **keys)
+        spec = VectorStore(**{"embedding": "embed", "sources": ("docs/**",), **keys})
         return Item("vector_stores", "manuals", "inline::sqlite-vec", spec, self.tmp_path)
 
     def peer(self, service: Service | None = None) -> Compiled:

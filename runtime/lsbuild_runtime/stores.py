@@ -85,12 +85,7 @@ class Stores:
     def created(self) -> Iterator[Store]:
         """What clients created and has not expired; a store past its time is deleted here."""
         for service in self.homes():
-            for record in self._records(service):
-                until = expires_at(record)
-                if until is not None and until <= self.clock():
-                    self.drop(Store(record.id, service, record))
-                else:
-                    yield Store(record.id, service, record)
+            yield from self._alive(service)
 
     def homes(self) -> list[Service]:
         """The services with which clients can create stores; the first is the default."""
@@ -125,6 +120,9 @@ class Stores:
         """Make an empty store with ``service``."""
         home: VectorStores = self._services.get(service.api, service.name)
         home.create(record)
+        if record.expires_days is not None:
+            with contextlib.suppress(ApiError):  # without a worker it expires when somebody looks
+                self.wake()
         return Store(record.id, service, record)
 
     def update(self, store: Store, change: Callable[[StoreRecord], StoreRecord]) -> Store:
@@ -194,8 +192,10 @@ class Stores:
 
     def expire(self) -> None:
         """Delete the files and the stores whose time is over."""
-        for _ in self.created():
-            pass
+        for service in self.homes():
+            with contextlib.suppress(ApiError):  # one that cannot be reached now has its turn later
+                for _ in self._alive(service):
+                    pass
         uploads = self.uploads_if_any()
         for file_id in uploads.files.expired() if uploads else ():
             self.release(self.uploads.attached.forget_file(file_id) or ())
@@ -230,6 +230,14 @@ class Stores:
         if opened is None:
             raise ApiError(404, f"vector store {store.id!r} is gone", code="vector_store_not_found")
         return opened
+
+    def _alive(self, service: Service) -> Iterator[Store]:
+        for record in self._records(service):
+            until = expires_at(record)
+            if until is not None and until <= self.clock():
+                self.drop(Store(record.id, service, record))
+            else:
+                yield Store(record.id, service, record)
 
     def _records(self, service: Service) -> Sequence[StoreRecord]:
         """What was created with a service: nothing when it needs state and this server keeps none."""

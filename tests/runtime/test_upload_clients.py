@@ -178,6 +178,17 @@ def test_an_upload_has_a_limit_of_its_own(base: str) -> None:
     assert post(base, "/v1/embeddings", b" " * ((1 << 20) + 1), JSON)[0] == 413
 
 
+def test_more_uploads_than_workers_wait_for_their_turn(tmp_path: Path) -> None:
+    manifest = mutable_manifest(concurrency=1, queue=8)
+    app = App(manifest, mutable_bundle(tmp_path / "bundle"), state=tmp_path / "state")
+    with serving(app) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="-", max_retries=0) as client:
+        streams = [(f"{place}.txt", io.BytesIO(b"alpha " * 500)) for place in range(8)]
+        done = client.vector_stores.file_batches.upload_and_poll(
+            "notes", files=streams, max_concurrency=8, poll_interval_ms=50
+        )
+        assert done.file_counts.completed == 8
+
+
 def test_a_204_has_no_body_on_the_wire(base: str) -> None:
     with urllib3.HTTPConnectionPool("127.0.0.1", int(base.rpartition(":")[2]), maxsize=1, retries=False) as pool:
         chunks = {"vector_store_id": "notes", "chunks": [{"content": "x"}]}

@@ -123,6 +123,18 @@ def test_a_model_that_is_overloaded_for_a_moment_is_asked_again(app: App) -> Non
     assert settled(app, store, file)["status"] == "completed"
 
 
+def test_what_was_put_off_and_is_not_wanted_any_more_is_forgotten(app: App) -> None:
+    encoder(app).faults.append(ApiError(503, "the model cannot be reached", code="service_unavailable"))
+    store, file = created(app), uploaded(app, "a.txt", "alpha")
+    attached(app, store, file)
+    worker = app.stores._worker
+    assert worker is not None
+    assert eventually(lambda: worker._later)
+    attached(app, store, file)
+    assert settled(app, store, file)["status"] == "completed"
+    assert eventually(lambda: not worker._later)
+
+
 def test_a_refusal_of_the_model_is_final_and_told(app: App) -> None:
     encoder(app).faults.append(ApiError(400, "input: longer than 10000 characters", param="input"))
     store, file = created(app), uploaded(app, "a.txt", "alpha")

@@ -42,7 +42,9 @@ class Asgi:
         self._deadline = server.deadline_s
         self._room = server.concurrency + server.queue
         self._inside = 0
+        self._coming = 0
         self._uploads = asyncio.Semaphore(server.concurrency)
+        """All of an upload is held in memory: so many are received at a time, the others wait to send theirs."""
         self._workers = Workers(server.concurrency)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,13 +70,15 @@ class Asgi:
         usual, large = self._limits
         if not self._app.large(scope["method"], scope["path"]):
             await self._request(scope, receive, send, usual, _RECEIVE_SECONDS)
-        elif self._uploads.locked():
-            # All of an upload is held in memory, so that there are never more than workers.
-            error = _full(self._app.manifest.server.concurrency, "uploads")
-            await self._refuse(scope, send, error)
+        elif self._coming >= self._room:
+            await self._refuse(scope, send, _full(self._room, "uploads"))
         else:
-            async with self._uploads:
-                await self._request(scope, receive, send, large, max(_RECEIVE_SECONDS, self._deadline))
+            self._coming += 1
+            try:
+                async with self._uploads:
+                    await self._request(scope, receive, send, large, max(_RECEIVE_SECONDS, self._deadline))
+            finally:
+                self._coming -= 1
 
     async def _request(self, scope: Scope, receive: Receive, send: Send, limit: int, seconds: float) -> None:
         context = Context(deadline=time.monotonic() + self._deadline)

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from lsbuild_runtime.http import ApiError, Cancelled, Watch
 from lsbuild_runtime.mutable import StoredFile
 from lsbuild_runtime.uploads.prepare import Reader, Unreadable, embed, for_good
@@ -23,12 +25,22 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 600.0
 """How often expiry is looked after when nothing else happens."""
 MOST_TRIES = 4
+"""A file that ends the process so often is failed."""
+MOST_DELAYS = 10
+"""A file is failed when its model or its store could not be used so often; the delays between add up to five minutes."""
 _OTHER_PROCESS_SECONDS = 0.25
 _LONGEST_DELAY = 60.0
 
 
 class _Stale(Exception):
     """The file is no longer wanted, or wanted otherwise: whoever changed that has queued what is to be done."""
+
+
+class _Delay(Struct, frozen=True):
+    """When to try again, on the monotonic clock, and how often it was put off by now."""
+
+    until: float = 0.0
+    times: int = 0
 
 
 class Worker:
@@ -45,8 +57,8 @@ class Worker:
         self._stopping = threading.Event()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._later: dict[int, float] = {}
-        """Ticket -> when it may be tried again, on the monotonic clock."""
+        self._later: dict[int, _Delay] = {}
+        """By ticket."""
 
     def wake(self) -> None:
         """There is something to do; starts the thread when it does not run yet."""
@@ -81,8 +93,9 @@ class Worker:
     def _pause(self, failed: int) -> float:
         if failed:
             return min(2.0**failed, _LONGEST_DELAY)
-        soonest = min(self._later.values(), default=time.monotonic() + IDLE_SECONDS)
-        return max(0.05, soonest - time.monotonic())
+        now = time.monotonic()
+        soonest = min((delay.until for delay in self._later.values()), default=now + IDLE_SECONDS)
+        return max(0.05, soonest - now)
 
     def _empty_queue(self) -> None:
         while not self._stopping.is_set() and self._next() is not None:
@@ -94,10 +107,14 @@ class Worker:
 
     def _next(self) -> Attached | None:
         now = time.monotonic()
-        self._later = {ticket: until for ticket, until in self._later.items() if until > now}
-        return self._uploads.attached.next(self._later)
+        later = {ticket: delay for ticket, delay in self._later.items() if delay.until > now}
+        found = self._uploads.attached.next(later)
+        if found is None:
+            self._later = later  # whose time has come and who is not found is not wanted any more
+        return found
 
     def _handle(self, attached: Attached) -> None:
+        delay = self._later.pop(attached.ticket, _Delay())
         watch = self._observe(f"ingest_{attached.ticket}")
         names = {"store": attached.store, "file_id": attached.file_id}
         with watch.span("ingest", **{"gen_ai.operation.name": "ingest", **names}) as span:
@@ -115,7 +132,7 @@ class Worker:
                 self._uploads.attached.fail(attached.ticket, error.code, error.message)
                 span.set(outcome="failed", reason=error.message)
             except ApiError as error:
-                self._refused(attached, error, span)
+                self._refused(attached, error, delay.times + 1, span)
             except Exception as error:  # a reader's or a provider's own fault must not end the thread
                 span.set(error=error)
                 message = "Internal error while the file was read; the server's log has it."
@@ -160,16 +177,18 @@ class Worker:
         self._stores.remove(attached.store, attached.file_id)
         self._uploads.attached.settle(attached)
 
-    def _refused(self, attached: Attached, error: ApiError, span: Span) -> None:
-        """Fail the file, or try again later when the cause may go away."""
+    def _refused(self, attached: Attached, error: ApiError, times: int, span: Span) -> None:
+        """Fail the file, or try again later when the cause may go away; a removal is tried until it succeeds."""
         reading = attached.status == "in_progress"
-        if reading and (for_good(error) or attached.tries + 1 >= MOST_TRIES):
+        if reading and (for_good(error) or times >= MOST_DELAYS):
             code = "invalid_file" if for_good(error) else "server_error"
             self._uploads.attached.fail(attached.ticket, code, error.message)
             span.set(outcome="failed", reason=error.message)
             return
-        delay = min(2.0**attached.tries, _LONGEST_DELAY) if reading else _LONGEST_DELAY
-        self._later[attached.ticket] = time.monotonic() + delay
+        if reading:
+            self._uploads.attached.undo(attached.ticket)
+        seconds = min(2.0 ** (times - 1), _LONGEST_DELAY)
+        self._later[attached.ticket] = _Delay(time.monotonic() + seconds, times)
         span.set(outcome="postponed", reason=error.message)
 
     def _report(self, error: Exception) -> None:

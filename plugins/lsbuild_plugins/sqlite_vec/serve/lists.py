@@ -26,6 +26,9 @@ Where = tuple[str, tuple[Any, ...]]
 TUNED_FOR = 10
 """``Meta.probes`` holds its recall for so many passages; more of them lie in more lists."""
 
+_NEARLY_ALL = 0.9
+"""A filter that leaves this share of the rows is no reason to look farther."""
+
 CANDIDATES = 100
 """Rows, at least, that L1 hands to L2: with 50 the ten nearest of 30,000 real passages were all among them."""
 
@@ -52,7 +55,7 @@ _NEAREST = {
 }
 """The lists nearest to a query by L2; with L1, those of twice as many that L1 finds in a third of the time."""
 
-_ORDER = f"SELECT id FROM lists {_BY_L2}"
+_ORDER = f"SELECT id, last - first + 1 FROM lists {_BY_L2}"
 
 
 def _distance(scan: str) -> str:
@@ -101,7 +104,9 @@ def _allowed(db: apsw.Connection, meta: Meta, query: bytes, probes: int, kept: i
 
     A search without a filter sees as many rows as ``probes`` lists hold; what a filter leaves is as dense around the query
     as those rows are, only thinner, so lists are read until as many allowed rows were seen: half of the rows, twice the
-    lists. Where few are allowed they are all compared instead: up to the number at which both ways cost the same.
+    lists. What a filter leaves may also lie elsewhere (one language, one team): then lists are read until the last ones
+    brought nothing better. Where few are allowed they are all compared instead: up to the number at which both ways cost
+    the same.
     """
     seen = probes * meta.chunks / meta.lists
     most = math.ceil(math.sqrt(seen * meta.chunks))
@@ -116,19 +121,30 @@ def _allowed(db: apsw.Connection, meta: Meta, query: bytes, probes: int, kept: i
             f"ORDER BY {_distance(meta.scan)}, p.id LIMIT ?"
         )
         return [place for (place,) in db.execute(sql, (_json(places), query, kept))]
-    order = [row for (row,) in db.execute(_ORDER, (query,))]
+    return _widened(db, meta, query, probes, kept, where)
+
+
+def _widened(db: apsw.Connection, meta: Meta, query: bytes, probes: int, kept: int, where: Where) -> list[int]:
+    """The best places of the nearest lists, each round reading as many lists again as were read before, or fewer."""
+    order: list[Any] = db.execute(_ORDER, (query,)).fetchall()
     sql = (
         f"SELECT {_distance(meta.scan)}, p.id FROM json_each(?) j CROSS JOIN lists l ON l.id = j.value "
         "CROSS JOIN placed p ON p.id BETWEEN l.first AND l.last "
         f"CROSS JOIN chunks c ON c.id = p.chunk CROSS JOIN files f ON f.id = c.file WHERE {where[0]}"
     )
-    found: list[Any] = []
-    done, step = 0, probes
-    while done < meta.lists and len(found) < seen:
-        found += db.execute(sql, (query, _json(order[done : done + step]), *where[1])).fetchall()
-        done += step
-        step = min(3 * done, math.ceil(done * (seen / max(1, len(found)) - 1)))
-    return [place for _, place in heapq.nsmallest(kept, found)]
+    enough = probes * meta.chunks / meta.lists
+    best: list[Any] = []
+    done = seen = rows = 0
+    step, settled = probes, False
+    while done < meta.lists and not (settled and seen >= enough):
+        part = order[done : done + step]
+        found: list[Any] = db.execute(sql, (query, _json([row for row, _ in part]), *where[1])).fetchall()
+        before = best[:TUNED_FOR]
+        best = heapq.nsmallest(kept, best + found)
+        done, seen, rows = done + step, seen + len(found), rows + sum(size for _, size in part)
+        settled = best[:TUNED_FOR] == before or seen >= _NEARLY_ALL * rows
+        step = done if seen < enough else max(1, done // 2)
+    return [place for _, place in best]
 
 
 def _json(places: list[int]) -> str:

@@ -90,9 +90,7 @@ def _file(objects: list[bytes], catalog: int, extra: bytes) -> bytes:
 
 def bomb(megabytes: int) -> bytes:
     """A PDF of a few kilobytes whose page unpacks to so many megabytes of operators, packed twice."""
-    block = b"BT /F1 9 Tf (x) Tj ET\n" * 47_663
-    packer = zlib.compressobj(9)
-    once = b"".join([*(packer.compress(block) for _ in range(megabytes)), packer.flush()])
+    once = _repeated(b"BT /F1 9 Tf (x) Tj ET\n" * 47_663, megabytes)
     twice = zlib.compress(once, 9)
     plain = document([b"@"])
     packed = zlib.compress(b"@")
@@ -100,3 +98,13 @@ def bomb(megabytes: int) -> bytes:
     new = b"<</Length %d/Filter[/FlateDecode/FlateDecode]>>stream\n%s\nendstream" % (len(twice), twice)
     assert old in plain
     return plain.replace(old, new)  # the table of places is wrong then; readers build it anew
+
+
+def _repeated(block: bytes, times: int) -> bytes:
+    """What zlib would make of ``block * times``, near enough, without packing it so often."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    part = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
+    check = 1
+    for _ in range(times):
+        check = zlib.adler32(block, check)
+    return b"\x78\xda" + part * times + packer.flush() + check.to_bytes(4)

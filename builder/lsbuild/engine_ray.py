@@ -104,6 +104,7 @@ class Ray:
             code=dict(expected.code),
             tools=dict(expected.tools),
             paths=self._paths,
+            memo=job.memo.salt if job.memo else "",
         )
 
     def _once(self, order: Order, job: Job, log: Path, progress: Progress) -> Ended:

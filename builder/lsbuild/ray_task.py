@@ -19,6 +19,8 @@ from typing import Any
 from lsbuild import facts
 from lsbuild.api import Json, Source, SourceFile
 from lsbuild.job import Ended, Job, Processes
+from lsbuild.memo import Memo
+from lsbuild.store import folder_from
 
 PIECE = 4 << 20
 """Bytes of a file that travel as one object."""
@@ -37,7 +39,10 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A job without places: ``sources`` is local name -> (uri, revision, [(path, sha256, size)])."""
+    """A job without places: ``sources`` is local name -> (uri, revision, [(path, sha256, size)]).
+
+    ``memo`` is the salt of what the step remembers, which it does in the cache of the worker's own machine.
+    """
 
     run: str
     options: dict[str, Json]
@@ -45,6 +50,7 @@ class Order:
     code: dict[str, str]
     tools: dict[str, str]
     paths: tuple[str, ...]
+    memo: str = ""
 
 
 def packed(folder: Path) -> Folder:
@@ -77,7 +83,8 @@ def perform(order: Order, inputs: Sequence[str], sha256s: Sequence[str], *object
             sha256: _kept(root / sha256, data) for sha256, data in zip(sha256s, objects[len(inputs) :], strict=True)
         }
         (root / "out").mkdir()
-        job = Job(order.run, order.options, _sources(order, files), folders, root / "out")
+        memo = Memo(folder_from(os.environ), order.memo) if order.memo else None
+        job = Job(order.run, order.options, _sources(order, files), folders, root / "out", memo)
         yield from _run(job, root / "log", tuple(map(Path, order.paths)))
 
 

@@ -28,8 +28,11 @@ COMPILED, GENERATION, DELTA = range(3)
 _SHIFT = 48
 """A row of all layers is ``layer << 48 | row of chunks``."""
 
-_FETCHED_BESIDE = 1000
-"""Up to so many hidden passages are fetched besides the wanted ones and dropped: cheaper than a list of all others."""
+_FETCHED_BESIDE = (16, 1000)
+"""Hidden passages that are fetched besides the wanted ones, first and at most; a thousand cost as much as 20,000 compared."""
+
+_NEARLY_ALL = 0.9
+"""Share of a store's passages whose statistics are as good as those of all."""
 
 _WEIGHED_AGAIN = 5000
 """A layer with more matches than this has good statistics of its own."""
@@ -118,33 +121,30 @@ def mask(db: Connection, delta: apsw.Connection, layer: int, version: int) -> Co
 
 def near(layers: Sequence[Layer], vector: bytes, limit: int, depth: int, where: Where | None) -> Ranked:
     """The ``depth`` passages of all layers nearest to a float32 vector, by cosine."""
-    ranked: Ranked = []
-    for layer in layers:
-        if layer.meta.chunks:
-            beside, own = _beside(layer, where)
-            with layer.blame():
-                found = segment.near(layer.db, layer.meta, vector, limit + beside, depth + beside, own)
-                ranked += _numbered(layer, _shown(layer, found, beside))
-    return _best(ranked, depth)
+
+    def of(layer: Layer) -> Ask:
+        return lambda beside, own: segment.near(layer.db, layer.meta, vector, limit + beside, depth + beside, own)
+
+    return _best([pair for layer in _filled(layers) for pair in _shown(layer, of(layer), depth, where)], depth)
 
 
 def worded(layers: Sequence[Layer], query: str, depth: int, where: Where | None) -> Ranked:
     """The ``depth`` passages of all layers that hold most of the query's words, scored as in `segment.worded`.
 
-    How rare a word is, is counted over all layers: in a delta of three passages it would say nothing.
+    How rare a word is, is counted over all layers: in a delta of three passages it would say nothing. A layer that is
+    nearly all of the store, or has many matches, keeps its own count.
     """
-    filled = [layer for layer in layers if layer.meta.chunks]
-    weights = _weights(filled, query) if len(filled) > 1 else {}
-    ranked: Ranked = []
-    for layer in filled:
-        beside, own = _beside(layer, where)
-        with layer.blame():
-            if len(filled) == 1 or sum(known[layer.number] for _, _, known in weights.values()) > _WEIGHED_AGAIN:
-                found = segment.worded(layer.db, layer.meta, query, depth + beside, own)
-            else:
-                found = _best(_weighed(layer, weights, own), depth + beside)
-            ranked += _numbered(layer, _shown(layer, found, beside))
-    return _best(ranked, depth)
+    filled = _filled(layers)
+    total = sum(layer.meta.chunks for layer in filled)
+    small = {layer.number for layer in filled if layer.meta.chunks < _NEARLY_ALL * total}
+    weights = _weights(filled, query) if small else {}
+
+    def of(layer: Layer) -> Ask:
+        if layer.number in small and sum(known[layer.number] for _, _, known in weights.values()) <= _WEIGHED_AGAIN:
+            return lambda beside, own: _best(_weighed(layer, weights, own), depth + beside)
+        return lambda beside, own: segment.worded(layer.db, layer.meta, query, depth + beside, own)
+
+    return _best([pair for layer in filled for pair in _shown(layer, of(layer), depth, where)], depth)
 
 
 def hits(layers: Sequence[Layer], ranked: Ranked) -> list[Hit]:
@@ -158,18 +158,35 @@ def hits(layers: Sequence[Layer], ranked: Ranked) -> list[Hit]:
     return found
 
 
-def _beside(layer: Layer, where: Where | None) -> tuple[int, Where | None]:
-    """How many hidden passages to fetch besides, and the condition to ask with."""
-    if not layer.hidden.chunks:
-        return 0, where
-    if where is None and layer.hidden.chunks <= _FETCHED_BESIDE:
-        return layer.hidden.chunks, None
-    return 0, (f"({where[0]}) AND {_VISIBLE}", where[1]) if where else (_VISIBLE, ())
+def _filled(layers: Sequence[Layer]) -> list[Layer]:
+    return [layer for layer in layers if layer.meta.chunks]
 
 
-def _shown(layer: Layer, ranked: Ranked, beside: int) -> Ranked:
-    if not beside:
-        return ranked
+Ask = Callable[[int, Where | None], Ranked]
+"""Asks one layer for so many passages besides the wanted ones, under a condition."""
+
+
+def _shown(layer: Layer, ask: Ask, depth: int, where: Where | None) -> Ranked:
+    """The best visible passages of a layer, ``depth`` of them when there are as many; numbered.
+
+    Few hidden ones are among the best, so some are fetched besides and dropped, then more if that was not enough; only then
+    SQLite is given the condition, for which it would list every visible passage first.
+    """
+    with layer.blame():
+        if where is None:
+            for most in _FETCHED_BESIDE:
+                beside = min(layer.hidden.chunks, most)
+                found = ask(beside, None)
+                shown = _without_hidden(layer, found) if beside else found
+                if len(shown) >= depth or beside == layer.hidden.chunks:
+                    return _numbered(layer, shown)
+        own = where
+        if layer.hidden.chunks:
+            own = (f"({where[0]}) AND {_VISIBLE}", where[1]) if where else (_VISIBLE, ())
+        return _numbered(layer, ask(0, own))
+
+
+def _without_hidden(layer: Layer, ranked: Ranked) -> Ranked:
     sql = "SELECT c.id FROM json_each(?) j JOIN chunks c ON c.id = j.value JOIN temp.hidden h ON h.file = c.file"
     asked = msgspec.json.encode([row for row, _ in ranked]).decode()
     dropped = {row for (row,) in layer.db.execute(sql, (asked,))}

@@ -15,7 +15,7 @@ import msgspec
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.manifest import FileEntry, Manifest, ManifestError, Service, check_files
 
-MODEL_APIS = ("inference", "agents", "embeddings")
+MODEL_APIS = ("inference", "agents", "embeddings", "rerank")
 """The APIs whose services are models to a client."""
 
 NO_STATE = "no_state"

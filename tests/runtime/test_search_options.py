@@ -44,7 +44,7 @@ def test_every_way_to_weigh_becomes_two_weights(options: dict[str, Any], weights
 @pytest.mark.parametrize(
     ("options", "param"),
     [
-        ({"ranker": "neural"}, "ranking_options.ranker"),
+        ({"ranker": "mine"}, "ranking_options.ranker"),
         ({"ranker": "rrf", "impact_factor": 61}, "ranking_options.impact_factor"),
         ({"alpha": 0.5}, "ranking_options.alpha"),
         ({"hybrid_search": {"embedding_weight": 0, "text_weight": 0}}, "ranking_options"),

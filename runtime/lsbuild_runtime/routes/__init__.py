@@ -70,6 +70,16 @@ ROUTES = (
         streams=True,
     ),
     Route(POST, "/v1/embeddings", "embeddings", "Embed texts", embeddings.create, _EMBED, embeddings.EmbeddingList),
+    Route(POST, "/v1/rerank", "rerank", "Rank documents", "rerank:create", "rerank:RerankRequest", "rerank:RerankBody"),
+    Route(
+        POST,
+        "/v1alpha/inference/rerank",
+        "rerank",
+        "Rank items",
+        "rerank:items",
+        "rerank:ItemsRequest",
+        "rerank:RerankResponse",
+    ),
     Route(
         POST, f"{_STORE}/search", "vector_io", "Search a store", search.search, search.SearchRequest, search.SearchPage
     ),

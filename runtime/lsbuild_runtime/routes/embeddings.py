@@ -56,6 +56,7 @@ class EmbeddingList(Struct):
     usage: EmbeddingUsage
 
 
+_GENERATES = "generates text; use POST /v1/chat/completions"
 _DECODER = msgspec.json.Decoder(EmbeddingsRequest)
 
 
@@ -66,7 +67,8 @@ def create(app: Site, request: Request, _: str) -> Response:
     if service is None:
         raise model_not_found(wanted.model)
     if service.api != "embeddings":
-        raise refused("model", f"{wanted.model!r} generates text; use POST /v1/chat/completions")
+        what = "scores passages; use POST /v1/rerank" if service.api == "rerank" else _GENERATES
+        raise refused("model", f"{wanted.model!r} {what}")
     inputs = inputs_of(wanted.input)
     dimensions = None if wanted.dimensions is msgspec.UNSET else wanted.dimensions
     context = request.context

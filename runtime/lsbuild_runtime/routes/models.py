@@ -15,7 +15,7 @@ from lsbuild_runtime.services import MODEL_APIS
 if TYPE_CHECKING:
     from lsbuild_runtime.routing import Site
 
-_TYPES = {"inference": "llm", "agents": "llm", "embeddings": "embedding"}
+_TYPES = {"inference": "llm", "agents": "llm", "embeddings": "embedding", "rerank": "rerank"}
 
 
 class ModelObject(Struct):

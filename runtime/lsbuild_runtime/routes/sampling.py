@@ -95,12 +95,14 @@ def usage_body(usage: Usage) -> UsageBody:
 
 
 def language_model(app: Site, name: str) -> Service:
-    """The service behind a model id; ApiError 404 for an unknown one, 400 for an embedding model."""
+    """The service behind a model id; ApiError 404 for an unknown one, 400 for one that writes nothing."""
     service = app.services.find(MODEL_APIS, name)
     if service is None:
         raise model_not_found(name)
     if service.api == "embeddings":
         raise refused("model", f"{name!r} is an embedding model; use POST /v1/embeddings")
+    if service.api == "rerank":
+        raise refused("model", f"{name!r} is a rerank model; use POST /v1/rerank")
     return service
 
 

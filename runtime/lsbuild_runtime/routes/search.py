@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from lsbuild_runtime import retrieve
 from lsbuild_runtime.http import Context, Request, Response, json_response
 from lsbuild_runtime.ports import Hit, SearchMode
+from lsbuild_runtime.retrieve import Ranking, models_around
 from lsbuild_runtime.routes.filters import Filter, checked_filter
 from lsbuild_runtime.routes.sampling import Text
 from lsbuild_runtime.routes.wire import decode, refused
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
 RRF_IMPACT = 60.0
 """The constant of reciprocal rank fusion in every provider."""
-_OWN_RANKERS = ("auto", "none", "rrf")
+_OWN_RANKERS = ("auto", "none", "rrf", "neural")
+_RERANKS = {"none": False, "rrf": False, "weighted": False, "neural": True}
+"""Rankers that say whether a model has the last word; the others leave it to the store."""
 _Share = Annotated[float, Meta(ge=0, le=1)]
 _Weight = Annotated[float, Meta(ge=0, le=1e6)]
 
@@ -99,14 +103,6 @@ class SearchPage(Struct):
     next_page: str | None
 
 
-class Ranking(Struct, frozen=True):
-    """How a store is asked to rank: the arguments of ``VectorIO.search``."""
-
-    mode: SearchMode | None = None
-    weights: tuple[float, float] | None = None
-    threshold: float = 0.0
-
-
 _DECODER = msgspec.json.Decoder(SearchRequest)
 
 
@@ -118,7 +114,7 @@ def search(app: Site, request: Request, store_id: str) -> Response:
     ranking = ranked(wanted.ranking_options, wanted.search_mode, "ranking_options")
     queries = [wanted.query] if isinstance(wanted.query, str) else wanted.query
     if wanted.rewrite_query:
-        queries = rewritten(store, queries)
+        queries = rewritten(app, store, queries, request.context)
     hits = find(app, store, queries, request.context, wanted.max_num_results or 10, ranking, filters)
     page = SearchPage("vector_store.search_results.page", queries, [_result(hit) for hit in hits], False, None)
     return json_response(page)
@@ -133,26 +129,16 @@ def find(
     ranking: Ranking,
     filters: Any = None,
 ) -> list[Hit]:
-    """The best hits of all queries, best first; each passage once, with its best score."""
-    best: dict[str, Hit] = {}
+    """What `retrieve.search` finds in a store, with the reranker that the store names."""
     names = {"gen_ai.operation.name": "retrieval", "gen_ai.data_source.id": store.id}
     with context.watch.span(f"search {store.id}", **names):
         port = app.stores.port(store)
-        for query in queries:
-            context.check()
-            for hit in port.search(
-                query,
-                context,
-                limit=limit,
-                mode=ranking.mode,
-                filters=filters,
-                threshold=ranking.threshold,
-                weights=ranking.weights,
-            ):
-                if hit.chunk_id not in best or hit.score > best[hit.chunk_id].score:
-                    best[hit.chunk_id] = hit
+        reranker = None if ranking.rerank is False else models_around(store.service, app.services).reranker()
+        if ranking.rerank and reranker is None:
+            raise refused("ranker", _unnamed(store, "rerank", "ranks again"))
+        hits = retrieve.search(port, queries, context, limit, ranking, filters, reranker)
         app.stores.touch(store)
-    return sorted(best.values(), key=lambda hit: -hit.score)[:limit]
+    return hits
 
 
 def ranked(options: RankingOptions | None, mode: SearchMode | None, at: str) -> Ranking:
@@ -164,12 +150,25 @@ def ranked(options: RankingOptions | None, mode: SearchMode | None, at: str) -> 
         raise refused("search_mode", f"weights belong to a hybrid search; this one is {mode!r}")
     if weights is not None and not any(weights):
         raise refused(at, "one of the two weights must be above 0")
-    return Ranking(mode if weights is None else "hybrid", weights, options.score_threshold or 0.0)
+    named = options.ranker.type if isinstance(options.ranker, Ranker) else options.ranker
+    return Ranking(
+        mode if weights is None else "hybrid", weights, options.score_threshold or 0.0, _RERANKS.get(named or "auto")
+    )
 
 
-def rewritten(store: Store, queries: list[str]) -> list[str]:  # noqa: ARG001 - a store that names a model will use it
-    """The queries as a model would put them: no store names a model for that yet."""
-    raise refused("rewrite_query", f"store {store.id!r} names no language model that could rewrite a query")
+def rewritten(app: Site, store: Store, queries: list[str], context: Context) -> list[str]:
+    """The queries as the store's model puts them, all together; ApiError 400 when the store names no model for it."""
+    around = models_around(store.service, app.services)
+    if not around.rewrite:
+        raise refused("rewrite_query", _unnamed(store, "rewrite", "rewrites questions"))
+    question = "\n".join(queries)
+    found = around.queries(question, context)
+    return queries if found == (question,) else list(found)
+
+
+def _unnamed(store: Store, key: str, what: str) -> str:
+    where = f"vector_stores.{store.service.name}.{key}"
+    return f"store {store.id[:60]!r} has no model that {what}; name one at {where} in the spec and build again"
 
 
 def _weights(options: RankingOptions, at: str) -> tuple[float, float] | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -183,9 +186,56 @@ def test_a_full_disk_is_507_and_the_next_upload_succeeds_when_there_is_room(app:
         pages = db.pragma("page_count")
         db.pragma("max_page_count", pages + 2)
     answer = upload(app, "b.txt", "y" * 100_000)
-    assert (answer.status, answer.error["code"]) == (507, "insufficient_storage")
+    assert (answer.status, answer.error["code"]) == (507, "disk_full")
     uploaded(app, "c.txt", "y" * 100_000)  # the connection was opened anew: the limit was the old one's
     assert [file["filename"] for file in asked(app, "GET", "/v1/files").json["data"]] == ["c.txt", "a.txt"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB of its own, where the state is to be."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    if os.getuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("mounting a small file system needs root and mount(8)")
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True)
+    if done.returncode:
+        pytest.skip("mount(8) may not mount a tmpfs here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_real_disk_that_is_full_is_507_until_there_is_room(tmp_path: Path, small_disk: Path) -> None:
+    (small_disk / "ballast").write_bytes(b"x" * 500_000)
+    with opened(tmp_path) as app:
+        kept = []
+        answer = upload(app, "a.bin", b"x" * 200_000)
+        while answer.status == 200 and len(kept) < 20:
+            kept.append(answer.json["id"])
+            answer = upload(app, "a.bin", b"x" * 200_000)
+        assert (answer.status, answer.error["code"]) == (507, "disk_full")
+        assert str(small_disk) in answer.error["message"]
+        assert asked(app, "GET", "/v1/files").json["data"][0]["id"] == kept[-1]
+        (small_disk / "ballast").unlink()
+        kept.append(uploaded(app, "b.bin", b"y" * 200_000))
+        assert {file["id"] for file in asked(app, "GET", "/v1/files").json["data"]} == set(kept)
+        for file in kept:
+            assert len(asked(app, "GET", f"/v1/files/{file}/content").body) == 200_000
+
+
+def test_a_read_only_file_system_is_503_until_it_can_be_written(tmp_path: Path, small_disk: Path) -> None:
+    with opened(tmp_path) as app:
+        file = uploaded(app, "a.txt", "kept")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with opened(tmp_path) as app:
+        answer = upload(app, "b.txt", "x")
+        assert answer.status == 503
+        assert "make it writable" in answer.error["message"]
+        subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+        uploaded(app, "b.txt", "x")
+        assert asked(app, "GET", f"/v1/files/{file}/content").body == b"kept"
 
 
 def test_a_damaged_database_is_503_and_named(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 FILE_NAME = "uploads.sqlite"
 SCHEMA = 1
 _BUSY_MS = 5_000
+_LOG_BYTES = 4 << 20
+"""What the write-ahead log keeps of the disk after a large upload went through it."""
 
 # `attached.seq` is the ticket of one attachment: attaching a file again makes another one, and what was done for an old
 # ticket counts no more. `todo` marks what the worker has to look at: files to be read, and removals to be finished.
@@ -95,7 +97,7 @@ def _open(path: Path) -> Connection:
     connection = apsw.Connection(str(path))
     try:
         connection.set_busy_timeout(_BUSY_MS)
-        connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA journal_size_limit={_LOG_BYTES}")
         _make(connection, path)
     except BaseException:
         connection.close()
@@ -121,7 +123,7 @@ def fault(error: Exception, path: Path) -> ApiError:
 
     if isinstance(error, apsw.FullError):
         message = f"the disk that holds {path.parent} is full; free some space and try again"
-        return ApiError(507, message, type="server_error", code="insufficient_storage")
+        return ApiError(507, message, type="server_error", code="disk_full")
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return unavailable("the uploads are being written by another process; try again", retry_after=1)
     if isinstance(error, apsw.CorruptError | apsw.NotADBError):

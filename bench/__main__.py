@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from bench.figure import Figure
@@ -17,9 +18,10 @@ from bench.machine import Noise, describe
 from bench.worker import BenchError
 
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
-GROUPS = ("compiling", "imports", "starting", "proxy", "ogx", "decode", "embeddings", "size")
+GROUPS = ("compiling", "imports", "starting", "proxy", "ogx", "decode", "embeddings", "retrieval", "ingestion", "size")
 """Modules of this package, in the order in which they run. Each has NAMES, every figure it can give, and
-``measure(names) -> Iterable[Figure]``, which gives those that are wanted."""
+``measure(names) -> Iterable[Figure]``, which gives those that are wanted. One may have ON_REQUEST, the beginning of the
+names that ONLY has to spell out, since they take long, and ``report() -> str``, to be printed after its figures."""
 
 Measure = Callable[[tuple[str, ...]], Iterable[Figure]]
 
@@ -31,13 +33,26 @@ class Group:
     module: str
     names: tuple[str, ...]
     measure: Measure
+    report: Callable[[], str] | None
 
 
 def select(only: str) -> tuple[Group, ...]:
     """The groups that have figures whose names begin with ``only``."""
     modules = [(name, import_module(f"bench.{name}")) for name in GROUPS]
-    found = ((name, tuple(n for n in module.NAMES if n.startswith(only)), module.measure) for name, module in modules)
-    return tuple(Group(name, names, measure) for name, names, measure in found if names)
+    groups = (
+        Group(name, wanted(module, only), module.measure, getattr(module, "report", None)) for name, module in modules
+    )
+    return tuple(group for group in groups if group.names)
+
+
+def wanted(module: ModuleType, only: str) -> tuple[str, ...]:
+    """The figures of a group whose names begin with ``only``; those on request when ``only`` is long enough to mean them."""
+    late = getattr(module, "ON_REQUEST", None)
+    return tuple(
+        name
+        for name in module.NAMES
+        if name.startswith(only) and (late is None or not name.startswith(late) or only.startswith(late))
+    )
 
 
 def figures(group: Group) -> Iterator[Figure]:
@@ -75,6 +90,8 @@ def main(arguments: list[str]) -> int:
             for figure in figures(group):
                 print(figure.line(), flush=True)
                 done.append(figure.to_json())
+            if group.report is not None:
+                print(group.report(), flush=True)
         except (BenchError, OSError, KeyError, ValueError) as error:
             failed[group.module] = f"{type(error).__name__}: {error}"
             print(f"{group.module}: not measured: {failed[group.module]}", file=sys.stderr, flush=True)

@@ -53,6 +53,15 @@ def _cpu_model() -> str:
     return f"{model} ({', '.join(fast)})" if fast else model
 
 
+def read_bandwidth(size: int = 400_000_000) -> float:
+    """GB (10^9 bytes) that one thread streams from memory in a CPU second: libc's memchr over bytes that hold no match."""
+    data = b"\1" * size
+    start = time.process_time()
+    for _ in range(3):
+        data.find(b"\2")
+    return 3 * size / 1e9 / (time.process_time() - start)
+
+
 class Noise:
     """How busy others kept the machine between making this and ``report``.
 

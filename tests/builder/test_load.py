@@ -210,7 +210,7 @@ targets:
     assert faults(tmp_path, text) == [
         "spec.yaml:1:7: 'Bad Name' is not a name: a lower-case letter, then letters, digits and _ . - (at most 63)",
         "spec.yaml:2:1: unknown key 'modles'. Did you mean 'models'?",
-        "spec.yaml:4:16: 'lm' is not one of llm, embedding. Did you mean 'llm'?",
+        "spec.yaml:4:16: 'lm' is not one of llm, embedding, rerank. Did you mean 'llm'?",
         "spec.yaml:4:20: unknown key 'souce'. Did you mean 'source'?",
         "spec.yaml:4:39: expected a whole number, found 'big'",
         "spec.yaml:5:36: there is no param 'nope'. Params are given under 'params:'",
@@ -267,7 +267,7 @@ BAD = [
     ("models: {m: 3}\n", "spec.yaml:1:13: expected a map, found the number 3"),
     ("models: {m: {}}\n", "spec.yaml:1:10: missing key 'type': what it does"),
     ("models: {M: {type: llm}}\n", "spec.yaml:1:10: 'M' is not a name"),
-    ("models: {m: {type: LLM}}\n", "spec.yaml:1:20: 'LLM' is not one of llm, embedding. Did you mean 'llm'?"),
+    ("models: {m: {type: LLM}}\n", "spec.yaml:1:20: 'LLM' is not one of llm, embedding, rerank. Did you mean 'llm'?"),
     ("models: {m: {type: llm, kind: x}}\n", "spec.yaml:1:25: unknown key 'kind'."),
     ("models: {m: {type: llm, contxt: 1}}\n", "unknown key 'contxt'. Did you mean 'context'?"),
     ("models: {m: {type: llm, quantise: int4}}\n", "unknown key 'quantise'. Did you mean 'quantize'?"),
@@ -290,6 +290,19 @@ BAD = [
         M + "vector_stores: {v: {embedding: m, sources: [a]}}\n",
         "'m' is an llm; a vector store needs type: embedding",
     ),
+    (
+        M + "vector_stores: {v: {embedding: e, sources: [a], rerank: m}}\n",
+        "spec.yaml:2:57: 'm' is an llm; rerank needs type: rerank",
+    ),
+    (
+        "models: {r: {type: rerank}}\nvector_stores: {v: {embedding: e, sources: [a], rewrite: r}}\n",
+        "'r' is a rerank model; rewrite needs type: llm",
+    ),
+    (
+        "models: {r: {type: rerank}}\nvector_stores: {v: {embedding: e, sources: [a], rerank: q}}\n",
+        "there is no model 'q'. There is: r.",
+    ),
+    ("models: {r: {type: rerank}}\nagents: {a: {model: r}}\n", "'r' is a rerank model; an agent needs type: llm"),
     ("vector_stores: {v: {embedding: e, sources: [a], chunk: {tokens: 8}}}\n", "8 is out of range: at least 16"),
     (
         "vector_stores: {v: {embedding: e, sources: [a], search: fuzzy}}\n",

@@ -47,6 +47,7 @@ def service(config: dict[str, Any], **spec: Any) -> Service:
         ({"base_url": URL, "headers": {"a b": "c"}}, {}, ("config", "headers", "a b")),
         ({"base_url": URL}, {"source": "./weights"}, ("source",)),
         ({"base_url": URL}, {"quantize": "int4"}, ("quantize",)),
+        ({"base_url": URL}, {"type": "rerank"}, ("type",)),
     ],
 )
 def test_faults_are_found_where_they_are(config: dict[str, Any], spec: dict[str, Any], path: tuple[str, ...]) -> None:

@@ -51,8 +51,8 @@ def _agents(tree: Node) -> Iterator[Problem]:
                 yield Problem(path, "an agent cannot be its own model", node.origin.where)
             elif model not in types and model not in agents:
                 yield Problem(path, f"there is no model '{model}'.{did_you_mean(model, types)}", node.origin.where)
-            elif types.get(model) == "embedding":
-                yield Problem(path, f"'{model}' is an embedding model; an agent needs type: llm", node.origin.where)
+            elif (kind := types.get(model)) in _KINDS and kind != "llm":
+                yield Problem(path, f"'{model}' is {_KINDS[kind or '']}; an agent needs type: llm", node.origin.where)
         for index, entry in enumerate(agent.map["vector_stores"].list if "vector_stores" in agent.map else ()):
             store = _text(entry)
             if store is not None and store not in stores:
@@ -60,19 +60,26 @@ def _agents(tree: Node) -> Iterator[Problem]:
                 yield Problem(("agents", name, "vector_stores", index), message, entry.origin.where)
 
 
+_KINDS = {"llm": "an llm", "embedding": "an embedding model", "rerank": "a rerank model"}
+_AROUND = (("embedding", "embedding", "a vector store"), ("rerank", "rerank", "rerank"), ("rewrite", "llm", "rewrite"))
+"""Keys of a store that name a model, the type it must have, and who needs it."""
+
+
 def _stores(tree: Node) -> Iterator[Problem]:
     types = _types(tree)
     for name, store in _section(tree, "vector_stores").items():
-        node = store.map.get("embedding")
-        model = _text(node)
-        if node is None or model is None:
-            continue
-        path: Path = ("vector_stores", name, "embedding")
-        if model not in types:
-            embedders = [each for each, kind in types.items() if kind == "embedding"]
-            yield Problem(path, f"there is no model '{model}'.{did_you_mean(model, embedders)}", node.origin.where)
-        elif types[model] == "llm":
-            yield Problem(path, f"'{model}' is an llm; a vector store needs type: embedding", node.origin.where)
+        for key, wanted, who in _AROUND:
+            node = store.map.get(key)
+            model = _text(node)
+            if node is None or model is None:
+                continue
+            path: Path = ("vector_stores", name, key)
+            if model not in types:
+                fitting = [each for each, kind in types.items() if kind == wanted]
+                yield Problem(path, f"there is no model '{model}'.{did_you_mean(model, fitting)}", node.origin.where)
+            elif (kind := types[model]) in _KINDS and kind != wanted:
+                message = f"'{model}' is {_KINDS[kind or '']}; {who} needs type: {wanted}"
+                yield Problem(path, message, node.origin.where)
 
 
 def _evals(tree: Node) -> Iterator[Problem]:

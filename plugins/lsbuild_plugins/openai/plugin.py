@@ -58,6 +58,8 @@ class OpenAI:
     def check(self, item: Item) -> Iterable[Problem]:
         """Faults in ``config``, and keys that only mean something for an inline model."""
         spec = _spec(item)
+        if spec.type == "rerank":
+            yield Problem(("type",), "remote::openai serves no rerank models: OpenAI's API has none; use inline::onnx")
         for key in _INLINE_ONLY:
             if getattr(spec, key) is not None:
                 yield Problem((key,), f"'{key}' is for inline providers; a remote model has its weights over there")

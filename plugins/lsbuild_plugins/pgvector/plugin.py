@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from lsbuild.api import Compiled, Given, Item, Problem, Service, Step, config_problems
 from lsbuild.spec.model import Seconds
+from lsbuild_plugins.documents.around import models_around, with_models
 from lsbuild_plugins.documents.steps import embedding, passages_steps, source_uris, spec_of
 from lsbuild_runtime.mutable import CHUNK, TOKENIZER, WHEELS
 
@@ -95,8 +96,8 @@ class Pgvector:
         yield from config_problems(Config, spec.config)
 
     def refers(self, item: Item) -> Iterable[tuple[str, str]]:
-        """The embedding model."""
-        return (("models", spec_of(item).embedding),)
+        """The embedding model, and the models around its search."""
+        return (("models", spec_of(item).embedding), *models_around(spec_of(item)))
 
     def sources(self, item: Item) -> Mapping[str, str]:
         """One local name for each entry of ``sources``."""
@@ -132,7 +133,7 @@ def _seed_step(item: Item, passages: list[Step]) -> Step:
 def _service(item: Item) -> Service:
     spec = spec_of(item)
     config = Config.model_validate(spec.config).model_dump(by_alias=True, exclude_none=True)
-    return Service(
+    service = Service(
         api="vector_io",
         name=item.name,
         provider=item.provider,
@@ -142,6 +143,7 @@ def _service(item: Item) -> Service:
         metadata={"embedding_model": spec.embedding},
         needs=(f"embeddings/{spec.embedding}",),
     )
+    return with_models(service, spec)
 
 
 def _services(item: Item, given: Given) -> tuple[Service, ...]:

@@ -35,6 +35,18 @@ def test_what_is_declared(compiler: Any) -> None:
     assert PLUGIN.sources(compiler.item()) == {"docs0": "docs/**"}
 
 
+@pytest.mark.parametrize("mutable", [False, True])
+def test_models_around_the_search_are_named_and_needed(compiler: Any, mutable: bool) -> None:
+    item = compiler.item(rerank="judge", rewrite="small", mutable=mutable)
+    assert list(PLUGIN.refers(item)) == [("models", "embed"), ("models", "judge"), ("models", "small")]
+    services = PLUGIN.compile(item, compiler.given({"docs/a.md": "x"})).services
+    assert len(services) == 1 + mutable
+    for service in services:
+        assert (service.config["rerank"], service.config["rewrite"]) == ("judge", "small")
+        assert service.needs == ("embeddings/embed", "rerank/judge", "inference/small")
+    assert steps(compiler, {"docs/a.md": "x"}, rerank="judge") == steps(compiler, {"docs/a.md": "x"})
+
+
 def test_a_changed_document_runs_its_own_shard_only(compiler: Any) -> None:
     files = {f"docs/{number}.md": TEXT for number in range(20)}
     before, after = steps(compiler, files), steps(compiler, {**files, "docs/7.md": TEXT.replace("pump", "PUMP")})

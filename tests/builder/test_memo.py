@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import textwrap
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lsbuild import facts
 from lsbuild.api import Memo as Port
 from lsbuild.api import Source, SourceFile, Step
+from lsbuild.engine import Local
+from lsbuild.execute import execute
 from lsbuild.facts import Facts
 from lsbuild.memo import Memo, values
+from lsbuild.monitor import Silent
 from lsbuild.plan import plan
 from lsbuild.store import Store
 
@@ -64,18 +72,62 @@ import sys
 from pathlib import Path
 from lsbuild.memo import Memo
 memo = Memo(Path(sys.argv[1]), "s")
-for _ in range(200):
+print("ready", flush=True)
+for _ in range(int(sys.argv[2])):
     for key in "abc":
         memo.put(key, key.encode() * 5000)
         assert memo.get(key) == key.encode() * 5000
 """
 
 
+def started(cache: Path, rounds: int) -> subprocess.Popen[str]:
+    """A writer that has begun."""
+    words = [sys.executable, "-c", textwrap.dedent(WRITER), str(cache), str(rounds)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
 def test_several_writers_of_the_same_values(tmp_path: Path) -> None:
-    words = [sys.executable, "-c", textwrap.dedent(WRITER), str(tmp_path)]
-    writers = [subprocess.Popen(words) for _ in range(3)]
-    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    writers = [started(tmp_path, 200) for _ in range(3)]
+    for writer in writers:
+        writer.communicate()
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
     assert len(list(values(tmp_path))) == 3
+
+
+def test_kill_at_any_moment_leaves_whole_values_only(tmp_path: Path) -> None:
+    dice = random.Random(7)
+    for _ in range(10):
+        writer = started(tmp_path, 1_000_000)
+        time.sleep(dice.uniform(0.02, 0.2))
+        writer.kill()
+        writer.communicate()
+        memo = Memo(tmp_path, "s")
+        for key in "abc":
+            assert memo.get(key) in (None, key.encode() * 5000)
+        for value in values(tmp_path):  # a value that a power cut would have torn is never where values are
+            assert value.path.name.startswith(".") or value.size == 5032
+    assert Store(tmp_path).prune(keep_bytes=0) > 0
+    assert list(values(tmp_path)) == []
+
+
+def test_steps_remember_by_the_executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent / "outside")
+    store = Store(tmp_path / "cache")
+
+    def told(names: str, **options: Any) -> Mapping[str, Any]:
+        files = tuple(SourceFile(name, tmp_path, name * 64, 1) for name in names)
+        step = Step("s", "echo_plugin.steps:remember", options=options, sources={"d": Source("d", files)})
+        planned = plan([step], facts=facts.gather([step]), known=store.has, previous={})
+        execute(planned, store, Silent(), Local(1))
+        return store.meta(planned.steps[0].key).facts
+
+    assert told("ab") == {"known": [], "cache": str(store.root)}
+    assert told("bc")["known"] == ["b"]
+    assert told("abc")["known"] == ["a", "b", "c"]
+    assert told("ab", other=1)["known"] == []
 
 
 def test_prune_takes_what_was_not_used_for_longest_and_clear_takes_all(tmp_path: Path) -> None:
@@ -98,8 +150,9 @@ def salt(**rest: object) -> str:
     base = {"name": "s", "run": f"{CODE}:read", "code": (CODE,), "tools": ("t",), "options": {"a": 1, "label": "x"}}
     step = Step(**{**base, "forgets": ("label",), **rest})  # type: ignore[arg-type]
     version = "2" if rest.get("name") == "newer" else "1"
-    facts = Facts(code={CODE: "3"}, tools={"t": version})
-    planned = plan([step], facts=facts, known=lambda _: False, previous={}).steps[0]
+    planned = plan(
+        [step], facts=Facts(code={CODE: "3"}, tools={"t": version}), known=lambda _: False, previous={}
+    ).steps[0]
     assert planned.memo != planned.key
     return planned.memo
 

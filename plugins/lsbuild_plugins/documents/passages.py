@@ -25,6 +25,7 @@ from lsbuild_runtime.ports import Attribute, Passage
 
 PASSAGES = "passages.msgpack"
 VECTORS = "vectors.f32"
+OR_SKIP = "Or set on_error: skip on the vector store: the build then leaves such documents out and lists them."
 _LENGTH = 4
 """Bytes before each document in ``PASSAGES``: its length, little-endian."""
 
@@ -84,8 +85,7 @@ def _documents(context: StepContext, skipped: list[Json]) -> Iterator[Indexed]:
             cut = cutter.cut(source)
         except IngestError as error:
             if context.options["on_error"] == "fail":
-                hint = f"{error.hint} With on_error: skip the build leaves such documents out."
-                raise SourceError(error.what, where=error.where, hint=hint) from error
+                raise SourceError(error.what, where=error.where, hint=f"{error.hint}\n  {OR_SKIP}") from error
             skipped.append({"path": source.path, "reason": error.what})
             continue
         given = context.options["attributes"].get(source.path, {})

@@ -10,6 +10,7 @@ import msgspec
 
 from lsbuild.api import Compiled, Given, Item, Service, Source, SourceError, Step
 from lsbuild.spec.model import VectorStore
+from lsbuild_plugins.documents.passages import OR_SKIP
 from lsbuild_plugins.documents.shards import Shard, documents, shards
 from lsbuild_runtime.ingest.document import IngestError
 from lsbuild_runtime.ingest.parse import kind
@@ -98,5 +99,4 @@ def _refuse_unknown(path: str) -> None:
     try:
         kind(path)
     except IngestError as error:
-        hint = f"{error.hint}. With on_error: skip the build leaves such files out."
-        raise SourceError(error.what, where=error.where, hint=hint) from error
+        raise SourceError(error.what, where=error.where, hint=f"{error.hint}\n  {OR_SKIP}") from error

@@ -26,6 +26,12 @@ TEXT = 64 << 20
 """Characters of text; the reference manuals of processors have a quarter of it."""
 
 DEEPEST = 15
+"""Levels of the outline that are read."""
+
+_ENVIRON = ("LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "TMPDIR")
+"""What the process gets of the environment: no key of ours is its business."""
+
+DAMAGED = "Open it with a PDF viewer; if that works, print it to a new PDF."
 
 
 class Bookmark(Struct, frozen=True, array_like=True):
@@ -55,17 +61,15 @@ class _Found(Struct, frozen=True, array_like=True, tag=True):
     pages: Pages
 
 
-DAMAGED = "Open it with a PDF viewer; if that works, print it to a new PDF."
-
-
 def extract(path: str, data: bytes) -> Pages:
     """Run this module over ``data``. IngestError says why there is no text: encrypted, damaged, or too much for it."""
     places = os.pathsep.join(entry for entry in sys.path if entry)
+    environ = {name: os.environ[name] for name in _ENVIRON if name in os.environ}
     done = subprocess.run(  # noqa: S603 - our own interpreter and module
         [sys.executable, "-P", "-m", __name__],
         input=data,
         capture_output=True,
-        env={**os.environ, "PYTHONPATH": places},
+        env={**environ, "PYTHONPATH": places},
         check=False,
     )
     try:

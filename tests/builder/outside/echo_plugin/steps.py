@@ -85,6 +85,15 @@ def meet(context: StepContext) -> None:
     raise RuntimeError("nobody came")
 
 
+def remember(context: StepContext) -> Mapping[str, Json]:
+    """Tell which of its sources it knows from earlier runs."""
+    names = [file.path for source in context.sources.values() for file in source.files]
+    known = [name for name in names if context.memo.get(name) == name.encode()]
+    for name in names:
+        context.memo.put(name, name.encode())
+    return {"known": known, "cache": str(context.cache)}
+
+
 def not_json(context: StepContext) -> Mapping[str, Json]:
     """Facts that are no JSON."""
     return {"when": object()}

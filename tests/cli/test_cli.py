@@ -107,3 +107,19 @@ def test_help_imports_nothing_heavy() -> None:
     code = "import sys; from lsbuild import cli; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert not set(HEAVY) & set(done.stdout.split())
+
+
+def test_compact_becomes_the_artifacts_own_run(tmp_path: Path) -> None:
+    artifact = tmp_path / "artifact"
+    artifact.mkdir()
+    (artifact / "run").write_text('#!/bin/sh\necho "$0" "$@"\nexit 7\n')
+    (artifact / "run").chmod(0o755)
+    command = [sys.executable, "-m", "lsbuild.cli", "compact", str(artifact), "--state", str(tmp_path / "a b")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (7, f"{artifact / 'run'} --compact --state {tmp_path / 'a b'}")
+
+
+def test_compact_names_what_is_no_artifact(tmp_path: Path) -> None:
+    result = run("compact", tmp_path)
+    assert result.exit_code == 10
+    assert str(tmp_path / "run") in result.output

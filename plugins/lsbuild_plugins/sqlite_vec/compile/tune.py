@@ -14,8 +14,8 @@ from lsbuild_plugins.sqlite_vec.compile.heldout import NEAREST, Queries, recall
 from lsbuild_plugins.sqlite_vec.serve import lists
 from lsbuild_plugins.sqlite_vec.serve.format import Meta, Scan
 
-LADDER = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-"""Numbers of probes that are tried: a search may read half as many lists again as it needs, at most."""
+LADDER = tuple(sorted({round(step * 2**power) for power in range(1, 11) for step in (0.5, 0.625, 0.75, 1)} - {0}))
+"""Numbers of probes that are tried, each at most a third above the one before: 1, 2, 3, 4, 5, 6, 8, 10, 12, 16 ... 1024."""
 
 _ROW_US: dict[Scan, float] = {"l1": 0.45, "l2": 1.1}
 _CENTROID_US = 0.45

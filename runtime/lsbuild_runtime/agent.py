@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import time
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from msgspec.structs import replace
 
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
-from lsbuild_runtime.ports import Annotation, Chat, Completion, Delta, Hit, Host, Inference, VectorIO
-from lsbuild_runtime.quoting import exact, longest_shared
+from lsbuild_runtime.ports import Annotation, Chat, Completion, Delta, Embeddings, Hit, Host, Inference, VectorIO
+from lsbuild_runtime.quoting import Nearest, exact, longest_shared
+from lsbuild_runtime.retrieve import Models, Ranking, models_around, search
 
 INSTRUCTIONS = "instructions.txt"
 DEFAULT_PROMPT = "{passages}\n{question}"
@@ -22,6 +25,7 @@ DEFAULT_PROMPT = "{passages}\n{question}"
 SHORTEST_QUOTE = 16
 """Characters that an answer must share with a passage to count as a quote of it."""
 
+_ALONE = Models()
 _PLACES = re.compile(r"\{(passages|question)\}")
 _CITATION = re.compile(r"\[(\d{1,2})\]")
 
@@ -30,7 +34,8 @@ class Settings(Struct, frozen=True):
     """What the manifest says about one agent. ``threshold`` is the lowest score (0..1) of a passage that is shown.
 
     ``keep_lines`` shows passages with their line breaks; otherwise each is one line, as the tiny model knows them.
-    ``exact`` makes a quote of the answer the sentence of the passage it is closest to, letter for letter.
+    ``exact`` makes a quote of the answer the sentence of the passage it is closest to, letter for letter; ``nearest``
+    makes it the sentence that is nearest in meaning to the question.
     """
 
     model: str
@@ -43,6 +48,7 @@ class Settings(Struct, frozen=True):
     threshold: float
     keep_lines: bool
     exact: bool = False
+    nearest: bool = False
 
 
 class Passage(Struct, frozen=True):
@@ -57,22 +63,33 @@ class Agent:
     """Implements ports.Inference over another model.
 
     The question is the last user message. It is replaced by the prompt form, filled with the best passages of all
-    stores, and the instructions go before the conversation; everything else reaches the model as it came, tools of
+    stores, which models around them may search in other words and rank again, and the instructions go before the
+    conversation; everything else reaches the model as it came, tools of
     the client included. Where nothing was found the model gets the question alone: what to say then is for its
     instructions to decide. ``[n]`` in the answer becomes an Annotation for passage n, in the delta that ends the choice.
     """
 
-    def __init__(self, settings: Settings, model: Inference, stores: Mapping[str, VectorIO]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        model: Inference,
+        stores: Mapping[str, VectorIO],
+        around: Mapping[str, Models] | None = None,
+        host: Host | None = None,
+    ) -> None:
         self._settings = settings
         self._model = model
         self._stores = stores
+        self._around = around or {}
+        self._host = host
+        self._ranking = Ranking(threshold=settings.threshold)
 
     def chat(self, chat: Chat, context: Context) -> Iterator[Delta]:
         """See ports.Inference. ApiError 400 without a user message, 408 when the wall limit is reached."""
         place = last_user(chat.messages)
         question = str(chat.messages[place].get("content") or "")
         limited = replace(context, deadline=min(context.deadline, time.monotonic() + self._settings.wall))
-        passages = self._retrieve(question, limited)
+        passages = self._retrieve(question, chat.messages[:place], limited)
         asked = replace(
             chat,
             messages=self._messages(chat.messages, place, question, passages),
@@ -80,23 +97,41 @@ class Agent:
         )
         answer = self._model.chat(asked, limited)
         if self._settings.exact and passages:
-            answer = exact(answer, [passage.hit.text for passage in passages], question)
+            texts = [passage.hit.text for passage in passages]
+            answer = exact(answer, texts, question, self._nearest(passages[0].store, limited))
         return cited(answer, passages)
 
     def complete(self, completion: Completion, context: Context) -> Iterator[Delta]:  # noqa: ARG002 - refused
         """An agent needs a conversation."""
         raise ApiError(400, "an agent answers POST /v1/chat/completions", param="model")
 
-    def _retrieve(self, question: str, context: Context) -> list[Passage]:
+    def _retrieve(self, question: str, earlier: Sequence[Mapping[str, Any]], context: Context) -> list[Passage]:
         """The best passages of all stores, best first; equal scores stay in the order of the stores."""
         limit = self._settings.passages
+        asked: dict[str, tuple[str, ...]] = {}  # by the model that rewrites for a store: each is asked once
         found: list[Passage] = []
         for name, store in self._stores.items():
             context.check()
+            around = self._around.get(name, _ALONE)
+            if around.rewrite not in asked:
+                asked[around.rewrite] = around.queries(question, context, earlier)
             with context.watch.span(f"search {name}", **{"gen_ai.data_source.id": name}):
-                hits = store.search(question, context, limit=limit, threshold=self._settings.threshold)
+                queries = asked[around.rewrite]
+                hits = search(store, queries, context, limit, self._ranking, reranker=around.reranker())
             found.extend(Passage(name, hit, self._shown(hit.text)) for hit in hits)
         return sorted(found, key=lambda passage: -passage.hit.score)[:limit]
+
+    def _nearest(self, store: str, context: Context) -> Nearest | None:
+        """Chooses sentences by the cosine of the model that the store was embedded with."""
+        if not self._settings.nearest or self._host is None:
+            return None
+        model: Embeddings = self._host.get("embeddings", self._stores[store].info().embedding)
+
+        def nearest(question: str, sentences: Sequence[str]) -> int:
+            wanted, *found = (array("f", model.embed([text], context).vectors[0]) for text in (question, *sentences))
+            return max(range(len(found)), key=lambda index: sum(map(mul, wanted, found[index])))
+
+        return nearest
 
     def _messages(
         self, messages: Sequence[Mapping[str, Any]], place: int, question: str, passages: Sequence[Passage]
@@ -123,7 +158,8 @@ def open_agent(service: Service, root: Path, host: Host) -> Inference:
     """The entry for services of the API ``agents``; opens its model and its stores."""
     settings = settings_of(service, root)
     stores = {name: host.get("vector_io", name) for name in settings.vector_stores}
-    return Agent(settings, host.get("inference", settings.model), stores)
+    around = {name: models_around(host.find(("vector_io",), name), host) for name in stores}
+    return Agent(settings, host.get("inference", settings.model), stores, around, host)
 
 
 def settings_of(service: Service, root: Path) -> Settings:
@@ -141,6 +177,7 @@ def settings_of(service: Service, root: Path) -> Settings:
         threshold=config.get("threshold", 0.0),
         keep_lines=config.get("keep_lines", False),
         exact=config.get("exact", False),
+        nearest=config.get("nearest", False),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.ports import Delta
@@ -11,18 +11,53 @@ from lsbuild_runtime.ports import Delta
 LEAST = 8
 """Characters that a quote must share with a sentence to be taken for it."""
 
+LEAST_WORDS = 3
+"""Words of a sentence that can answer; a shorter one is a title or a mark."""
+
+WRAPPED = 40
+"""Characters of a line that may be one of a wrapped paragraph; code and lists of words are mostly shorter."""
+
+_GOES_ON = re.compile(r"[ \t]*(?!\.\.|>>>|[-+*\u2022][ \t]|#|\||\d+[.)][ \t])\S")
 _CITED = re.compile(r"\[(\d{1,2})\][:,]?\s*")
 _SENTENCE = re.compile(r"\n+|(?<=[.!?])\s+(?=[^a-z])")
 _WORD = re.compile(r"\w+")
 
 
 def sentences(text: str) -> list[str]:
-    """The lines and sentences of a passage, each on one line."""
-    return [" ".join(part.split()) for part in _SENTENCE.split(text) if part.strip()]
+    """The lines and sentences of a passage, each on one line; a sentence that was wrapped is one."""
+    return [" ".join(part.split()) for part in _SENTENCE.split(_unwrapped(text)) if part.strip()]
 
 
-def corrected(answer: str, passages: Sequence[str], question: str) -> str:
+def _unwrapped(text: str) -> str:
+    """``text`` with the lines of a wrapped paragraph joined.
+
+    A line goes on in the next when it is long, does not end as a sentence or an introduction does, and the next is
+    indented as it is and begins no list entry, table row, directive or prompt.
+    """
+    joined: list[str] = []
+    for line in text.split("\n"):
+        before = joined[-1].rstrip() if joined else ""
+        last = before.rsplit("\0", 1)[-1]
+        level = len(joined) == 1 or _indent(last) == _indent(line)
+        if len(last) >= WRAPPED and not before.endswith((".", "!", "?", ":")) and level and _GOES_ON.match(line):
+            joined[-1] = f"{before}\0{line}"
+        else:
+            joined.append(line)
+    return "\n".join(joined).replace("\0", " ")
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+Nearest = Callable[[str, Sequence[str]], int]
+"""(question, sentences) -> the index of the sentence that is nearest in meaning."""
+
+
+def corrected(answer: str, passages: Sequence[str], question: str, nearest: Nearest | None = None) -> str:
     """``answer`` with what follows its first ``[n]`` made the sentence of passage n that it is closest to.
+
+    With ``nearest`` it is made the sentence that is nearest to the question, whatever the answer quotes.
 
     A quote that stands in the passage letter for letter is left alone, and so is an answer that cites nothing. Of
     sentences that share equally much (fewer than LEAST characters count as nothing), the one with most words of the
@@ -32,6 +67,9 @@ def corrected(answer: str, passages: Sequence[str], question: str) -> str:
     if mark is None or not 1 <= int(mark[1]) <= len(passages):
         return answer
     passage, quote = passages[int(mark[1]) - 1], answer[mark.end() :].strip()
+    if nearest is not None:
+        whole = [each for each in sentences(passage) if len(_WORD.findall(each)) >= LEAST_WORDS]
+        return answer[: mark.end()] + whole[nearest(question, whole)] if whole else answer
     if quote in " ".join(passage.split()):
         return answer
     asked = {word.lower() for word in _WORD.findall(question)}
@@ -44,7 +82,9 @@ def corrected(answer: str, passages: Sequence[str], question: str) -> str:
     return answer[: mark.end()] + best if best and any(closeness(best)) else answer
 
 
-def exact(deltas: Iterator[Delta], passages: Sequence[str], question: str) -> Iterator[Delta]:
+def exact(
+    deltas: Iterator[Delta], passages: Sequence[str], question: str, nearest: Nearest | None = None
+) -> Iterator[Delta]:
     """``deltas`` with each choice's text held back until it ends and then given ``corrected``, in one piece."""
     texts: dict[int, str] = {}
     for delta in deltas:
@@ -52,7 +92,7 @@ def exact(deltas: Iterator[Delta], passages: Sequence[str], question: str) -> It
             raise ApiError(400, "not available for an agent that quotes exactly", param="logprobs", code="unsupported")
         texts[delta.index] = texts.get(delta.index, "") + delta.text
         if delta.finish is not None:
-            yield Delta(index=delta.index, text=corrected(texts.pop(delta.index), passages, question))
+            yield Delta(index=delta.index, text=corrected(texts.pop(delta.index), passages, question, nearest))
         rest = without_text(delta)
         if rest != Delta(index=delta.index):
             yield rest

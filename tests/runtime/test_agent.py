@@ -14,7 +14,7 @@ from lsbuild_runtime.http import ApiError, Cancelled, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Annotation, Chat, Completion, Delta, Hit, Sampling, SearchMode, Usage
 from lsbuild_runtime.quoting import corrected, exact, longest_shared
-from small_services import DOCUMENT, HELPER, Parrot, Shelf
+from small_services import DOCUMENT, HELPER, SHELF, Parrot, Shelf
 
 
 class Scripted:
@@ -230,6 +230,9 @@ def test_the_entry_reads_config_and_instructions(tmp_path: Path) -> None:
     class Small:
         def get(self, api: str, name: str) -> Any:
             return {"inference/org/parrot": Parrot(), "vector_io/manuals": Shelf()}[f"{api}/{name}"]
+
+        def find(self, apis: Sequence[str], name: str) -> Service:
+            return SHELF
 
     (tmp_path / "agents/helper").mkdir(parents=True)
     (tmp_path / "agents/helper/instructions.txt").write_text("Be brief.\n", encoding="utf-8")

@@ -29,6 +29,9 @@ class Config(BaseModel):
     exact: bool = False
     """Hold the answer back until it ends and make its quote the passage's own sentence, letter for letter. For small models,
     which choose a sentence well but copy it badly; a number is then never misquoted."""
+    nearest: bool = False
+    """With ``exact``: quote the sentence of the cited passage that is nearest in meaning to the question, by the model that
+    embedded the store. The model then decides only which passage answers, and whether any does."""
     temperature: float = Field(default=0.0, ge=0, le=2)
     """How freely it answers when the client does not say; 0 always takes the likeliest word."""
 
@@ -46,6 +49,8 @@ class AgentPlugin:
             yield from faults
             return
         config = Config.model_validate(spec.config)
+        if config.nearest and not (config.exact and spec.vector_stores):
+            yield Problem(("config", "nearest"), "needs vector_stores and exact: true, since it replaces the quote")
         if config.prompt is None:
             return
         if not spec.vector_stores:
@@ -119,6 +124,7 @@ def _service(item: Item) -> Service:
         "threshold": config.threshold,
         "keep_lines": config.keep_lines,
         "exact": config.exact,
+        "nearest": config.nearest,
     }
     if config.prompt is not None:
         settings["prompt"] = config.prompt

@@ -15,6 +15,7 @@ from lsbuild.api import Json, Manifest, Service, SourceError, StepContext, StepE
 from lsbuild.evals import measure
 from lsbuild.evals.questions import Question, load
 from lsbuild.evals.result import Place, Result, write
+from lsbuild_runtime import retrieve
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import SCHEMA, Server
 from lsbuild_runtime.ports import Chat, Inference, Sampling, SearchMode, VectorIO
@@ -40,7 +41,9 @@ def run(context: StepContext) -> Mapping[str, Json]:
 def _store(host: Services, questions: tuple[Question, ...], context: StepContext) -> Result:
     name, k, wanted = context.options["store"], context.options["k"], context.options["mode"]
     port: VectorIO = host.get("vector_io", name)
-    own = wanted or host.find(("vector_io",), name).config.get("search", "")  # type: ignore[union-attr]
+    service = host.find(("vector_io",), name)
+    own = wanted or (service.config.get("search", "") if service else "")
+    reranker = retrieve.models_around(service, host).reranker()
     modes: dict[str, SearchMode | None] = {own: wanted}
     modes |= {mode: mode for mode in get_args(SearchMode) if mode != own}
     done = iter(range(1, 1 + len(questions) * len(modes)))
@@ -48,7 +51,7 @@ def _store(host: Services, questions: tuple[Question, ...], context: StepContext
     def search(mode: SearchMode | None, question: str) -> list[Place]:
         context.progress(next(done), len(questions) * len(modes), question)
         with _explained(question):
-            hits = port.search(question, _unhurried(), limit=k, mode=mode)
+            hits = retrieve.search(port, [question], _unhurried(), k, retrieve.Ranking(mode), reranker=reranker)
         return [
             Place(
                 file=hit.filename,

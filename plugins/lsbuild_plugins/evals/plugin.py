@@ -23,6 +23,7 @@ _CODE = (
     "lsbuild_runtime.services",
     "lsbuild_runtime.agent",
     "lsbuild_runtime.quoting",
+    "lsbuild_runtime.retrieve",
 )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import time
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,8 @@ from msgspec.structs import replace
 
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
-from lsbuild_runtime.ports import Annotation, Chat, Completion, Delta, Hit, Host, Inference, VectorIO
-from lsbuild_runtime.quoting import exact, longest_shared
+from lsbuild_runtime.ports import Annotation, Chat, Completion, Delta, Embeddings, Hit, Host, Inference, VectorIO
+from lsbuild_runtime.quoting import Nearest, exact, longest_shared
 from lsbuild_runtime.retrieve import Models, Ranking, models_around, search
 
 INSTRUCTIONS = "instructions.txt"
@@ -32,7 +34,8 @@ class Settings(Struct, frozen=True):
     """What the manifest says about one agent. ``threshold`` is the lowest score (0..1) of a passage that is shown.
 
     ``keep_lines`` shows passages with their line breaks; otherwise each is one line, as the tiny model knows them.
-    ``exact`` makes a quote of the answer the sentence of the passage it is closest to, letter for letter.
+    ``exact`` makes a quote of the answer the sentence of the passage it is closest to, letter for letter; ``nearest``
+    makes it the sentence that is nearest in meaning to the question.
     """
 
     model: str
@@ -45,6 +48,7 @@ class Settings(Struct, frozen=True):
     threshold: float
     keep_lines: bool
     exact: bool = False
+    nearest: bool = False
 
 
 class Passage(Struct, frozen=True):
@@ -71,11 +75,13 @@ class Agent:
         model: Inference,
         stores: Mapping[str, VectorIO],
         around: Mapping[str, Models] | None = None,
+        host: Host | None = None,
     ) -> None:
         self._settings = settings
         self._model = model
         self._stores = stores
         self._around = around or {}
+        self._host = host
         self._ranking = Ranking(threshold=settings.threshold)
 
     def chat(self, chat: Chat, context: Context) -> Iterator[Delta]:
@@ -91,7 +97,8 @@ class Agent:
         )
         answer = self._model.chat(asked, limited)
         if self._settings.exact and passages:
-            answer = exact(answer, [passage.hit.text for passage in passages], question)
+            texts = [passage.hit.text for passage in passages]
+            answer = exact(answer, texts, question, self._nearest(passages[0].store, limited))
         return cited(answer, passages)
 
     def complete(self, completion: Completion, context: Context) -> Iterator[Delta]:  # noqa: ARG002 - refused
@@ -113,6 +120,18 @@ class Agent:
                 hits = search(store, queries, context, limit, self._ranking, reranker=around.reranker())
             found.extend(Passage(name, hit, self._shown(hit.text)) for hit in hits)
         return sorted(found, key=lambda passage: -passage.hit.score)[:limit]
+
+    def _nearest(self, store: str, context: Context) -> Nearest | None:
+        """Chooses sentences by the cosine of the model that the store was embedded with."""
+        if not self._settings.nearest or self._host is None:
+            return None
+        model: Embeddings = self._host.get("embeddings", self._stores[store].info().embedding)
+
+        def nearest(question: str, sentences: Sequence[str]) -> int:
+            wanted, *found = (array("f", model.embed([text], context).vectors[0]) for text in (question, *sentences))
+            return max(range(len(found)), key=lambda index: sum(map(mul, wanted, found[index])))
+
+        return nearest
 
     def _messages(
         self, messages: Sequence[Mapping[str, Any]], place: int, question: str, passages: Sequence[Passage]
@@ -140,7 +159,7 @@ def open_agent(service: Service, root: Path, host: Host) -> Inference:
     settings = settings_of(service, root)
     stores = {name: host.get("vector_io", name) for name in settings.vector_stores}
     around = {name: models_around(host.find(("vector_io",), name), host) for name in stores}
-    return Agent(settings, host.get("inference", settings.model), stores, around)
+    return Agent(settings, host.get("inference", settings.model), stores, around, host)
 
 
 def settings_of(service: Service, root: Path) -> Settings:
@@ -158,6 +177,7 @@ def settings_of(service: Service, root: Path) -> Settings:
         threshold=config.get("threshold", 0.0),
         keep_lines=config.get("keep_lines", False),
         exact=config.get("exact", False),
+        nearest=config.get("nearest", False),
     )
 
 

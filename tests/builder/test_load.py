@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def test_a_good_spec_becomes_frozen_values(tmp_path: Path) -> None:
     spec = loaded.spec
     assert spec.name == "demo"
     assert spec.models["chat"].quantize == "int4"
-    assert spec.vector_stores["docs"].sources == ("manuals/**/*.md",)
+    assert [entry.uri for entry in spec.vector_stores["docs"].sources] == ["manuals/**/*.md"]
     assert spec.vector_stores["docs"].chunk.tokens == 64
     assert spec.agents["helper"].limits.wall == 0.8
     assert spec.server.port == 8321
@@ -107,7 +108,7 @@ def test_overrides_win_over_file_and_target(tmp_path: Path) -> None:
     loaded = read(tmp_path, target="host", overrides=overrides)
     assert loaded.spec.models["chat"].quantize == "none"
     assert loaded.spec.server.limits.body == 3 << 20
-    assert loaded.spec.vector_stores["docs"].sources == ("x.md",)
+    assert [entry.uri for entry in loaded.spec.vector_stores["docs"].sources] == ["x.md"]
     assert loaded.spec.vector_stores["docs"].chunk.tokens == 32
     assert loaded.target_options == {"port_range": [1, 2]}
     assert loaded.origins["models", "chat", "quantize"] == Origin("--set models.chat.quantize", "override")
@@ -286,6 +287,10 @@ BAD = [
     ("models: {e: {type: embedding}}\nvector_stores: {v: {embedding: e}}\n", "spec.yaml:2:20: missing key 'sources'"),
     ("vector_stores: {v: {embedding: e, sources: a.md}}\n", "expected a list, found 'a.md'"),
     ("vector_stores: {v: {embedding: e, sources: [1]}}\n", "spec.yaml:1:45: expected a text, found the number 1"),
+    ("vector_stores: {v: {embedding: e, sources: [{pth: a}]}}\n", "unknown key 'pth'. Did you mean 'path'?"),
+    ("vector_stores: {v: {embedding: e, sources: [{attributes: {a: 1}}]}}\n", "spec.yaml:1:45: name the documents by"),
+    ("vector_stores: {v: {embedding: e, sources: [{url: a.md}]}}\n", "spec.yaml:1:51: expected a URL that begins"),
+    ("vector_stores: {v: {embedding: e, sources: [{path: a, attributes: {a: [1]}}]}}\n", "found a list"),
     (
         M + "vector_stores: {v: {embedding: m, sources: [a]}}\n",
         "'m' is an llm; a vector store needs type: embedding",
@@ -461,3 +466,18 @@ def test_whatever_is_written_is_loaded_or_told_with_a_place(tmp_path: Path, cuts
         read(tmp_path, text, target="host")
     except SpecError as error:
         assert all(problem.where and problem.message for problem in error.problems)
+
+
+def test_documents_are_texts_or_maps_and_are_spelled_back(tmp_path: Path) -> None:
+    entries = ["a/*.md", "https://x.org/b.html", {"path": "c", "attributes": {"team": "hr", "n": 1, "on": True}}]
+    spec = tmp_path / "spec.yaml"
+    stores = {"d": {"embedding": "e", "sources": entries}}
+    spec.write_text(json.dumps({"models": {"e": {"type": "embedding", "source": "m"}}, "vector_stores": stores}))
+    loaded = load(spec, environ={})
+    found = loaded.spec.vector_stores["d"].sources
+    assert [(entry.path, entry.url, dict(entry.attributes)) for entry in found] == [
+        ("a/*.md", None, {}),
+        (None, "https://x.org/b.html", {}),
+        ("c", None, {"team": "hr", "n": 1, "on": True}),
+    ]
+    assert resolved(loaded)["vector_stores"]["d"]["sources"] == entries

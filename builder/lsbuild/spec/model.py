@@ -18,6 +18,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 _SIZE = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _TIME = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -126,9 +127,11 @@ class Documents(Section):
     @model_validator(mode="before")
     @classmethod
     def _text(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        return {"url" if value.startswith(("http://", "https://")) else "path": value}
+        if isinstance(value, str):
+            return {"url" if value.startswith(("http://", "https://")) else "path": value}
+        if not isinstance(value, dict | Documents):
+            raise PydanticCustomError("string_type", "expected a text or a map")
+        return value
 
     @model_validator(mode="after")
     def _one_place(self) -> Documents:

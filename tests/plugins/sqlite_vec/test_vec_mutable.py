@@ -8,8 +8,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import apsw
+import msgspec
+import numpy as np
 import pytest
 from msgspec.structs import replace
+from numpy.typing import NDArray
 from store_contract import (
     COMPILED,
     DIMENSIONS,
@@ -29,9 +33,10 @@ from vec_history import check_files
 from vec_state import KIND, Bare, Based, Shelves, StateHost, service
 
 from lsbuild_plugins.sqlite_vec.plugin import PLUGIN
+from lsbuild_plugins.sqlite_vec.serve import clustered, layers, open_store, open_stores
 from lsbuild_plugins.sqlite_vec.serve import compact as compacting
-from lsbuild_plugins.sqlite_vec.serve import layers, open_store, open_stores
 from lsbuild_plugins.sqlite_vec.serve.compact import Idle, due, fold, switch_over
+from lsbuild_plugins.sqlite_vec.serve.format import APPLICATION_ID, LISTS, SCHEMA, TABLES
 from lsbuild_plugins.sqlite_vec.serve.mutable import Mutable
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
@@ -374,3 +379,89 @@ def test_a_writable_store_imports_neither_numpy_nor_the_builder(compiler: Any, t
         check=False,
     )
     assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"size": 2**64}, {"site": "\ud800"}, {"\udc00": 1}],
+    ids=["a large number", "a half character", "a half key"],
+)
+def test_what_sqlite_cannot_hold_is_a_400_and_nothing_changes(tmp_path: Path, attributes: dict[str, Any]) -> None:
+    store = Bare(tmp_path).open()
+    store.put(*given("file-a", "The pump is red."))
+    with pytest.raises(ApiError) as error:
+        store.put(*given("file-b", "The pump is blue.", attributes=attributes))
+    assert error.value.status == 400
+    with pytest.raises(ApiError) as error:
+        store.set_attributes("file-a", attributes)
+    assert error.value.status == 400
+    assert [dict(file.attributes) for file in store.files()] == [{}]
+
+
+SIZE = 48
+"""Of the vectors of a clustered index."""
+
+
+def test_a_large_generation_is_searched_by_the_lists_of_the_index_below(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clustered, "EXACT", 500)
+    rng = np.random.default_rng(4)
+    centres = rng.standard_normal((60, SIZE))
+
+    def points(count: int) -> NDArray[np.float32]:
+        drawn = centres[rng.integers(0, len(centres), count)] + 0.4 * rng.standard_normal((count, SIZE))
+        return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+
+    scale = 127 / 0.5
+    unit = centres / np.linalg.norm(centres, axis=1, keepdims=True)
+    root = tmp_path / "root/indexes/manuals"
+    root.mkdir(parents=True)
+    db = apsw.Connection(str(root / "index.db"))
+    with db:
+        db.execute(TABLES + LISTS)
+        names = {"embedding": "embed", "dimensions": SIZE, "encoding": "int8", "scale": scale, "lists": 60, "probes": 8}
+        meta = msgspec.json.encode({**names, "files": 0, "chunks": 0, "bytes": 0}).decode()
+        db.execute("INSERT INTO meta VALUES (?)", (meta,))
+        for number, centre in enumerate(unit, start=1):
+            code = np.clip(np.rint(centre * scale), -127, 127).astype(np.int8).tobytes()
+            db.execute("INSERT INTO lists VALUES (?, 1, 0, ?)", (number, code))
+        db.execute(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={SCHEMA}")
+    db.close()
+
+    place = Based(tmp_path / "root", tmp_path / "state", dimensions=SIZE)
+    store = place.open()
+    vectors = points(1500)
+    for number in range(150):
+        whole = given(
+            f"file-{number:03}", *(f"text {number} {part}" for part in range(10)), attributes={"n": number % 2}
+        )
+        own = vectors[number * 10 : number * 10 + 10]
+        store.put(whole.document, whole.passages, [row.tobytes() for row in own])
+    queries = points(30)
+
+    def recall(each: Mutable) -> float:
+        hit = 0
+        for query in queries:
+            best = {int(row) for row in np.argsort(-(vectors @ query))[:10]}
+            with each._view() as view:
+                found = layers.hits(view.layers, layers.near(view.layers, query.tobytes(), 10, 10, None))
+            hit += len(best & {10 * int(each.file_id[5:]) + each.line_start - 1 for each in found})
+        return hit / 10 / len(queries)
+
+    assert recall(store) == 1.0
+    assert store.compact(Context()) == 1500
+    for each in (store, place.open()):
+        with each._view() as view:
+            generation = next(layer for layer in view.layers if layer.number == layers.GENERATION)
+            assert 0 < generation.meta.lists <= 60
+            assert generation.db.execute("SELECT count(*) FROM placed").get == 1500
+        assert recall(each) >= 0.9
+    odd = {"type": "eq", "key": "n", "value": 1}
+    assert all(hit.attributes == {"n": 1} for hit in store.search("text", Context(), mode="vector", filters=odd))
+    again = given("file-000", *(f"text 0 {part}" for part in range(10)), attributes={"n": 0})
+    store.add(again.document, again.passages[:1], [vectors[0].tobytes()])  # copied up from the lists, nothing rounded
+    store.compact(Context())
+    assert recall(store) >= 0.9
+    monkeypatch.setattr(clustered, "SCHEMA", SCHEMA + 1)  # a later runtime with lists of another form
+    assert recall(place.open()) == 1.0

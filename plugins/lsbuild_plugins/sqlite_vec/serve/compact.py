@@ -14,7 +14,7 @@ from contextlib import suppress
 from lsbuild_plugins.sqlite_vec.serve import rows
 from lsbuild_plugins.sqlite_vec.serve.delta import Change, Delta, Head, switch
 from lsbuild_plugins.sqlite_vec.serve.generation import Built, build, sweep
-from lsbuild_plugins.sqlite_vec.serve.layers import DELTA, GENERATION, Layer
+from lsbuild_plugins.sqlite_vec.serve.layers import COMPILED, DELTA, GENERATION, Layer
 from lsbuild_plugins.sqlite_vec.serve.rows import WRITTEN
 from lsbuild_runtime.http import ApiError, Context
 
@@ -38,7 +38,7 @@ def fold(delta: Delta, layers: list[Layer], head: Head, context: Context) -> Bui
     masks = above.db.execute("SELECT 1 FROM masks WHERE layer = ? LIMIT 1", (GENERATION,)).get
     if not (above.meta.files or head.written or masks):
         return None
-    return build(delta.folder, below, above, context)
+    return build(delta.folder, by_number.get(COMPILED), below, above, context)
 
 
 def switch_over(delta: Delta, built: Built, seen: Head) -> None:

@@ -30,6 +30,9 @@ def faults(path: Path) -> Iterator[None]:
         raise unusable(path, str(error)) from error
     except (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError) as error:
         raise damaged(path, str(error)) from error
+    except (UnicodeEncodeError, OverflowError) as error:
+        fault = f"a text that is no Unicode or a number beyond 64 bits cannot be stored ({error})"
+        raise ApiError(400, fault, code="invalid_value") from error
     except OSError as error:
         raise (full(path) if error.errno in _FULL else unusable(path, error.strerror or str(error))) from error
 

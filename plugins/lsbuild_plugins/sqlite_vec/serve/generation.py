@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from lsbuild_plugins.sqlite_vec.serve import rows
+from lsbuild_plugins.sqlite_vec.serve import clustered, rows
 from lsbuild_plugins.sqlite_vec.serve.connect import Pool, load_vec0
 from lsbuild_plugins.sqlite_vec.serve.delta import Generation
 from lsbuild_plugins.sqlite_vec.serve.faults import damaged, faults
@@ -63,7 +63,8 @@ class Generations:
                 return faults(path)
 
             with blame(), pool.borrowed() as db:
-                index = Index(rows.meta(self._embedding, self._dimensions, rows.counts(db)), pool, rows.WRITTEN, blame)
+                exact = rows.meta(self._embedding, self._dimensions, rows.counts(db))
+                index = Index(clustered.listed(db, exact), pool, rows.WRITTEN, blame)
             self._forget()
             self._open = (wanted, index)
             return index
@@ -88,14 +89,16 @@ class Built(NamedTuple):
     passages: int
 
 
-def build(folder: Path, below: Layer | None, delta: Layer, context: Context) -> Built:
-    """Write the documents of both layers to a new file; it is whole and on the disk when this returns."""
+def build(folder: Path, base: Layer | None, below: Layer | None, delta: Layer, context: Context) -> Built:
+    """Write the documents of ``below`` and ``delta`` to a new file, in lists where ``base`` has some and it is large; the
+    file is whole and on the disk when this returns.
+    """
     found: Any = delta.db.execute("SELECT file_id, version FROM files").fetchall()
     folded = dict(found)
     name = f"{_PREFIX}{os.urandom(8).hex()}.db"
     new = (folder / name).with_suffix(".new")
     try:
-        files = _write(new, [below, delta] if below else [delta], context)
+        files = _write(new, base, [below, delta] if below else [delta], context)
         if not files:
             return Built(None, folded, delta.meta.chunks)
         sync(new)
@@ -115,7 +118,7 @@ def sweep(folder: Path, current: Generation | None) -> None:
                 path.unlink()
 
 
-def _write(path: Path, layers: list[Layer], context: Context) -> int:
+def _write(path: Path, base: Layer | None, layers: list[Layer], context: Context) -> int:
     """Without a journal: a file that is not finished has no name that anybody looks for. Returns the number of files."""
     db = apsw.Connection(str(path.absolute()))
     try:
@@ -127,6 +130,8 @@ def _write(path: Path, layers: list[Layer], context: Context) -> int:
                 for row, document in layer.documents():
                     context.check()
                     rows.append(db, rows.insert(db, document, 0), *layer.content(row))
+            if base and base.meta.lists and rows.counts(db).chunks > clustered.EXACT:
+                clustered.place(db, base, context)
             db.execute("INSERT INTO words (words) VALUES ('optimize')")
             db.execute(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={rows.SCHEMA}")
         _verify(path, db, rows.Counts(*map(sum, zip(*(layer.visible for layer in layers), strict=True))))
@@ -140,7 +145,9 @@ def _verify(path: Path, db: apsw.Connection, expected: rows.Counts) -> None:
     vectors: Any = db.execute("SELECT count(*) FROM vectors").get
     words: Any = db.execute("SELECT count(*) FROM words").get
     held = rows.counts(db)
-    if held != expected or {vectors, words} != {held.chunks}:
+    lists = db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'placed'").get
+    placed = db.execute("SELECT count(*) FROM placed").get if lists else vectors
+    if held != expected or {vectors, words, placed} != {held.chunks}:
         raise damaged(path, f"expected {expected}, it holds {held}, {vectors} vectors and {words} texts")
     found: Any = db.execute("PRAGMA integrity_check(1)").get
     if found != "ok":

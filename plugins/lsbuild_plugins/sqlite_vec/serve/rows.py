@@ -176,13 +176,13 @@ def passages(db: apsw.Connection, layout: Layout, row: int) -> Iterator[tuple[in
         yield chunk, Passage(*values)
 
 
-def vector(db: apsw.Connection, meta: Meta, chunk: int) -> bytes:
-    """A passage's vector as float32; one that an index holds in bytes is stretched to unit length again."""
-    table = "placed WHERE chunk" if meta.lists else "vectors WHERE rowid"
+def vector(db: apsw.Connection, layout: Layout, meta: Meta, chunk: int) -> bytes:
+    """A passage's vector as float32; one that a compiled index holds in bytes is stretched to unit length again."""
+    table = "placed WHERE chunk" if layout is COMPILED and meta.lists else "vectors WHERE rowid"
     found: Any = db.execute(f"SELECT embedding FROM {table} = ?", (chunk,)).get  # noqa: S608
     if found is None:
         raise apsw.CorruptError(f"vector {chunk} is missing")
-    if meta.encoding == "float32":
+    if layout is WRITTEN or meta.encoding == "float32":
         return bytes(found)
     components = array("b", found)
     length = math.sqrt(sum(map(mul, components, components))) or 1.0
@@ -192,7 +192,7 @@ def vector(db: apsw.Connection, meta: Meta, chunk: int) -> bytes:
 def content(db: apsw.Connection, layout: Layout, meta: Meta, row: int) -> tuple[list[Passage], list[bytes]]:
     """A document's passages in order, with their vectors."""
     found = list(passages(db, layout, row))
-    return [passage for _, passage in found], [vector(db, meta, chunk) for chunk, _ in found]
+    return [passage for _, passage in found], [vector(db, layout, meta, chunk) for chunk, _ in found]
 
 
 def typed(value: Attribute) -> tuple[str, str | int | float]:

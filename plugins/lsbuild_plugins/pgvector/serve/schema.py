@@ -54,10 +54,11 @@ CREATE TABLE passages_{0} (
     start_at integer NOT NULL, end_at integer NOT NULL, line_start integer NOT NULL, line_end integer NOT NULL,
     words tsvector NOT NULL, embedding vector({1}) NOT NULL, UNIQUE (file, chunk_id)
 );
+ALTER TABLE passages_{0} ALTER COLUMN words SET STORAGE MAIN;
 CREATE INDEX ON passages_{0} USING gin (words);
 """
 """``compiled`` is the digest of the document in the seed, "" for one that clients put or added to; ``relabelled`` says that
-its attributes are the clients' own."""
+its attributes are the clients' own. ``words`` stay in their row as long as they can: a ranking reads them all."""
 
 
 class Tables(Struct, frozen=True):

@@ -14,13 +14,17 @@ EDGE = 2
 """Lines at the top and at the bottom of a page that may be a running header or footer."""
 
 RUNNING = 3
-"""A line is one when it stands there, but for its digits, on at least so many pages and on a third of all."""
+"""A line is one when it stands there, but for its digits, on at least so many pages and on a third of all, or when it
+begins or ends with a number that counts the pages, on as many."""
 
 _SPLIT_WORD = re.compile(r"(?<=[^\W\d_])[-\u00ad\u2010\ufffe\x02]\n(?=[^\W\d_])")
 _JOINT = re.compile(r"[\ufffe\x02\u00ad]\n?|\0")
 """Where pdfium joined two lines at a hyphen; it writes such lines as one."""
 
 _DIGITS = re.compile(r"\d+")
+_COUNTER = re.compile(r"^\d{1,5}(?!\S)|(?<!\S)\d{1,5}$")
+_Key = str | int
+"""A line without its digits, or how far the number at its start or end is from the page's own."""
 _ENDS = (".", "!", "?", ":", ";", "\u3002", "\uff01", "\uff1f")
 _SHORT = 0.8
 """A line that ends a sentence and is shorter than so much of the longest ends its paragraph."""
@@ -60,34 +64,37 @@ def _without_running(pages: list[list[str]]) -> list[list[str]]:
     """The lines of each page that are not blank, without headers and footers."""
     kept = [[line.rstrip() for line in page if line.strip()] for page in pages]
     least = max(RUNNING, (len(pages) + 2) // 3)
-    tops = _often((page[:EDGE] for page in kept), least)
-    ends = _often((page[-EDGE:] for page in kept), least)
-    cleaned = []
-    for page in kept:
-        last = len(page) - EDGE
-        numbered = enumerate(page)
-        cleaned.append(
-            [
-                line
-                for index, line in numbered
-                if not ((index < EDGE and _bare(line) in tops) or (index >= last and _bare(line) in ends))
-            ]
-        )
-    return cleaned
+    tops = _running((page[:EDGE] for page in kept), least)
+    ends = _running((page[-EDGE:] for page in kept), least)
+    return [
+        [
+            line
+            for index, line in enumerate(page)
+            if not (index < EDGE and tops & _keys(line, number))
+            and not (index >= len(page) - EDGE and ends & _keys(line, number))
+        ]
+        for number, page in enumerate(kept)
+    ]
 
 
-def _often(edges: Iterator[list[str]], least: int) -> frozenset[str]:
-    counts = Counter(line for edge in edges for line in {_bare(line) for line in edge})
-    return frozenset(line for line, count in counts.items() if count >= least and not _is_row(line))
+def _running(edges: Iterator[list[str]], least: int) -> frozenset[_Key]:
+    counts = Counter(
+        key for number, edge in enumerate(edges) for key in frozenset().union(*(_keys(line, number) for line in edge))
+    )
+    return frozenset(key for key, count in counts.items() if count >= least)
+
+
+def _keys(line: str, number: int) -> frozenset[_Key]:
+    """What a line at the edge of page ``number`` has in common with others: its words, and that it counts the pages."""
+    bare = _DIGITS.sub("#", " ".join(line.split()))
+    if _is_row(bare):
+        return frozenset()
+    return frozenset([bare, *(int(found) - number for found in _COUNTER.findall(line.strip()))])
 
 
 def _is_row(bare: str) -> bool:
     """Several numbers and no word: a row of a table that goes on over pages."""
     return bare.count("#") > 1 and not any(map(str.isalpha, bare))
-
-
-def _bare(line: str) -> str:
-    return _DIGITS.sub("#", " ".join(line.split()))
 
 
 def _under_marks(

@@ -97,6 +97,19 @@ def test_numbers_that_go_on_over_pages_are_no_running_header() -> None:
     assert [text for _, _, text in blocks(found)] == [f"{number} {number * 7}.5" for number in range(6)]
 
 
+def test_lines_that_count_the_pages_are_left_out_and_numbered_titles_stay() -> None:
+    pages = [f"Chapter {1 + number // 4}: Pumps {number + 5}\nWords {'abcdefghijkl'[number]}." for number in range(12)]
+    found = arranged("a.pdf", Pages([*pages, "Chapter 9\nThe end."], [], ""))
+    assert [text for _, _, text in blocks(found)] == [
+        *(f"Words {letter}." for letter in "abcdefghijkl"),
+        "Chapter 9\nThe end.",
+    ]
+    chapters = [f"Chapter {number * number + 1}\nText {'abcd'[number]}." for number in range(4)]
+    others = [f"{letter}." for letter in "efghijklmnopq"]
+    found = arranged("a.pdf", Pages([*chapters, *others], [], ""))
+    assert sum(text.startswith("Chapter") for _, _, text in blocks(found)) == 4
+
+
 def test_two_pages_keep_their_equal_lines() -> None:
     found = arranged("a.pdf", Pages(["Notice\none", "Notice\ntwo"], [], ""))
     assert [text for _, _, text in blocks(found)] == ["Notice\none", "Notice\ntwo"]

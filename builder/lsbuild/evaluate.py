@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from lsbuild import build, inspection, lock, sources, store
@@ -14,7 +14,7 @@ from lsbuild.errors import VerifyError
 from lsbuild.evals import measure
 from lsbuild.evals.questions import Question, load
 from lsbuild.evals.remote import Server
-from lsbuild.evals.result import Result
+from lsbuild.evals.result import Place, Result
 from lsbuild.monitor import Monitor
 from lsbuild.spec.model import Eval
 
@@ -61,22 +61,29 @@ class _Asked:
     def ask(self, base_url: str) -> None:
         server = Server(base_url)
         for name, spec in self._evals.items():
+            started = time.monotonic()
             self._monitor.started(f"evals.{name}", base_url)
-            self.results[name] = _one(server, spec, self._questions[name])
-            self._monitor.finished(f"evals.{name}", 0.0, cached=False)
+            self.results[name] = self._one(server, f"evals.{name}", spec, self._questions[name])
+            self._monitor.finished(f"evals.{name}", time.monotonic() - started, cached=False)
+
+    def _one(self, server: Server, name: str, spec: Eval, questions: tuple[Question, ...]) -> Result:
+        done = iter(range(1, len(questions) + 1))
+
+        def search(question: str) -> Sequence[Place]:
+            self._monitor.progress(name, next(done), len(questions), question)
+            return server.search(spec.store or "", question, spec.k, spec.mode or "")
+
+        def answer(question: str) -> measure.Said:
+            self._monitor.progress(name, next(done), len(questions), question)
+            return server.answer(spec.agent or "", question)
+
+        if spec.store is None:
+            return measure.agent(spec.agent or "", questions, answer)
+        return measure.store(spec.store, questions, {spec.mode or "": search}, spec.k, spec.gates)
 
     def checks(self, base_url: str) -> Iterator[Check]:
         self.ask(base_url)
         yield Check("evals", True, ", ".join(self.results))
-
-
-def _one(server: Server, spec: Eval, questions: tuple[Question, ...]) -> Result:
-    if spec.store is None:
-        return measure.agent(spec.agent or "", questions, partial(server.answer, spec.agent or ""))
-
-    mode = spec.mode or ""
-    search = partial(server.search, spec.store, k=spec.k, mode=mode)
-    return measure.store(spec.store, questions, {mode: search}, spec.k, spec.gates)
 
 
 def _questions(order: build.Order, evals: Mapping[str, Eval], monitor: Monitor) -> dict[str, tuple[Question, ...]]:

@@ -39,7 +39,7 @@ def to_text(results: Mapping[str, Result], gates: Gates, unasked: Mapping[str, s
 def _part(name: str, result: Result, gates: Mapping[str, float], each: bool) -> str:
     what = f"store {result.target}" if result.api == "vector_io" else f"agent {result.target}"
     asked = f"{result.questions} questions" + (f", {result.unanswerable} without answer" if result.unanswerable else "")
-    rows: list[tuple[str, str, Mapping[str, float]]] = [("measured", result.mode or result.target, result.metrics)]
+    rows: list[tuple[str, str, Mapping[str, float]]] = [("measured", result.mode or "all", result.metrics)]
     rows += [("gate", "gate", gates)] if gates else []
     rows += [("group", f"  {group}", metrics) for group, metrics in result.groups.items()]
     rows += [("mode", mode, metrics) for mode, metrics in result.modes.items()]

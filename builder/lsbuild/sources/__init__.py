@@ -84,7 +84,7 @@ class _Watch:
     """Tells the monitor of a source only when there is something to wait for: at its first progress."""
 
     def __init__(self, uri: str, monitor: Monitor) -> None:
-        self._name = re.split("[?#]", uri, maxsplit=1)[0]
+        self._name = re.split("[?#{]", uri, maxsplit=1)[0]
         self._monitor = monitor
         self._start: float | None = None
 

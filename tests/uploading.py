@@ -73,8 +73,10 @@ def settled(app: App, store: str, file: str, seconds: float = 20.0) -> Mapping[s
     """The document as soon as it is not in progress any more."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        found: Mapping[str, Any] = asked(app, "GET", f"/v1/vector_stores/{store}/files/{file}").json
-        if found.get("status") != "in_progress":
+        answer = asked(app, "GET", f"/v1/vector_stores/{store}/files/{file}")
+        assert answer.status == 200, answer.body
+        found: Mapping[str, Any] = answer.json
+        if found["status"] != "in_progress":
             return found
         time.sleep(0.01)
     raise AssertionError(f"{file} is still in progress")

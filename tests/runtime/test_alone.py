@@ -15,6 +15,7 @@ import pytest
 import lsbuild_runtime
 from lsbuild_runtime.openapi import document
 from lsbuild_runtime.routes import ROUTES
+from lsbuild_runtime.routing import found
 from runtime_asking import Ask
 
 RUNTIME = Path(lsbuild_runtime.__file__).parents[1]
@@ -62,8 +63,18 @@ def test_no_module_is_loaded_that_a_request_does_not_need(modules: set[str]) -> 
     assert not {name for name in modules if name.split(".")[0] in ("lsbuild", "lsbuild_plugins", "lsbuild_targets")}
 
 
+def test_what_uploads_need_is_loaded_by_the_first_of_them(modules: set[str]) -> None:
+    cold = {"apsw", "multipart", "fcntl", "lsbuild_runtime.mutable", "lsbuild_runtime.routes.files"}
+    assert modules & cold == set()
+    assert not {name for name in modules if name.startswith(("lsbuild_runtime.uploads", "lsbuild_runtime.ingest"))}
+
+
 def test_the_number_of_modules_stays_small(modules: set[str]) -> None:
     assert len(modules) < 140
+
+
+def test_every_rare_route_leads_to_a_handler() -> None:
+    assert all(callable(found(route.handler)) for route in ROUTES)
 
 
 def references(value: Any) -> set[str]:

@@ -210,7 +210,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_real_disk_that_is_full_is_507_until_there_is_room(tmp_path: Path, small_disk: Path) -> None:
     (small_disk / "ballast").write_bytes(b"x" * 500_000)
     with opened(tmp_path) as app:
-        kept = []
+        kept: list[str] = []
         answer = upload(app, "a.bin", b"x" * 200_000)
         while answer.status == 200 and len(kept) < 20:
             kept.append(answer.json["id"])

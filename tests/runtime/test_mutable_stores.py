@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from live_server import eventually
 from lsbuild_runtime.app import App
 from runtime_asking import Answer, asked
 from small_services import small_manifest
@@ -150,6 +151,19 @@ def test_a_store_expires_when_it_is_not_used(tmp_path: Path) -> None:
         assert asked(app, "GET", f"/v1/vector_stores/{short}").status == 404
         assert ids(asked(app, "GET", "/v1/vector_stores"))[0] == long
         assert [path.stem for path in (tmp_path / "state/notes").glob("vs_*")] == [long]
+
+
+def test_an_expired_file_leaves_its_stores(tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    with opened(tmp_path, clock=lambda: now[0]) as app:
+        expiry = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
+        file = upload(app, "a.txt", "alpha", **expiry).json["id"]
+        attached(app, "notes", file)
+        settled(app, "notes", file)
+        now[0] += 3600
+        app.stores.wake()  # as its idle time does
+        assert eventually(lambda: texts(app, "notes", "alpha") == ["compiled quizzical"])
+        assert ids(asked(app, "GET", "/v1/vector_stores/notes/files")) == ["file-compiled"]
 
 
 def test_states_lists_and_cursors_of_documents(app: App) -> None:
@@ -370,12 +384,14 @@ def test_searches_go_on_while_files_come(app: App) -> None:
     writers = [threading.Thread(target=bring, args=(number,)) for number in range(8)]
     for thread in (*readers, *writers):
         thread.start()
-    for thread in writers:
-        thread.join()
-    for file in files:
-        assert settled(app, store, file, 60)["status"] == "completed"
-    coming.set()
-    for thread in readers:
-        thread.join()
+    try:
+        for thread in writers:
+            thread.join()
+        for file in files:
+            assert settled(app, store, file, 60)["status"] == "completed"
+    finally:
+        coming.set()
+        for thread in readers:
+            thread.join()
     assert faults == []
     assert len(texts(app, store, "thing", max_num_results=50)) == 32

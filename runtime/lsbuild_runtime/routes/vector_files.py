@@ -148,9 +148,12 @@ def content(app: Site, _: Request, store_id: str, file_id: str) -> Response:
 
 def documents(app: Site, store: Store) -> list[VectorStoreFile]:
     """All documents of a store, oldest first: what it holds, then what is known of their ways into it."""
-    found = {file.file_id: stored(store, file) for file in app.stores.writable(store).files()}
+    port = app.stores.writable(store)
     uploads = app.stores.uploads_if_any()
-    for attached in uploads.attached.of_store(store.id) if uploads else ():
+    # In this order: what is completed by the time the first is read is in the store when the second is.
+    ways = uploads.attached.of_store(store.id) if uploads else []
+    found = {file.file_id: stored(store, file) for file in port.files()}
+    for attached in ways:
         _merge(found, attached)
     return sorted(found.values(), key=lambda file: (file.created_at, file.id))
 
@@ -200,10 +203,11 @@ def _merge(found: dict[str, VectorStoreFile], attached: Attached) -> None:
 
 
 def _one(app: Site, store: Store, file_id: str) -> VectorStoreFile:
-    file = app.stores.writable(store).file(file_id)
-    found = {file_id: stored(store, file)} if file else {}
+    port = app.stores.writable(store)
     uploads = app.stores.uploads_if_any()
-    attached = uploads.attached.get(store.id, file_id) if uploads else None
+    attached = uploads.attached.get(store.id, file_id) if uploads else None  # before the store, as in `documents`
+    file = port.file(file_id)
+    found = {file_id: stored(store, file)} if file else {}
     if attached is not None:
         _merge(found, attached)
     if file_id not in found:

@@ -84,6 +84,14 @@ class VectorStoreObject(Struct):
     expires_at: int | None = None
 
 
+class Ways(Struct, frozen=True):
+    """Counts of files: cancelled, failed and in progress; all of these; those of which an older version is stored."""
+
+    by_state: tuple[int, int, int]
+    total: int
+    older: int
+
+
 class VectorStoreList(Struct):
     """A page of stores."""
 
@@ -175,6 +183,7 @@ def delete(app: Site, _: Request, store_id: str) -> Response:
 
 def describe(app: Site, store: Store) -> VectorStoreObject:
     """A store with its counts, which opens it."""
+    ways = on_their_way(app, store)  # before the store is asked: what is completed by now is in it then
     info = app.stores.port(store).info()
     record = store.record
     known = {
@@ -182,7 +191,7 @@ def describe(app: Site, store: Store) -> VectorStoreObject:
         "embedding_model": info.embedding,
         "embedding_dimension": str(info.dimensions),
     }
-    counts = counted(app, store, info.files)
+    counts = FileCounts(info.files - ways.older, info.files - ways.older + ways.total, *ways.by_state)
     return VectorStoreObject(
         id=store.id,
         object="vector_store",
@@ -198,22 +207,17 @@ def describe(app: Site, store: Store) -> VectorStoreObject:
     )
 
 
-def counted(app: Site, store: Store, stored: int) -> FileCounts:
-    """The files of a store by state, ``stored`` of which it can answer from."""
+def on_their_way(app: Site, store: Store) -> Ways:
+    """The files that were meant for a store and are not, or not yet, in it as they were meant to be."""
     uploads = app.stores.uploads_if_any() if store.mutable else None
     attached = uploads.attached.of_store(store.id) if uploads else []
     others = [one for one in attached if one.status != "completed"]
-    if others:
-        port = app.stores.writable(store)
-        stored -= sum(port.file(one.file_id) is not None for one in others)  # an older version of it is there
-    by_state = [one.status for one in others]
-    return FileCounts(
-        completed=stored,
-        total=stored + len(others),
-        cancelled=by_state.count("cancelled"),
-        failed=by_state.count("failed"),
-        in_progress=by_state.count("in_progress"),
-    )
+    if not others:
+        return Ways((0, 0, 0), 0, 0)
+    port = app.stores.writable(store)
+    states = [one.status for one in others]
+    by_state = (states.count("cancelled"), states.count("failed"), states.count("in_progress"))
+    return Ways(by_state, len(others), sum(port.file(one.file_id) is not None for one in others))
 
 
 def _own(app: Site, store_id: str, done: str) -> Store:

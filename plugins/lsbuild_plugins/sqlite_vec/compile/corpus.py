@@ -65,6 +65,11 @@ class Corpus:
         return len(self._documents)
 
     @property
+    def passages(self) -> list[int]:
+        """Passages of each document, in order."""
+        return [document.passages for document in self._documents]
+
+    @property
     def bytes(self) -> int:
         """Sum of the documents' sizes."""
         return sum(document.size for document in self._documents)

@@ -65,7 +65,7 @@ def write(path: Path, corpus: Corpus, meta: Meta, context: StepContext, spool: P
     cluster_it = meta.chunks > EXACT_CHUNKS and meta.encoding == "int8" and wanted < 1
     with closing(apsw.Connection(str(path))) as db:
         size = LISTS_PAGE_SIZE if cluster_it else PAGE_SIZE
-        db.execute(f"PRAGMA page_size={size}; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF")
+        db.execute(f"PRAGMA page_size={size}; PRAGMA synchronous=OFF; PRAGMA journal_mode=OFF")
         load_vec0(db)
         with db:
             db.execute(TABLES)
@@ -118,7 +118,7 @@ def _clustered(db: apsw.Connection, corpus: Corpus, meta: Meta, wanted: float, s
     with closing(CodeFile(spool / "codes", corpus, meta.scale)) as codes:
         centroids = cluster.centroids(codes.take(rest[: cluster.PER_LIST * count]), count, meta.scale)
         nearest = np.concatenate([cluster.assign(block, centroids) for block in codes.blocks()])
-        lists = tables.clustered(db, codes, centroids, nearest)
+        lists = tables.clustered(db, corpus, codes, centroids, nearest)
     queries = heldout.choose(corpus, held)
     curve = tune.best(db, corpus, msgspec.structs.replace(meta, lists=lists), queries, wanted)
     if not curve.met:

@@ -48,16 +48,19 @@ def flat(db: apsw.Connection, corpus: Corpus, meta: Meta) -> None:
         db.executemany(statement, ((start + n, v.tobytes()) for n, v in enumerate(values, start=1)))
 
 
-def clustered(db: apsw.Connection, codes: CodeFile, centroids: Codes, nearest: NDArray[np.int64]) -> int:
+def clustered(
+    db: apsw.Connection, corpus: Corpus, codes: CodeFile, centroids: Codes, nearest: NDArray[np.int64]
+) -> int:
     """Vectors in the order of their lists; lists that no vector is nearest to are left out. Returns how many are left."""
     db.execute(LISTS)
     sizes = np.bincount(nearest, minlength=len(centroids)).tolist()
     order = np.argsort(nearest, kind="stable").tolist()
-    rows = ((place, row + 1, codes.row(row)) for place, row in enumerate(order, start=1))
-    db.executemany("INSERT INTO placed VALUES (?, ?, ?)", rows)
+    files = np.repeat(np.arange(1, corpus.files + 1), corpus.passages)
+    rows = ((place, row + 1, int(files[row]), codes.row(row)) for place, row in enumerate(order, start=1))
+    db.executemany("INSERT INTO placed VALUES (?, ?, ?, ?)", rows)
     kept = list(_lists(sizes, centroids))
     db.executemany("INSERT INTO lists VALUES (?, ?, ?, ?)", kept)
-    db.execute("CREATE UNIQUE INDEX placed_chunk ON placed (chunk)")
+    db.execute("CREATE UNIQUE INDEX placed_id ON placed (id)")
     return len(kept)
 
 

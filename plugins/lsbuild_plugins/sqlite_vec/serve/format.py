@@ -42,10 +42,13 @@ the rowids of ``chunks``; ``words`` keeps no text of its own, but positions, sin
 
 LISTS = """
 CREATE TABLE lists (id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, centroid BLOB NOT NULL);
-CREATE TABLE placed (id INTEGER PRIMARY KEY, chunk INTEGER NOT NULL, embedding BLOB NOT NULL);
+CREATE TABLE placed (
+    place INTEGER PRIMARY KEY, id INTEGER NOT NULL, file INTEGER NOT NULL, embedding BLOB NOT NULL
+);
 """
 """What a clustered index has instead of ``vectors``: a list is a run of rows of ``placed``, so reading one is reading
-neighbouring pages. Vectors and centroids are int8. An index on ``placed (chunk)`` is made when all rows are in.
+neighbouring pages. ``id`` and ``file`` are those of ``chunks``, here as well, so that a filter need not read texts.
+Vectors and centroids are int8. An index on ``placed (id)`` is made when all rows are in.
 
 Ordinary tables, not a vec0 table with a partition key: measured at the same recall, they take less time (a partition costs
 0.1 to 0.15 ms to open, a scan of ``placed`` nothing), a tenth less space, and no index on a table that is sqlite-vec's own.

@@ -29,6 +29,9 @@ TUNED_FOR = 10
 _NEARLY_ALL = 0.9
 """A filter that leaves this share of the rows is no reason to look farther."""
 
+_FEW = 0.3
+"""A smaller share of the first lists is a reason to ask how many rows are allowed at all."""
+
 CANDIDATES = 100
 """Rows, at least, that L1 hands to L2: with 50 the ten nearest of 30,000 real passages were all among them."""
 
@@ -58,13 +61,13 @@ _NEAREST = {
 _ORDER = f"SELECT id, last - first + 1 FROM lists {_BY_L2}"
 
 
-def _distance(scan: str) -> str:
-    return f"vec_distance_{scan}(vec_int8(p.embedding), vec_int8(?))"
+def _distance(scan: str, row: str = "c") -> str:
+    return f"vec_distance_{scan}(vec_int8({row}.embedding), vec_int8(?))"
 
 
 _SCAN = {
-    scan: f"SELECT p.id FROM ({nearest}) l CROSS JOIN placed p ON p.id BETWEEN l.first AND l.last "
-    f"ORDER BY {_distance(scan)}, p.id LIMIT ?"
+    scan: f"SELECT c.place FROM ({nearest}) l CROSS JOIN placed c ON c.place BETWEEN l.first AND l.last "
+    f"ORDER BY {_distance(scan)}, c.place LIMIT ?"
     for scan, nearest in _NEAREST.items()
 }
 """One statement, so that nothing is opened once for each list."""
@@ -88,9 +91,9 @@ def _ranked(db: apsw.Connection, meta: Meta, vector: bytes, query: bytes, places
 
 
 _MEASURED = (
-    "SELECT chunk, d, vec_distance_l2(vec_int8(embedding), vec_int8(?)), vec_distance_l2(vec_int8(embedding), vec_int8(?)) "
-    "FROM (SELECT p.chunk, p.embedding, vec_distance_l2(vec_int8(p.embedding), vec_int8(?)) AS d "
-    "FROM json_each(?) j CROSS JOIN placed p ON p.id = j.value ORDER BY d, p.chunk LIMIT ?)"
+    "SELECT id, d, vec_distance_l2(vec_int8(embedding), vec_int8(?)), vec_distance_l2(vec_int8(embedding), vec_int8(?)) "
+    "FROM (SELECT c.id, c.embedding, vec_distance_l2(vec_int8(c.embedding), vec_int8(?)) AS d "
+    "FROM json_each(?) j CROSS JOIN placed c ON c.place = j.value ORDER BY d, c.id LIMIT ?)"
 )
 
 
@@ -108,43 +111,55 @@ def _allowed(db: apsw.Connection, meta: Meta, query: bytes, probes: int, kept: i
     brought nothing better. Where few are allowed they are all compared instead: up to the number at which both ways cost
     the same.
     """
-    seen = probes * meta.chunks / meta.lists
-    most = math.ceil(math.sqrt(seen * meta.chunks))
-    sql = (
-        "SELECT p.id FROM chunks c JOIN files f ON f.id = c.file JOIN placed p ON p.chunk = c.id "
-        f"WHERE {where[0]} LIMIT ?"
-    )
-    places = [place for (place,) in db.execute(sql, (*where[1], most + 1))]
-    if len(places) <= most:
-        sql = (
-            "SELECT p.id FROM json_each(?) j CROSS JOIN placed p ON p.id = j.value "
-            f"ORDER BY {_distance(meta.scan)}, p.id LIMIT ?"
-        )
-        return [place for (place,) in db.execute(sql, (_json(places), query, kept))]
-    return _widened(db, meta, query, probes, kept, where)
-
-
-def _widened(db: apsw.Connection, meta: Meta, query: bytes, probes: int, kept: int, where: Where) -> list[int]:
-    """The best places of the nearest lists, each round reading as many lists again as were read before, or fewer."""
-    order: list[Any] = db.execute(_ORDER, (query,)).fetchall()
-    sql = (
-        f"SELECT {_distance(meta.scan)}, p.id FROM json_each(?) j CROSS JOIN lists l ON l.id = j.value "
-        "CROSS JOIN placed p ON p.id BETWEEN l.first AND l.last "
-        f"CROSS JOIN chunks c ON c.id = p.chunk CROSS JOIN files f ON f.id = c.file WHERE {where[0]}"
-    )
     enough = probes * meta.chunks / meta.lists
+    order: list[Any] = db.execute(_ORDER, (query,)).fetchall()
     best: list[Any] = []
     done = seen = rows = 0
-    step, settled = probes, False
+    first = step = math.ceil(probes / 4)
+    settled = False
     while done < meta.lists and not (settled and seen >= enough):
         part = order[done : done + step]
-        found: list[Any] = db.execute(sql, (query, _json([row for row, _ in part]), *where[1])).fetchall()
+        found = _read(db, meta, query, [row for row, _ in part], where)
         before = best[:TUNED_FOR]
         best = heapq.nsmallest(kept, best + found)
         done, seen, rows = done + step, seen + len(found), rows + sum(size for _, size in part)
+        if done == first and seen < _FEW * rows:
+            few = _few(db, meta, query, math.ceil(math.sqrt(enough * meta.chunks)), kept, where)
+            if few is not None:
+                return few
         settled = best[:TUNED_FOR] == before or seen >= _NEARLY_ALL * rows
         step = done if seen < enough else max(1, done // 2)
     return [place for _, place in best]
+
+
+def _read(db: apsw.Connection, meta: Meta, query: bytes, lists: list[int], where: Where) -> list[Any]:
+    """(distance, place) of the allowed rows of these lists."""
+    # A condition knows passages as ``chunks c``. All that it may ask of them but the heading stands in ``placed`` too.
+    heading = "c.heading" in where[0]
+    rows = "placed p ON p.place BETWEEN l.first AND l.last CROSS JOIN chunks c ON c.id = p.id"
+    rows = rows if heading else "placed c ON c.place BETWEEN l.first AND l.last"
+    name = "p" if heading else "c"
+    sql = (
+        f"SELECT {_distance(meta.scan, name)}, {name}.place FROM json_each(?) j CROSS JOIN lists l ON l.id = j.value "
+        f"CROSS JOIN {rows} CROSS JOIN files f ON f.id = c.file WHERE {where[0]}"
+    )
+    return db.execute(sql, (query, _json(lists), *where[1])).fetchall()
+
+
+def _few(db: apsw.Connection, meta: Meta, query: bytes, most: int, kept: int, where: Where) -> list[int] | None:
+    """The best places of all that ``where`` allows; None when these are more than ``most``."""
+    sql = (
+        "SELECT p.place FROM chunks c JOIN files f ON f.id = c.file JOIN placed p ON p.id = c.id "
+        f"WHERE {where[0]} LIMIT ?"
+    )
+    places = [place for (place,) in db.execute(sql, (*where[1], most + 1))]
+    if len(places) > most:
+        return None
+    sql = (
+        "SELECT c.place FROM json_each(?) j CROSS JOIN placed c ON c.place = j.value "
+        f"ORDER BY {_distance(meta.scan)}, c.place LIMIT ?"
+    )
+    return [place for (place,) in db.execute(sql, (_json(places), query, kept))]
 
 
 def _json(places: list[int]) -> str:

@@ -24,6 +24,7 @@ _CODE = (
     "lsbuild_runtime.agent",
     "lsbuild_runtime.quoting",
     "lsbuild_runtime.retrieve",
+    "lsbuild_runtime.retrieve",
 )
 
 

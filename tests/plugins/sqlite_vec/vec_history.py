@@ -96,16 +96,16 @@ def after(state: State, number: int, prefix: str = "file-") -> State:
     return changed
 
 
-def held(store: MutableVectorIO) -> State:
-    """What the store says that it holds."""
-    return {
-        file.file_id: (
-            file.created_at,
-            int(file.attributes["change"]),
-            sorted(passage.text for passage in store.passages(file.file_id)),
-        )
-        for file in store.files()
-    }
+def held(store: Mutable) -> State:
+    """What the store holds, seen at one moment."""
+    state: State = {}
+    with store._view() as view:
+        for layer in view.layers:
+            for row, document in layer.documents():
+                texts = sorted(passage.text for passage in layer.content(row)[0])
+                assert document.file_id not in state
+                state[document.file_id] = (document.created_at, int(document.attributes["change"]), texts)
+    return state
 
 
 def examine(folder: Path) -> State:

@@ -184,7 +184,7 @@ def test_rankers_that_turn_it_off(ask: Ask, ranker: Any) -> None:
 def test_what_the_store_has_no_model_for_is_refused_with_the_key(ask: Ask) -> None:
     path = "/v1/vector_stores/plain/search"
     answer = ask("POST", path, {"query": "pump", "ranking_options": {"ranker": "neural"}})
-    assert (answer.status, answer.error["param"]) == (400, "ranker")
+    assert (answer.status, answer.error["param"]) == (400, "ranking_options.ranker")
     assert "vector_stores.plain.rerank" in answer.error["message"]
     answer = ask("POST", path, {"query": "pump", "rewrite_query": True})
     assert (answer.status, answer.error["param"]) == (400, "rewrite_query")

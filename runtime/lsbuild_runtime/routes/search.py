@@ -128,14 +128,18 @@ def find(
     limit: int,
     ranking: Ranking,
     filters: Any = None,
+    at: str = "ranking_options",
 ) -> list[Hit]:
-    """What `retrieve.search` finds in a store, with the reranker that the store names."""
+    """What `retrieve.search` finds in a store, with the reranker that the store names.
+
+    ApiError 400 names ``at`` when the ranking needs a reranker and the store names none.
+    """
     names = {"gen_ai.operation.name": "retrieval", "gen_ai.data_source.id": store.id}
     with context.watch.span(f"search {store.id}", **names):
         port = app.stores.port(store)
         reranker = None if ranking.rerank is False else models_around(store.service, app.services).reranker()
         if ranking.rerank and reranker is None:
-            raise refused("ranker", _unnamed(store, "rerank", "ranks again"))
+            raise refused(f"{at}.ranker", _unnamed(store, "rerank", "ranks again"))
         hits = retrieve.search(port, queries, context, limit, ranking, filters, reranker)
         app.stores.touch(store)
     return hits

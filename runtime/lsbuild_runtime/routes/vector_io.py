@@ -142,7 +142,8 @@ def query(app: Site, request: Request, _: str) -> Response:
     options = RankingOptions(ranker=params.ranker, score_threshold=params.score_threshold)
     ranking = ranked(options, params.mode, "params")
     text = _text(wanted.query, "query")
-    hits = find(app, store, [text], request.context, params.max_chunks, ranking, checked_filter(params.filters))
+    filters = checked_filter(params.filters)
+    hits = find(app, store, [text], request.context, params.max_chunks, ranking, filters, "params")
     info = app.stores.port(store).info()
     return json_response(QueryAnswer([_found(hit, info) for hit in hits], [hit.score for hit in hits]))
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import apsw
 import msgspec
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from lsbuild_plugins.sqlite_vec.serve import segment
 from lsbuild_plugins.sqlite_vec.serve.connect import connect, read_meta
 from lsbuild_plugins.sqlite_vec.serve.filters import condition
 from lsbuild_plugins.sqlite_vec.serve.format import encode
+from lsbuild_runtime.manifest import ManifestError
 from lsbuild_runtime.ports import Passage
 
 Floats = NDArray[np.float32]
@@ -231,6 +233,27 @@ def test_many_equal_passages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     found = segment.near(db, meta, vectors[120].tobytes(), 10, 10, None)
     assert [row for row, _ in found] == list(range(101, 111))
     db.close()
+
+
+def test_damage_in_any_page_is_an_error_of_sqlite_or_no_harm(
+    built: tuple[Path, Mapping[str, Any]], points: Floats, tmp_path: Path
+) -> None:
+    """Each page in turn holds garbage. Other errors than SQLite's would be a 500."""
+    data = built[0].read_bytes()
+    page = int.from_bytes(data[16:18], "big")
+    assert page == index.LISTS_PAGE_SIZE
+    place = tmp_path / "index.db"
+    where = condition({"type": "eq", "key": "every2", "value": 0})
+    refused = 0
+    for start in range(page, len(data), page):
+        place.write_bytes(data[:start] + b"\xa5" * page + data[start + page :])
+        try:
+            db, meta = connect(place), read_meta(place)
+            for allowed in (None, where):
+                segment.near(db, meta, points[start // page].tobytes(), 10, 10, allowed)
+        except (apsw.Error, ManifestError):
+            refused += 1
+    assert refused > 5
 
 
 def test_what_was_measured_is_told_but_not_in_the_bytes(built: tuple[Path, Mapping[str, Any]]) -> None:

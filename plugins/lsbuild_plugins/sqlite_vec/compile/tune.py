@@ -24,6 +24,10 @@ _FLAT_US = 0.65
 proportions count. Constants, since what is measured during a build would make two builds of the same input differ."""
 
 
+_GROWTH = 0.004
+"""Of the recall over three rungs of the ladder, at least, to go on."""
+
+
 class Point(NamedTuple):
     """One point of the curve. ``cost`` is a share of the exact scan's, by the model above; ``cpu_ms`` was measured."""
 
@@ -43,22 +47,32 @@ class Curve(NamedTuple):
 
 def best(db: apsw.Connection, corpus: Corpus, meta: Meta, queries: Queries, wanted: float) -> Curve:
     """The cheaper way of scanning that reaches ``wanted`` below the cost of an exact search; `Curve.met` says if any does."""
-    curves = [curve(db, corpus, msgspec.structs.replace(meta, scan=scan), queries, wanted) for scan in _ROW_US]
+    most = 1.0
+    curves: list[Curve] = []
+    for scan in _ROW_US:
+        curves.append(curve(db, corpus, msgspec.structs.replace(meta, scan=scan), queries, wanted, most))
+        if curves[-1].met:
+            most = curves[-1].points[-1].cost
     return min(curves, key=lambda each: (not each.met, each.points[-1].cost if each.met else -each.points[-1].recall))
 
 
-def curve(db: apsw.Connection, corpus: Corpus, meta: Meta, queries: Queries, wanted: float) -> Curve:
-    """Recall for more and more probes, until it is reached, or until exact search would cost less."""
+def curve(db: apsw.Connection, corpus: Corpus, meta: Meta, queries: Queries, wanted: float, most: float) -> Curve:
+    """Recall for more and more probes, until it is reached, costs ``most``, or grows no more."""
     points: list[Point] = []
     for probes in _rungs(meta.lists):
         cost = _cost(meta, probes)
-        if points and cost >= 1:
+        if points and (cost >= most or _flat(points)):
             break
         share, spent = measure(db, corpus, msgspec.structs.replace(meta, probes=probes), queries)
         points.append(Point(probes, share, cost, spent))
         if share >= wanted:
-            return Curve(meta.scan, tuple(points), met=cost < 1)
+            return Curve(meta.scan, tuple(points), met=cost < most)
     return Curve(meta.scan, tuple(points), met=False)
+
+
+def _flat(points: list[Point]) -> bool:
+    """Twice the lists brought next to nothing: what is missing now, this way of scanning does not see."""
+    return len(points) > 3 and points[-1].recall - points[-4].recall < _GROWTH
 
 
 def measure(db: apsw.Connection, corpus: Corpus, meta: Meta, queries: Queries) -> tuple[float, float]:

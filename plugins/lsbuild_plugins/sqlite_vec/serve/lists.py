@@ -47,6 +47,8 @@ def near(db: apsw.Connection, meta: Meta, vector: bytes, limit: int, depth: int,
     else:
         nearest = (query, 2 * probes + 16, query, probes) if meta.scan == "l1" else (query, probes)
         places = [place for (place,) in db.execute(_SCAN[meta.scan], (*nearest, query, kept))]
+        if not places:
+            raise apsw.CorruptError("no list holds any vector")
     return _ranked(db, meta, vector, query, places, wanted)[:depth]
 
 

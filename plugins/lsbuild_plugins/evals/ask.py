@@ -15,10 +15,10 @@ from lsbuild.api import Json, Manifest, Service, SourceError, StepContext, StepE
 from lsbuild.evals import measure
 from lsbuild.evals.questions import Question, load
 from lsbuild.evals.result import Place, Result, write
-from lsbuild_runtime import retrieve
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import SCHEMA, Server
 from lsbuild_runtime.ports import Chat, Inference, Sampling, SearchMode, VectorIO
+from lsbuild_runtime.retrieve import Ranking, models_around, search
 from lsbuild_runtime.services import Services
 
 
@@ -42,16 +42,16 @@ def _store(host: Services, questions: tuple[Question, ...], context: StepContext
     name, k, wanted = context.options["store"], context.options["k"], context.options["mode"]
     port: VectorIO = host.get("vector_io", name)
     service = host.find(("vector_io",), name)
+    reranker = models_around(service, host).reranker()  # as the search route does; it rewrites only on request
     own = wanted or (service.config.get("search", "") if service else "")
-    reranker = retrieve.models_around(service, host).reranker()
     modes: dict[str, SearchMode | None] = {own: wanted}
     modes |= {mode: mode for mode in get_args(SearchMode) if mode != own}
     done = iter(range(1, 1 + len(questions) * len(modes)))
 
-    def search(mode: SearchMode | None, question: str) -> list[Place]:
+    def ask(mode: SearchMode | None, question: str) -> list[Place]:
         context.progress(next(done), len(questions) * len(modes), question)
         with _explained(question):
-            hits = retrieve.search(port, [question], _unhurried(), k, retrieve.Ranking(mode), reranker=reranker)
+            hits = search(port, (question,), _unhurried(), k, Ranking(mode=mode), reranker=reranker)
         return [
             Place(
                 file=hit.filename,
@@ -64,7 +64,7 @@ def _store(host: Services, questions: tuple[Question, ...], context: StepContext
             for hit in hits
         ]
 
-    searches = {mode: partial(search, given) for mode, given in modes.items()}
+    searches = {mode: partial(ask, given) for mode, given in modes.items()}
     return measure.store(name, questions, searches, k, context.options["measures"])
 
 

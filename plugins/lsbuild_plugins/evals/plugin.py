@@ -24,7 +24,6 @@ _CODE = (
     "lsbuild_runtime.agent",
     "lsbuild_runtime.quoting",
     "lsbuild_runtime.retrieve",
-    "lsbuild_runtime.retrieve",
 )
 
 

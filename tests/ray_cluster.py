@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+_ATTEMPTS = 4
+"""Ray gives a node 30 seconds to start; on a busy machine that is too little, and the figure is fixed in its code."""
 
 
 @contextmanager
@@ -15,10 +18,21 @@ def ray_cluster(workers: int = 2) -> Iterator[Any]:
         warnings.simplefilter("ignore")
         from ray.cluster_utils import Cluster
 
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        for _ in range(workers):
-            made.add_node(num_cpus=1)
+        head = {"num_cpus": 0, "include_dashboard": False}
+        made: Any = _patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
         try:
+            for _ in range(workers):
+                _patiently(lambda: made.add_node(num_cpus=1))
             yield made
         finally:
             made.shutdown()
+
+
+def _patiently(start: Callable[[], Any]) -> Any:
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return start()
+        except Exception as error:  # Ray raises nothing more special
+            if "timed out during startup" not in str(error):
+                raise
+    return start()

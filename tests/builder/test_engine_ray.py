@@ -76,7 +76,9 @@ def test_outputs_are_those_of_the_local_engine(tmp_path: Path, engine: Any) -> N
     with lines.open("w") as text:
         there = run(far, engine, *steps, monitor=JsonLines(text))
     here = run(Store(tmp_path / "near"), Local(2, (OUTSIDE,)), *steps)
-    assert {name: tree(folder) for name, folder in there.items()} == {name: tree(folder) for name, folder in here.items()}
+    assert {name: tree(folder) for name, folder in there.items()} == {
+        name: tree(folder) for name, folder in here.items()
+    }
     assert far.log("a").read_text() == "a word on stdout\na word on stderr\n"
     told = [json.loads(line) for line in lines.read_text().splitlines()]
     assert any(event["event"] == "progress" and event.get("step") == "a" for event in told)

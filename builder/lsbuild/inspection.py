@@ -17,6 +17,7 @@ ROUTES = {
     "inference": ("/v1/chat/completions", "/v1/completions"),
     "agents": ("/v1/chat/completions",),
     "embeddings": ("/v1/embeddings",),
+    "rerank": ("/v1/rerank", "/v1alpha/inference/rerank"),
     "vector_io": (
         "/v1/vector-io/query",
         "/v1/vector_stores",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -151,16 +151,17 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
     )
 
 
-def evaluate(order: Order, monitor: Monitor) -> dict[str, Result]:
-    """Measure what the spec's ``evals`` name, by what a build would ship; packs nothing and holds no gate.
+def evaluate(order: Order, names: Collection[str], monitor: Monitor) -> dict[str, Result]:
+    """Measure the evaluations of these names by what a build would ship; packs nothing and holds no gate.
 
     Those that need a service which is not compiled in are missing: only a server can be asked.
     """
     ready = prepare(order, monitor)
-    asked = ready.plan.only(name for name, _ in _eval_steps(ready))
+    asked = {name: step for step, name in _eval_steps(ready) if name in names}
     monitor.stage("execute")
     with closing(open_engine(order.engine, order.jobs, ready.registry.paths)) as engine:
-        return _results(ready, execute.execute(asked, ready.store, monitor, engine))
+        outputs = execute.execute(ready.plan.only(asked.values()), ready.store, monitor, engine)
+    return {name: read_result(outputs[step]) for name, step in asked.items()}
 
 
 def serve(artifact: Path, *, host: str | None, port: int | None) -> NoReturn:

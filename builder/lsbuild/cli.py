@@ -246,16 +246,19 @@ def verify(artifact: Path, out: Output) -> None:
 @click.option(
     "--against", metavar="URL|ARTIFACT", help="Ask this server, or this artifact, instead of what a build makes."
 )
+@click.option(
+    "--only", multiple=True, metavar="NAME", help="Measure this one of the evals; may be given several times."
+)
 @click.option("--each", is_flag=True, help="Print every question with what came.")
 @_output_options
-def evaluate(spec: Path, against: str | None, each: bool, out: Output, **order: Any) -> None:
+def evaluate(spec: Path, against: str | None, only: tuple[str, ...], each: bool, out: Output, **order: Any) -> None:
     """Measure what the evals of SPEC name, and compare with their gates."""
     from lsbuild import evaluate as evaluating
     from lsbuild.errors import GateError
     from lsbuild.evals import table
 
     with out.monitor() as monitor:
-        found = evaluating.evaluate(_order(spec, **order), against, monitor)
+        found = evaluating.evaluate(_order(spec, **order), against, only, monitor)
     body = table.to_dict(found.results, found.gates, found.unasked)
     out.give(body, lambda: table.to_text(found.results, found.gates, found.unasked, each=each))
     if not body["ok"]:

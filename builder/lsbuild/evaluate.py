@@ -10,13 +10,14 @@ from pathlib import Path
 
 from lsbuild import build, inspection, lock, sources, store
 from lsbuild.api import Check
-from lsbuild.errors import VerifyError
+from lsbuild.errors import Problem, SpecError, VerifyError
 from lsbuild.evals import measure
 from lsbuild.evals.questions import Question, load
 from lsbuild.evals.remote import Server
 from lsbuild.evals.result import Place, Result
 from lsbuild.monitor import Monitor
 from lsbuild.spec.model import Eval
+from lsbuild.suggest import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +29,16 @@ class Measured:
     unasked: Mapping[str, str]
 
 
-def evaluate(order: build.Order, against: str | None, monitor: Monitor) -> Measured:
-    """Measure what the spec's ``evals`` name.
+def evaluate(order: build.Order, against: str | None, only: Sequence[str], monitor: Monitor) -> Measured:
+    """Measure what the spec's ``evals`` name, or those of the names in ``only``.
 
     ``against`` None: by the build's own steps, cached as any. A URL: by asking that server. A path: by asking the artifact
     there, booted as its target would. VerifyError when a server does not answer.
     """
-    evals = build.read(order).spec.evals
+    evals = _chosen(build.read(order).spec.evals, only)
     gates = {name: each.gates for name, each in evals.items()}
     if against is None:
-        results: Mapping[str, Result] = build.evaluate(order, monitor)
+        results: Mapping[str, Result] = build.evaluate(order, evals, monitor)
     else:
         asked = _Asked(evals, _questions(order, evals, monitor), monitor)
         if against.startswith(("http://", "https://")):
@@ -84,6 +85,14 @@ class _Asked:
     def checks(self, base_url: str) -> Iterator[Check]:
         self.ask(base_url)
         yield Check("evals", True, ", ".join(self.results))
+
+
+def _chosen(evals: Mapping[str, Eval], only: Sequence[str]) -> dict[str, Eval]:
+    unknown = [name for name in only if name not in evals]
+    if unknown:
+        message = f"there is no evaluation '{unknown[0]}'.{did_you_mean(unknown[0], evals)}"
+        raise SpecError([Problem(("evals",), message, "--only")])
+    return {name: each for name, each in evals.items() if not only or name in only}
 
 
 def _questions(order: build.Order, evals: Mapping[str, Eval], monitor: Monitor) -> dict[str, tuple[Question, ...]]:

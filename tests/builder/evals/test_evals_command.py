@@ -65,6 +65,14 @@ def test_every_question_is_printed_when_asked_for(spec: Path, url: str) -> None:
     assert "Who knows?" in done.stdout
 
 
+def test_one_evaluation_by_its_name(spec: Path, url: str) -> None:
+    done = run(spec, "--against", url, "--only", "search", "--json")
+    assert list(json.loads(done.stdout)["evals"]) == ["search"]
+    wrong = run(spec, "--against", url, "--only", "serach")
+    assert wrong.exit_code == 2
+    assert "Did you mean 'search'?" in wrong.output
+
+
 def test_a_server_that_is_not_there_and_a_path_that_is_no_artifact(spec: Path) -> None:
     assert run(spec, "--against", "http://127.0.0.1:9").exit_code == 9
     assert run(spec, "--against", spec.parent / "nothing").exit_code == 9

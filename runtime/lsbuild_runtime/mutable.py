@@ -107,7 +107,7 @@ class StoreRecord(Struct, frozen=True, kw_only=True):
 
 class VectorStores(Protocol):
     """The stores that clients created with one provider: a service of API ``vector_stores`` with the same ``config`` as
-    its mutable store, and ``metadata`` ``embedding_model`` and ``embedding_dimension``."""
+    its mutable store, and in ``metadata`` the ``embedding_model``, with ``embedding_dimension`` where a build knows it."""
 
     def create(self, record: StoreRecord) -> MutableVectorIO:
         """Make an empty store; it is there after a power cut."""

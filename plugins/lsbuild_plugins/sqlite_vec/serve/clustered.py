@@ -26,7 +26,10 @@ CREATE TABLE clusters (value TEXT NOT NULL);
 CREATE TEMP TABLE found (list INTEGER NOT NULL, chunk INTEGER NOT NULL, embedding BLOB NOT NULL);
 """
 _NEAREST = "SELECT id FROM lists ORDER BY vec_distance_l2(vec_int8(centroid), vec_int8(?)), id LIMIT 1"
-_PLACE = "INSERT INTO placed SELECT row_number() OVER (ORDER BY list, chunk), chunk, embedding FROM temp.found"
+_PLACE = (
+    "INSERT INTO placed SELECT row_number() OVER (ORDER BY list, chunk), chunk, c.file, embedding "
+    "FROM temp.found JOIN chunks c ON c.id = chunk"
+)
 
 
 class Clusters(Struct, frozen=True, kw_only=True):
@@ -50,7 +53,7 @@ def place(db: apsw.Connection, base: Layer, context: Context) -> None:
             nearest = base.db.execute(_NEAREST, (code,)).get
         db.execute("INSERT INTO temp.found VALUES (?, ?, ?)", (nearest, chunk, code))
     db.execute(_PLACE)
-    db.execute("CREATE UNIQUE INDEX placed_chunk ON placed (chunk)")
+    db.execute("CREATE UNIQUE INDEX placed_id ON placed (id)")
     sizes: Any = db.execute("SELECT list, count(*) FROM temp.found GROUP BY list ORDER BY list").fetchall()
     first = 1
     for number, size in sizes:

@@ -178,7 +178,7 @@ def passages(db: apsw.Connection, layout: Layout, row: int) -> Iterator[tuple[in
 
 def vector(db: apsw.Connection, layout: Layout, meta: Meta, chunk: int) -> bytes:
     """A passage's vector as float32; one that a compiled index holds in bytes is stretched to unit length again."""
-    table = "placed WHERE chunk" if layout is COMPILED and meta.lists else "vectors WHERE rowid"
+    table = "placed WHERE id" if layout is COMPILED and meta.lists else "vectors WHERE rowid"
     found: Any = db.execute(f"SELECT embedding FROM {table} = ?", (chunk,)).get  # noqa: S608
     if found is None:
         raise apsw.CorruptError(f"vector {chunk} is missing")

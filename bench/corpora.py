@@ -141,7 +141,7 @@ def embed(texts: list[str]) -> Floats:
     with Worker(command) as one, Worker(command) as other, ThreadPoolExecutor(2) as pool:
 
         def some(worker: Worker, first: int) -> list[Floats]:
-            answers = (worker.ask(texts=part, batch=1)["vectors"] for part in parts[first::2])
+            answers = (worker.ask(limit_s=900.0, texts=part, batch=1)["vectors"] for part in parts[first::2])
             return [np.frombuffer(base64.b64decode(each), "<f4").reshape(-1, DIMENSIONS) for each in answers]
 
         left, right = pool.submit(some, one, 0), pool.submit(some, other, 1)

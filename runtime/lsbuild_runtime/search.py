@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from lsbuild_runtime.http import ApiError, Context
-from lsbuild_runtime.ports import Embeddings, SearchMode
+from lsbuild_runtime.ports import Embeddings, Host, SearchMode
 
 MAX_LIMIT = 1000
 
@@ -23,11 +23,12 @@ def check(query: str, limit: int, mode: str, threshold: float) -> None:
         raise ApiError(400, f"score threshold {threshold} is not in 0..1", param="ranking_options.score_threshold")
 
 
-def query_vector(model: Embeddings, query: str, mode: SearchMode, context: Context) -> bytes | None:
-    """The query's float32 vector; None for a hybrid search whose query is too long for the model.
+def query_vector(host: Host, embedding: str, query: str, mode: SearchMode, context: Context) -> bytes | None:
+    """The query's float32 vector by the model ``embedding``, which the first search opens.
 
-    ApiError 400 when only the vector could find something.
+    None for a hybrid search whose query is too long for the model; ApiError 400 when only the vector could find something.
     """
+    model: Embeddings = host.get("embeddings", embedding)
     try:
         (vector,) = model.embed([query], context).vectors
     except ApiError as error:
@@ -37,3 +38,11 @@ def query_vector(model: Embeddings, query: str, mode: SearchMode, context: Conte
             return None
         raise ApiError(400, f"the query is too long: {error.message}", param="query", code=error.code) from error
     return vector
+
+
+def check_fits(vector: bytes, dimensions: int, store: str, embedding: str) -> None:
+    """ApiError 503 when a query's vector is not of the length of the store's, which was built with another model then."""
+    if len(vector) != 4 * dimensions:
+        fault = f"it has {dimensions} dimensions, model {embedding!r} gives {len(vector) // 4}"
+        message = f"vector store {store!r} does not fit its model: {fault}; build the artifact again"
+        raise ApiError(503, message, type="server_error", code="index_mismatch")

@@ -39,6 +39,11 @@ class Indexed(Struct, frozen=True):
     attributes: dict[str, Attribute]
     passages: list[Passage]
 
+    @property
+    def file_id(self) -> str:
+        """The id that clients see; it stays when the file's content changes."""
+        return f"file-{hashlib.sha256(self.path.encode()).hexdigest()[:24]}"
+
 
 def run(context: StepContext) -> Mapping[str, Json]:
     """Options ``service`` (of the embedding model), ``tokens``, ``overlap``, ``on_error`` and ``attributes`` (by path);

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, cast
 
 import msgspec
 
-from lsbuild.api import Compiled, Given, Item, Service, Source, SourceError, Step
+from lsbuild.api import Compiled, Given, Item, Problem, Service, Source, SourceError, Step
 from lsbuild.spec.model import VectorStore
 from lsbuild_plugins.documents.passages import OR_SKIP
 from lsbuild_plugins.documents.shards import Shard, documents, shards
@@ -31,6 +31,14 @@ class Model(NamedTuple):
 def spec_of(item: Item) -> VectorStore:
     """The item's entry of the spec."""
     return cast("VectorStore", item.spec)
+
+
+def chunk_problems(spec: VectorStore) -> Iterator[Problem]:
+    """Faults in the sizes of passages."""
+    chunk = spec.chunk
+    if chunk.overlap * 2 >= chunk.tokens:
+        fault = f"overlap {chunk.overlap} is half of chunk.tokens ({chunk.tokens}) or more; use at most {(chunk.tokens - 1) // 2}"
+        yield Problem(("chunk", "overlap"), fault)
 
 
 def source_uris(item: Item) -> Mapping[str, str]:

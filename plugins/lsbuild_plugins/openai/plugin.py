@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, cast
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 
 from lsbuild.api import Compiled, Given, Item, Problem, Service, config_problems
 from lsbuild.spec.model import Model, Seconds
+from lsbuild.spec.secret import Secret
 
 _SERVE = "lsbuild_plugins.openai.serve"
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _INLINE_ONLY = ("source", "quantize")
-
-
-class Secret(BaseModel):
-    """A value that is read from the environment when the artifact runs, and never stored in it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    secret: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-    """Name of the environment variable."""
 
 
 class Config(BaseModel):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lsbuild.api import Compiled, Given, Item, Problem, Service, Step, config_problems
 from lsbuild.spec.model import Seconds
+from lsbuild.spec.secret import Secret
 from lsbuild_plugins.documents.around import models_around, with_models
-from lsbuild_plugins.documents.steps import embedding, passages_steps, source_uris, spec_of
+from lsbuild_plugins.documents.steps import chunk_problems, embedding, passages_steps, source_uris, spec_of
 from lsbuild_runtime.mutable import CHUNK, TOKENIZER, WHEELS
 
 _SERVE = "lsbuild_plugins.pgvector.serve"
@@ -20,15 +21,6 @@ _COMPILE = "lsbuild_plugins.pgvector.compile"
 _WHEELS = ("psycopg[binary]>=3.2",)
 """libpq inside: any URL, TLS mode and password scheme that PostgreSQL knows, on x86_64 and aarch64."""
 _PASSWORD = re.compile(r"//[^/@]*:[^/@]+@|password\s*=", re.IGNORECASE)
-
-
-class Secret(BaseModel):
-    """A value that is read from the environment when the artifact runs, and never stored in it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    secret: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-    """Name of the environment variable."""
 
 
 class Config(BaseModel):
@@ -89,10 +81,7 @@ class Pgvector:
     def check(self, item: Item) -> Iterable[Problem]:
         """Faults in ``config`` and in the sizes of passages."""
         spec = spec_of(item)
-        if spec.chunk.overlap * 2 >= spec.chunk.tokens:
-            most = (spec.chunk.tokens - 1) // 2
-            fault = f"overlap {spec.chunk.overlap} is half of chunk.tokens ({spec.chunk.tokens}) or more; use at most {most}"
-            yield Problem(("chunk", "overlap"), fault)
+        yield from chunk_problems(spec)
         yield from config_problems(Config, spec.config)
 
     def refers(self, item: Item) -> Iterable[tuple[str, str]]:

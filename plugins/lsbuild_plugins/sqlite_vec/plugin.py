@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lsbuild.api import Compiled, Given, Item, Problem, Service, Step, config_problems
 from lsbuild_plugins.documents.around import models_around, with_models
-from lsbuild_plugins.documents.steps import embedding, passages_steps, source_uris, spec_of
+from lsbuild_plugins.documents.steps import chunk_problems, embedding, passages_steps, source_uris, spec_of
 from lsbuild_runtime.mutable import CHUNK, TOKENIZER, WHEELS
 
 _SERVE = "lsbuild_plugins.sqlite_vec.serve"
@@ -37,10 +37,7 @@ class SqliteVec:
     def check(self, item: Item) -> Iterable[Problem]:
         """Faults in ``config`` and in the sizes of passages."""
         spec = spec_of(item)
-        if spec.chunk.overlap * 2 >= spec.chunk.tokens:
-            most = (spec.chunk.tokens - 1) // 2
-            fault = f"overlap {spec.chunk.overlap} is half of chunk.tokens ({spec.chunk.tokens}) or more; use at most {most}"
-            yield Problem(("chunk", "overlap"), fault)
+        yield from chunk_problems(spec)
         yield from config_problems(Config, spec.config)
 
     def refers(self, item: Item) -> Iterable[tuple[str, str]]:

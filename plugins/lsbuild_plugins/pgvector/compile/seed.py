@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,17 +30,12 @@ def run(context: StepContext) -> Mapping[str, Json]:
     }
 
 
-def file_id(path: str) -> str:
-    """The id that clients see; it stays when the file's content changes."""
-    return f"file-{hashlib.sha256(path.encode()).hexdigest()[:24]}"
-
-
 def _documents(folder: Path, size: int) -> Iterator[Document]:
     """The documents of a shard; a vector has ``size`` bytes."""
     with (folder / VECTORS).open("rb") as vectors:
         for document in stream(folder):
             file = StoredFile(
-                file_id=file_id(document.path),
+                file_id=document.file_id,
                 filename=document.path,
                 sha256=document.sha256,
                 bytes=document.size,

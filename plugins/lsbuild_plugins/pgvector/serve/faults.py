@@ -45,7 +45,7 @@ def api_error(error: psycopg.Error, store: str) -> ApiError:
     state = error.sqlstate or ""
     if state == "53100":
         message = f"the database of vector store {store!r} has no disk space left; nothing was changed"
-        return ApiError(507, message, type="server_error", code="insufficient_storage", retry_after=60)
+        return ApiError(507, message, type="server_error", code="disk_full", retry_after=60)
     if state == "42P01":
         return ApiError(404, f"vector store {store!r} is no longer in the database", code="not_found")
     if state in ("54000", "22001"):

@@ -16,8 +16,8 @@ from lsbuild_plugins.pgvector.serve.values import stored
 from lsbuild_runtime.filters import clean
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.mutable import StoredFile
-from lsbuild_runtime.ports import Attribute, Embeddings, Hit, Host, Passage, SearchMode, StoreInfo
-from lsbuild_runtime.search import check, query_vector
+from lsbuild_runtime.ports import Attribute, Hit, Host, Passage, SearchMode, StoreInfo
+from lsbuild_runtime.search import check, check_fits, query_vector
 
 SIZE_AGE_S = 60.0
 """How long it is believed that a store is small."""
@@ -74,7 +74,7 @@ class Store:
         mode = self._settings.search if mode is None else mode
         check(query, limit, mode, threshold)
         where, parameters = condition(filters) if filters else (None, {})
-        vector = None if mode == "keyword" else query_vector(self._model(), query, mode, context)
+        vector = None if mode == "keyword" else query_vector(self._host, self._embedding, query, mode, context)
         context.check()
         question = search.Question(
             query=None if mode == "vector" else query,
@@ -90,7 +90,8 @@ class Store:
             context.watch.span("vector_store.search", store=self._name, mode=mode),
             self._opened() as (connection, tables),
         ):
-            self._check_model(vector, tables)
+            if vector is not None:
+                check_fits(vector, tables.dimensions, self._name, self._embedding)
             exact = self._is_exact(tables) or self._is_small(connection, tables)
             hits = search.search(connection, tables, question, exact=exact)
         return [hit for hit in hits if hit.score >= threshold]
@@ -99,16 +100,6 @@ class Store:
     def _opened(self) -> Iterator[tuple[Connection, Tables]]:
         with self._pool.connection() as connection:
             yield connection, self._tables(connection)
-
-    def _model(self) -> Embeddings:
-        model: Embeddings = self._host.get("embeddings", self._embedding)
-        return model
-
-    def _check_model(self, vector: bytes | None, tables: Tables) -> None:
-        if vector is not None and len(vector) != tables.dimensions * 4:
-            fault = f"it has {tables.dimensions} dimensions, model {self._embedding!r} gives {len(vector) // 4}"
-            message = f"vector store {self._name!r} does not fit its model: {fault}; build the artifact again"
-            raise ApiError(503, message, type="server_error", code="index_mismatch")
 
     def _is_exact(self, tables: Tables) -> bool:
         settings = self._settings

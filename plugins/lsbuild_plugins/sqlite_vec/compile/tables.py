@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator
 
@@ -24,7 +23,7 @@ def texts(db: apsw.Connection, corpus: Corpus, progress: Callable[[int, int, str
     row = 0
     for number, document in enumerate(corpus.documents(), start=1):
         progress(number, corpus.files, document.path)
-        file = (number, file_id(document.path), document.path, document.sha256, document.size)
+        file = (number, document.file_id, document.path, document.sha256, document.size)
         db.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?)", file)
         pairs = [(number, key, *typed(value)) for key, value in sorted(document.attributes.items())]
         db.executemany("INSERT INTO attributes VALUES (?, ?, ?, ?)", pairs)
@@ -71,11 +70,6 @@ def _lists(sizes: list[int], centroids: Codes) -> Iterator[tuple[int, int, int, 
             number += 1
             yield number, last + 1, last + size, centroid.tobytes()
             last += size
-
-
-def file_id(path: str) -> str:
-    """The id that clients see; it stays when the file's content changes."""
-    return f"file-{hashlib.sha256(path.encode()).hexdigest()[:24]}"
 
 
 def typed(value: Attribute) -> tuple[str, str | int | float]:

@@ -23,11 +23,12 @@ from lsbuild_plugins.sqlite_vec.serve.generation import Generations, Gone, Index
 from lsbuild_plugins.sqlite_vec.serve.layers import COMPILED, DELTA, GENERATION, Layer
 from lsbuild_plugins.sqlite_vec.serve.rows import WRITTEN, Counts
 from lsbuild_plugins.sqlite_vec.serve.statefile import locked_now
-from lsbuild_plugins.sqlite_vec.serve.store import CANDIDATES, Encoder, check, checked_meta
+from lsbuild_plugins.sqlite_vec.serve.store import CANDIDATES, checked_meta
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.mutable import StoredFile
 from lsbuild_runtime.ports import Attribute, Hit, Host, Passage, SearchMode, StoreInfo
+from lsbuild_runtime.search import check, check_fits, query_vector
 
 _NOTHING = Counts(0, 0, 0)
 _TRIES = 5
@@ -62,7 +63,7 @@ class Mutable:
         self._place = place
         self._delta: Delta | None = None
         self._generations = Generations(kind.embedding, kind.dimensions)
-        self._encoder = Encoder(host, kind.name, kind.embedding, kind.dimensions)
+        self._host = host
         self._idle = Idle(lambda: self.compact(Context()))
 
     # Reading
@@ -88,10 +89,13 @@ class Mutable:
         """As in `Store.search`; of equal scores the document that lies lower, and in its layer earlier, comes first."""
         self._idle.used()
         query = query.encode("utf-8", "replace").decode()  # a lone surrogate from JSON has no UTF-8 form
-        mode = self._kind.mode if mode is None else mode
+        kind = self._kind
+        mode = kind.mode if mode is None else mode
         check(query, limit, mode, threshold)
         where = condition(filters) if filters else None
-        vector = None if mode == "keyword" else self._encoder.vector(query, mode, context)
+        vector = None if mode == "keyword" else query_vector(self._host, kind.embedding, query, mode, context)
+        if vector is not None:
+            check_fits(vector, kind.dimensions, kind.name, kind.embedding)
         context.check()
         with context.watch.span("vector_store.search", store=self._kind.name, mode=mode), self._view() as view:
             depth = limit if mode != "hybrid" else max(limit, CANDIDATES)

@@ -1,0 +1,16 @@
+"""How a provider's config names a secret: by the variable that holds it where the artifact runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+
+class Secret(BaseModel):
+    """A value that is read from the environment when the artifact runs, and never stored in it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    secret: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    """Name of the environment variable."""

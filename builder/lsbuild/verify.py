@@ -29,7 +29,8 @@ def questions(manifest: Manifest) -> Ask:
         client = _Client(base_url)
         yield _check("health", lambda: client.get("/v1/health")["status"] == "OK")
         yield _check("routes are listed", lambda: len(client.get("/v1/inspect/routes")["data"]) > 5)
-        named = {service.name for service in manifest.services if service.api in ("inference", "embeddings", "agents")}
+        models = ("inference", "embeddings", "rerank", "agents")
+        named = {service.name for service in manifest.services if service.api in models}
         yield _check("models are listed", lambda: named == {model["id"] for model in client.get("/v1/models")["data"]})
         for service in manifest.services:
             question = _QUESTIONS.get(service.api)
@@ -57,6 +58,15 @@ def _embed(client: _Client, service: Service) -> str:
     return f"{len(vectors[0])} dimensions"
 
 
+def _rank(client: _Client, service: Service) -> str:
+    body = {"model": service.name, "query": "What is this about?", "documents": ["a short text", "another one"]}
+    results = client.post("/v1/rerank", body)["results"]
+    scores = [result["relevance_score"] for result in results]
+    if sorted(result["index"] for result in results) != [0, 1] or not all(0 <= score <= 1 for score in scores):
+        raise AssertionError(f"these are no scores of two documents: {results}")
+    return f"{len(scores)} scores, best {scores[0]:.3f}"
+
+
 def _chat(client: _Client, service: Service) -> str:
     message = {"role": "user", "content": "What is this about?"}
     body = {"model": service.name, "messages": [message], "max_tokens": 48, "temperature": 0}
@@ -82,6 +92,7 @@ def _search(client: _Client, service: Service) -> str:
 
 _QUESTIONS: dict[str, Callable[[_Client, Service], str]] = {
     "embeddings": _embed,
+    "rerank": _rank,
     "inference": _chat,
     "agents": _chat,
     "vector_io": _search,

@@ -71,11 +71,11 @@ def test_every_answer_stands_in_its_page_at_its_lines(pages: dict[str, list[str]
 
 
 ASKED = (
-    "How many bytes of randomness are enough for a token?",
-    "Does timeit turn off garbage collection?",
-    "Is it safe to unpickle data from the network?",
-    "What happens when an item is added to a full deque of bounded length?",
     "Can the zipfile module create encrypted archives?",
+    "Does timeit turn off garbage collection?",
+    "How do I create a directory together with its missing parents?",
+    "What happens when an item is added to a full deque of bounded length?",
+    "What is special about a reentrant lock?",
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from lsbuild.evals.gates import misses, worst
+from lsbuild.evals.measure import AGENT, STANDARD
 from lsbuild.evals.result import Asked, Result
 
 Gates = Mapping[str, Mapping[str, float]]
@@ -44,7 +45,8 @@ def _part(name: str, result: Result, gates: Mapping[str, float], each: bool) -> 
     rows += [("group", f"  {group}", metrics) for group, metrics in result.groups.items()]
     rows += [("mode", mode, metrics) for mode, metrics in result.modes.items()]
     width = max(len(label) for _, label, _ in rows)
-    columns = list(result.metrics)
+    known = [name for name in (*STANDARD, *AGENT) if name in result.metrics]
+    columns = [*known, *(name for name in result.metrics if name not in known)]
     lines = [f"{name}: {what}, {asked}", " " * width + "".join(f"  {column:>10}" for column in columns)]
     lines += [
         f"{label:<{width}}" + "".join(f"  {_number(metrics, column):>10}" for column in columns)

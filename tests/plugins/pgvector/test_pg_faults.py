@@ -118,7 +118,7 @@ def test_a_full_disk_is_507_and_nothing_changes(place: Any) -> None:
         other.execute("CREATE TRIGGER fails BEFORE INSERT ON passages_1 EXECUTE FUNCTION full_disk()")
         with pytest.raises(ApiError) as error:
             store.put(*given("file-a", "The valve."))
-        assert (error.value.status, error.value.code) == (507, "insufficient_storage")
+        assert (error.value.status, error.value.code) == (507, "disk_full")
         assert found(store, "pump") == ["The pump."]
         other.execute("DROP TRIGGER fails ON passages_1")
     store.put(*given("file-a", "The valve."))

@@ -18,7 +18,7 @@ from bench.contest import CONTESTANTS, Result, contest
 from bench.corpora import Corpus, clustered, documentation
 from bench.figure import Budget, Figure
 from bench.machine import Noise, describe, read_bandwidth
-from bench.tables import Section, render
+from bench.tables import Vectors, Words, render
 from bench.worded import MODES, PEER, Latency, compare
 
 CORPORA: Mapping[str, Callable[[str], Corpus]] = {
@@ -76,7 +76,8 @@ def report() -> str:
 def _vectors(corpus: Corpus) -> Iterator[Figure]:
     noise, bandwidth = Noise(), read_bandwidth()
     results = contest(corpus)
-    _keep(corpus, noise, bandwidth, {"results": {name: each.to_json() for name, each in results.items()}})
+    rows = {name: each.to_json() for name, each in results.items()}
+    _keep(corpus, "vectors", noise, {"bandwidth": bandwidth, "rows": rows})
     mine = results["ours"]
     said = f"{corpus.count} vectors of 384, {mine.queries} held-out queries, 1 thread, ours at recall {mine.recall:.3f}"
     for name, (attribute, unit) in QUANTITIES.items():
@@ -106,7 +107,7 @@ def _vectors(corpus: Corpus) -> Iterator[Figure]:
 def _words(corpus: Corpus) -> Iterator[Figure]:
     noise = Noise()
     found = compare(corpus)
-    _keep(corpus, noise, 0.0, {"words": {name: each.to_json() for name, each in found.items()}})
+    _keep(corpus, "words", noise, {"rows": {name: each.to_json() for name, each in found.items()}})
     for name, each in found.items():
         yield Figure(
             name=f"retrieval_{corpus.name}_{name}_cpu",
@@ -122,26 +123,25 @@ def _words(corpus: Corpus) -> Iterator[Figure]:
         )
 
 
-def _keep(corpus: Corpus, noise: Noise, bandwidth: float, measured: dict[str, Any]) -> None:
-    """Add what was measured to results/retrieval.json and write the tables again."""
-    path = TABLES.with_suffix(".json")
+def _keep(corpus: Corpus, part: str, noise: Noise, measured: dict[str, Any]) -> None:
+    """Put what was measured into results/retrieval.json and write the tables again."""
+    path, machine = TABLES.with_suffix(".json"), describe()
     known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    entry = known.setdefault(corpus.name, {})
-    entry |= measured | {"count": corpus.count, "date": datetime.datetime.now(datetime.UTC).date().isoformat()}
-    entry |= {"machine": describe().to_json(), "noise": noise.report()}
-    if bandwidth:
-        entry["bandwidth"] = bandwidth
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    said = f"{date}, {machine.cpu}, {machine.cores} cores, Python {machine.python}; {noise.report()}."
+    known.setdefault(corpus.name, {})[part] = {"count": corpus.count, "said": said, **measured}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(known, indent=1))
-    TABLES.write_text(render([_section(name, known[name]) for name in CORPORA if name in known]))
+    TABLES.write_text(render(list(_sections(known))))
 
 
-def _section(name: str, entry: Mapping[str, Any]) -> Section:
-    return Section(
-        name=name,
-        count=entry["count"],
-        said=f"{entry['date']}, {entry['machine']['cpu']}, {entry['machine']['cores']} cores, {entry['noise']}",
-        bandwidth=entry.get("bandwidth", 0.0),
-        rows={each: Result(**row) for each, row in entry.get("results", {}).items()},
-        words={each: Latency(**row) for each, row in entry.get("words", {}).items()},
-    )
+def _sections(known: Mapping[str, Any]) -> Iterator[Vectors | Words]:
+    """What was kept, in the order of the corpora."""
+    for name in CORPORA:
+        for part, entry in sorted(known.get(name, {}).items()):
+            if part == "vectors":
+                rows = {each: Result(**row) for each, row in entry["rows"].items()}
+                yield Vectors(name, entry["count"], entry["said"], entry["bandwidth"], rows)
+            else:
+                modes = {each: Latency(**row) for each, row in entry["rows"].items()}
+                yield Words(name, entry["count"], entry["said"], modes)

@@ -23,29 +23,39 @@ On a busy machine CPU time is what can be compared; wall time says how long one 
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
-    """All that is known of one corpus; ``bandwidth`` in GB/s, 0 when it was not measured."""
+class Vectors:
+    """All engines over one corpus; ``bandwidth`` of memory in GB/s."""
 
     name: str
     count: int
     said: str
     bandwidth: float
     rows: Mapping[str, Result]
-    words: Mapping[str, Latency]
 
 
-def render(sections: Sequence[Section]) -> str:
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Search by words and by both over one corpus."""
+
+    name: str
+    count: int
+    said: str
+    modes: Mapping[str, Latency]
+
+
+def render(sections: Sequence[Vectors | Words]) -> str:
     """Growth first, then each corpus."""
-    parts = ["# Retrieval, measured side by side", _NOTES.strip(), *_growth(sections)]
+    parts = ["# Retrieval, measured side by side", _NOTES.strip()]
+    parts += _growth([section for section in sections if isinstance(section, Vectors)])
     for section in sections:
-        if section.rows:
+        if isinstance(section, Vectors):
             parts += [f"## {section.name}: {section.count} vectors", section.said, _engines(section)]
-        if section.words:
-            parts += [f"## {section.name}: by words and by both", section.said, _worded(section)]
+        else:
+            parts += [f"## {section.name}: {section.count} passages by words", section.said, _worded(section)]
     return "\n\n".join(parts) + "\n"
 
 
-def _growth(sections: Sequence[Section]) -> Iterator[str]:
+def _growth(sections: Sequence[Vectors]) -> Iterator[str]:
     head = ("corpus", "vectors", "query CPU ms", "p95", "flat / ours", "recall@10", "lists", "probes", "build CPU s",
             "build MB", "file MB", "cold ms", "RSS MB")  # fmt: skip
     rows = [
@@ -61,14 +71,14 @@ def _growth(sections: Sequence[Section]) -> Iterator[str]:
             *map(number, (mine.build_cpu_s, mine.build_mb, mine.file_mb, mine.cold_ms, mine.rss_mb)),
         )
         for section in sections
-        if (mine := section.rows.get("ours"))
+        for mine in (section.rows["ours"],)
     ]
     if rows:
         yield "## How our cost grows"
         yield _table(head, rows)
 
 
-def _engines(section: Section) -> str:
+def _engines(section: Vectors) -> str:
     head = ("engine", "query / ours", "query CPU ms", "p95", "wall ms", "recall@10", "cold ms (CPU)",
             "process ms (CPU)", "build CPU s (wall)", "build MB", "file MB", "RSS MB")  # fmt: skip
     mine = section.rows["ours"]
@@ -93,14 +103,14 @@ def _engines(section: Section) -> str:
     return _table(head, rows)
 
 
-def _worded(section: Section) -> str:
+def _worded(section: Words) -> str:
     head = ("search", "peer / ours", "ours CPU ms", "p95", "naive CPU ms", "p95")
     rows = [
         (
             name.replace("_", ", "),
             *map(number, (each.peer / each.ours, each.ours, each.ours_p95, each.peer, each.peer_p95)),
         )
-        for name, each in section.words.items()
+        for name, each in section.modes.items()
     ]
     return _table(head, rows)
 

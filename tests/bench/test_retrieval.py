@@ -17,7 +17,7 @@ from bench.nearest import DIMENSIONS, WIDTH, K, timed, vectors
 from bench.ours.shards import PASSAGES_PER_DOCUMENT, write
 from bench.ours.store import index_step, service
 from bench.prose import paragraphs, said
-from bench.tables import Section, render
+from bench.tables import Vectors, Words, render
 from bench.worded import MODES, Latency
 from bench.worker import Worker, run
 
@@ -201,8 +201,12 @@ def test_tables_put_ratios_to_ours_first() -> None:
     )  # fmt: skip
     flat = replace(mine, label="flat", query_cpu_ms=20.0, queries=40, recall=1.0)
     words = {"hybrid_filter": Latency(2.0, 3.0, 8.0, 9.0, 256)}
-    section = Section("10k", 10_000, "quiet", 10.0, {"ours": mine, "flat": flat}, words)
-    text = render([section])
+    text = render(
+        [
+            Vectors("10k", 10_000, "quiet", 10.0, {"ours": mine, "flat": flat}),
+            Words("docs", 500, "noisy", words),
+        ]
+    )
     assert "| 10k | 10000 | 2.00 | 3.00 | 10.0 | 0.960 | 64 | 4 |" in text
     assert "| flat | 10.0 | 20.0 (40 queries) |" in text
     assert "| limit of a flat float32 scan at 10.0 GB/s | 0.768 | 1.54 |" in text

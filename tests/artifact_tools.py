@@ -41,14 +41,20 @@ class Lsbuild:
     def __init__(self, cache: Path) -> None:
         self.cache = cache
 
-    def __call__(self, *words: str | Path, cwd: Path | None = None, environ: Mapping[str, str] | None = None) -> Done:
+    def __call__(
+        self,
+        *words: str | Path,
+        cwd: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        seconds: float = 600,
+    ) -> Done:
         done = subprocess.run(
             [sys.executable, "-m", "lsbuild", *map(str, words)],
             cwd=cwd,
             env={**os.environ, "LSBUILD_CACHE": str(self.cache), **(environ or {})},
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=seconds,
         )
         assert "Traceback" not in done.stderr, done.stderr
         return Done(done.returncode, done.stdout, done.stderr)

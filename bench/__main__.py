@@ -18,7 +18,19 @@ from bench.machine import Noise, describe
 from bench.worker import BenchError
 
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
-GROUPS = ("compiling", "imports", "starting", "proxy", "ogx", "decode", "embeddings", "retrieval", "ingestion", "size")
+GROUPS = (
+    "compiling",
+    "imports",
+    "starting",
+    "proxy",
+    "ogx",
+    "decode",
+    "embeddings",
+    "reranking",
+    "retrieval",
+    "ingestion",
+    "size",
+)
 """Modules of this package, in the order in which they run. Each has NAMES, every figure it can give, and
 ``measure(names) -> Iterable[Figure]``, which gives those that are wanted. One may have ON_REQUEST, the beginning of the
 names that ONLY has to spell out, since they take long, and ``report() -> str``, to be printed after its figures."""

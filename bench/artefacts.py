@@ -25,6 +25,11 @@ def encoder(quantize: str) -> Path:
     return _compiled("encoder", minilm(), quantize)
 
 
+def reranker(source: Path, quantize: str) -> Path:
+    """A cross-encoder compiled by the code as it stands now."""
+    return _compiled("reranker", source, quantize)
+
+
 def gguf(quantize: str) -> Path:
     """The 135M model as llama.cpp wants it."""
     path = CACHE / f"llm-135m.{FORMATS[quantize]}.gguf"
@@ -46,7 +51,7 @@ def code_state(folders: Iterable[Path]) -> str:
 
 def _compiled(kind: str, source: Path, quantize: str) -> Path:
     state = code_state([ROOT / "plugins" / "lsbuild_plugins" / "onnx"])
-    out = CACHE / f"{source.name if kind == 'decoder' else 'minilm'}.{quantize}.{state}"
+    out = CACHE / f"{'minilm' if kind == 'encoder' else source.name}.{quantize}.{state}"
     if not out.exists():
         for old in CACHE.glob(f"{out.name.rsplit('.', 1)[0]}.*"):
             shutil.rmtree(old) if old.is_dir() else old.unlink()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.lines import peak_mb
 from lsbuild.api import Source, SourceFile, StepContext
-from lsbuild_plugins.onnx.compile import step
+from lsbuild_plugins.onnx.compile import rerank, step
 
 
 def source(folder: Path) -> Source:
@@ -29,7 +29,7 @@ def _sha256(path: Path) -> str:
 
 
 def main(kind: str, folder: str, quantize: str, out: str) -> None:
-    """``kind`` is decoder or encoder."""
+    """``kind`` is decoder, encoder or reranker."""
     context = StepContext(
         out=Path(out),
         options={"quantize": quantize, "context": 512},
@@ -38,7 +38,7 @@ def main(kind: str, folder: str, quantize: str, out: str) -> None:
         progress=lambda _done, _total, _label: None,
     )
     context.out.mkdir(parents=True)
-    {"decoder": step.decoder, "encoder": step.encoder}[kind](context)
+    {"decoder": step.decoder, "encoder": step.encoder, "reranker": rerank.reranker}[kind](context)
     print(json.dumps({"peak_mb": peak_mb()}))
 
 

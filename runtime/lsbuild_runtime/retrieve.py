@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -27,6 +27,9 @@ REWRITE_TOKENS = 96
 MOST_QUERIES = 3
 LONGEST_QUERY = 200
 """Characters of a rewritten query; a longer line is no query."""
+
+Ask = Callable[[str, int, float], list[Hit]]
+"""A store asked one query: ``(query, limit, threshold)``."""
 
 _EARLIER = 6
 _EARLIER_CHARACTERS = 500
@@ -104,67 +107,52 @@ def search(
     With a reranker the store gives more hits than are wanted, and the score of each is the reranker's, for the query
     that found it best. A query that is too long for the reranker leaves the store's own order.
     """
+
+    def ask(query: str, limit: int, threshold: float) -> list[Hit]:
+        return port.search(
+            query,
+            context,
+            limit=limit,
+            mode=ranking.mode,
+            filters=filters,
+            threshold=threshold,
+            weights=ranking.weights,
+        )
+
     if reranker is not None:
-        return _reranked(port, queries, context, limit, ranking, filters, reranker)
+        return _reranked(ask, queries, context, limit, ranking.threshold, reranker)
     if len(queries) == 1:
-        return _search(port, queries[0], context, limit, ranking, filters)
-    return [hit for hit, _ in _best(port, queries, context, limit, ranking, filters)]
+        return ask(queries[0], limit, ranking.threshold)
+    return [hit for hit, _ in _best(ask, queries, context, limit, ranking.threshold)]
 
 
-def _search(
-    port: VectorIO, query: str, context: Context, limit: int, ranking: Ranking, filters: Mapping[str, Any] | None
-) -> list[Hit]:
-    return port.search(
-        query,
-        context,
-        limit=limit,
-        mode=ranking.mode,
-        filters=filters,
-        threshold=ranking.threshold,
-        weights=ranking.weights,
-    )
-
-
-def _best(
-    port: VectorIO,
-    queries: Sequence[str],
-    context: Context,
-    limit: int,
-    ranking: Ranking,
-    filters: Mapping[str, Any] | None,
-) -> list[tuple[Hit, str]]:
+def _best(ask: Ask, queries: Sequence[str], context: Context, limit: int, threshold: float) -> list[tuple[Hit, str]]:
     """The best ``limit`` hits of all queries, each with the query that gave it its score."""
     best: dict[str, tuple[Hit, str]] = {}
     for query in queries:
         context.check()
-        for hit in _search(port, query, context, limit, ranking, filters):
+        for hit in ask(query, limit, threshold):
             if hit.chunk_id not in best or hit.score > best[hit.chunk_id][0].score:
                 best[hit.chunk_id] = (hit, query)
     return sorted(best.values(), key=lambda found: -found[0].score)[:limit]
 
 
 def _reranked(
-    port: VectorIO,
-    queries: Sequence[str],
-    context: Context,
-    limit: int,
-    ranking: Ranking,
-    filters: Mapping[str, Any] | None,
-    reranker: Reranker,
+    ask: Ask, queries: Sequence[str], context: Context, limit: int, threshold: float, reranker: Reranker
 ) -> list[Hit]:
     """The threshold is the reranker's: the store's own scores are of another kind and drop nothing."""
     deep = max(limit, min(limit * DEEPER, DEEPEST))
     with context.watch.span("rerank") as span:
-        found = _best(port, queries, context, deep, replace(ranking, threshold=0.0), filters)
+        found = _best(ask, queries, context, deep, 0.0)
         span.set(**{"lsbuild.rerank.candidates": len(found)})
         try:
-            hits = [hit for query in queries for hit in _scored(reranker, query, found, context)]
+            hits = [hit for query in dict.fromkeys(queries) for hit in _scored(reranker, query, found, context)]
         except ApiError as error:
             if error.code != "context_length_exceeded":
                 raise
             span.set(**{"lsbuild.rerank.skipped": error.code})
             hits = [hit for hit, _ in found]
-    kept = [hit for hit in hits if hit.score >= ranking.threshold]
+    kept = [hit for hit in hits if hit.score >= threshold]
     return sorted(kept, key=lambda hit: -hit.score)[:limit]
 
 

@@ -6,6 +6,8 @@ import functools
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from lsbuild_runtime.app import App
@@ -121,6 +123,38 @@ def test_what_cannot_be_ranked_is_refused(ask: Ask, path: str, body: Any, param:
 def test_what_is_no_request(ask: Ask, body: bytes) -> None:
     assert ask("POST", RERANK, body).status == 400
     assert ask("POST", ITEMS, body).status == 400
+
+
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9)
+)
+JSON = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+)
+TEXTS = st.lists(st.text(max_size=30) | st.fixed_dictionaries({"text": st.text(max_size=9)}) | JSON, max_size=4)
+FIELDS = {
+    "model": st.sampled_from(["judge", "judge", "letters", "helper", ""]) | JSON,
+    "query": st.text(max_size=40) | JSON,
+    "documents": TEXTS | JSON,
+    "items": TEXTS | JSON,
+    "top_n": st.integers(-1, 5) | JSON,
+    "max_num_results": st.integers(-1, 5) | JSON,
+    "return_documents": st.booleans() | JSON,
+}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    path=st.sampled_from([RERANK, ITEMS]),
+    kept=st.sets(st.sampled_from(sorted(FIELDS))),
+    body=st.fixed_dictionaries(FIELDS),
+)
+def test_whatever_is_sent_is_answered(ask: Ask, path: str, kept: set[str], body: dict[str, Any]) -> None:
+    own = {"model", "query", "documents" if path == RERANK else "items"}
+    answer = ask("POST", path, {name: value for name, value in body.items() if name in kept | own})
+    assert answer.status in (200, 400, 404)
+    if answer.status != 200:
+        assert answer.error["message"]
 
 
 def test_odd_texts_have_scores(ask: Ask) -> None:

@@ -179,6 +179,12 @@ def test_a_passage_is_scored_with_the_query_that_found_it_best() -> None:
     assert judge.read == [("p", ["text a"]), ("q", ["text b", "text c"])]
 
 
+def test_the_same_query_twice_gives_each_passage_once() -> None:
+    judge = Judge(**SCORES)
+    assert names(search(Ranked(q=ABCD), ["q", "q"], Context(), 4, Ranking(), reranker=judge)) == "cbda"
+    assert len(judge.read) == 1
+
+
 def test_several_queries_together_are_as_deep_as_one() -> None:
     lists = {name: [hit(f"{name}{number}", 0.5) for number in range(100)] for name in "pqr"}
     judge = Judge(**{one.chunk_id: 0.5 for found in lists.values() for one in found})

@@ -24,6 +24,7 @@ from lsbuild_runtime.ports import (
     Delta,
     Embedded,
     FinishReason,
+    Fusion,
     Hit,
     Host,
     Sampling,
@@ -175,7 +176,7 @@ class Shelf:
         mode: SearchMode | None = None,  # noqa: ARG002
         filters: Mapping[str, Any] | None = None,
         threshold: float = 0.0,
-        weights: tuple[float, float] | None = None,  # noqa: ARG002
+        fusion: Fusion | None = None,  # noqa: ARG002
     ) -> list[Hit]:
         """See ports.VectorIO; knows the filter ``eq`` on ``heading``."""
         if filters is not None and (filters["type"], filters.get("key")) != ("eq", "heading"):

@@ -23,7 +23,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Manifest, Service
 from lsbuild_runtime.mutable import StoredFile, StoreRecord
-from lsbuild_runtime.ports import Attribute, Embedded, Embeddings, Hit, Host, Passage, SearchMode, StoreInfo
+from lsbuild_runtime.ports import Attribute, Embedded, Embeddings, Fusion, Hit, Host, Passage, SearchMode, StoreInfo
 from small_services import DIMENSIONS, HELPER, LETTERS, PARROT, SHELF, SLOW, Letters, small_manifest
 
 _TABLES = """
@@ -92,7 +92,7 @@ class Notebook:
         mode: SearchMode | None = None,  # noqa: ARG002 - it knows one way only
         filters: Mapping[str, Any] | None = None,
         threshold: float = 0.0,
-        weights: tuple[float, float] | None = None,  # noqa: ARG002
+        fusion: Fusion | None = None,  # noqa: ARG002
     ) -> list[Hit]:
         """See ports.VectorIO; knows the filter ``eq``."""
         (vector,) = self._model.embed([query], context).vectors

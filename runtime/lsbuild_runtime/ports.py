@@ -233,6 +233,19 @@ class Hit(Struct, frozen=True):
     line_end: int = 0
 
 
+class Fusion(Struct, frozen=True):
+    """How a hybrid search joins what it found by meaning and by words; the weights are not negative and not both 0.
+
+    ``rrf`` adds up places, 1 / (60 + place) (reciprocal rank fusion), and asks nothing of the scores. ``weighted`` adds up
+    the scores themselves (0..1; 0 where a ranking does not have the passage), which keeps how much better one is than the
+    next: a convex combination (Bruch, Gai and Ingber, TOIS 2023).
+    """
+
+    ranker: Literal["rrf", "weighted"] = "rrf"
+    vector: float = 1.0
+    keyword: float = 1.0
+
+
 class StoreInfo(Struct, frozen=True):
     """What is in a vector store."""
 
@@ -259,11 +272,10 @@ class VectorIO(Protocol):
         mode: SearchMode | None = None,
         filters: Mapping[str, Any] | None = None,
         threshold: float = 0.0,
-        weights: tuple[float, float] | None = None,
+        fusion: Fusion | None = None,
     ) -> list[Hit]:
         """The best passages, best first. ``mode`` None takes the store's own; ``filters`` is OpenAI's filter object.
 
-        ``weights`` of the vector and of the keyword ranking in a hybrid search, neither negative, not both 0; None
-        takes the store's own.
+        ``fusion`` is for a hybrid search; None takes the store's own.
         """
         ...

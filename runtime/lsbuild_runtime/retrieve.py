@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
-from lsbuild_runtime.ports import Chat, Delta, Hit, Host, Inference, Reranker, Sampling, SearchMode, VectorIO
+from lsbuild_runtime.ports import Chat, Delta, Fusion, Hit, Host, Inference, Reranker, Sampling, SearchMode, VectorIO
 
 DEEPER = 4
 """A reranker reads this many times as many passages as are wanted ..."""
@@ -48,7 +48,7 @@ class Ranking(Struct, frozen=True):
     """
 
     mode: SearchMode | None = None
-    weights: tuple[float, float] | None = None
+    fusion: Fusion | None = None
     threshold: float = 0.0
     rerank: bool | None = None
 
@@ -116,7 +116,7 @@ def search(
             mode=ranking.mode,
             filters=filters,
             threshold=threshold,
-            weights=ranking.weights,
+            fusion=ranking.fusion,
         )
 
     if reranker is not None:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import get_args
 
+import msgspec
+
 from lsbuild_runtime.http import ApiError, Context
-from lsbuild_runtime.ports import Embeddings, Host, SearchMode
+from lsbuild_runtime.manifest import Service
+from lsbuild_runtime.ports import Embeddings, Fusion, Host, SearchMode
 
 MAX_LIMIT = 1000
+
+
+def fusion_of(service: Service) -> Fusion:
+    """How the spec wants a store's two rankings joined."""
+    return msgspec.convert(service.config.get("fusion", {}), Fusion)
 
 
 def check(query: str, limit: int, mode: str, threshold: float) -> None:

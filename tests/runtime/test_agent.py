@@ -12,7 +12,7 @@ import pytest
 from lsbuild_runtime.agent import Agent, Passage, Settings, citations, fill, open_agent
 from lsbuild_runtime.http import ApiError, Cancelled, Context
 from lsbuild_runtime.manifest import Service
-from lsbuild_runtime.ports import Annotation, Chat, Completion, Delta, Hit, Sampling, SearchMode, Usage
+from lsbuild_runtime.ports import Annotation, Chat, Completion, Delta, Fusion, Hit, Sampling, SearchMode, Usage
 from lsbuild_runtime.quoting import corrected, exact, longest_shared
 from small_services import DOCUMENT, HELPER, SHELF, Parrot, Shelf
 
@@ -51,7 +51,7 @@ class Fixed:
     def search(
         self, query: str, context: Context, *, limit: int = 10, mode: SearchMode | None = None,  # noqa: ARG002
         filters: Mapping[str, Any] | None = None, threshold: float = 0.0,  # noqa: ARG002
-        weights: tuple[float, float] | None = None,  # noqa: ARG002
+        fusion: Fusion | None = None,  # noqa: ARG002
     ) -> list[Hit]:  # fmt: skip
         """The one hit, if it is good enough."""
         self.limits.append((limit, threshold))
@@ -231,7 +231,7 @@ def test_the_entry_reads_config_and_instructions(tmp_path: Path) -> None:
         def get(self, api: str, name: str) -> Any:
             return {"inference/org/parrot": Parrot(), "vector_io/manuals": Shelf()}[f"{api}/{name}"]
 
-        def find(self, apis: Sequence[str], name: str) -> Service:
+        def find(self, apis: Sequence[str], name: str) -> Service:  # noqa: ARG002
             return SHELF
 
     (tmp_path / "agents/helper").mkdir(parents=True)

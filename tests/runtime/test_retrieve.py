@@ -13,7 +13,7 @@ import pytest
 from lsbuild_runtime.agent import Agent, Settings
 from lsbuild_runtime.http import ApiError, Cancelled, Context
 from lsbuild_runtime.manifest import Service
-from lsbuild_runtime.ports import Chat, Completion, Delta, Hit, Sampling, Scores, SearchMode, StoreInfo
+from lsbuild_runtime.ports import Chat, Completion, Delta, Fusion, Hit, Sampling, Scores, SearchMode, StoreInfo
 from lsbuild_runtime.retrieve import (
     DEEPEST,
     LONGEST_QUERY,
@@ -43,9 +43,9 @@ class Ranked:
 
     def search(
         self, query: str, context: Context, *, limit: int = 10, mode: SearchMode | None = None,  # noqa: ARG002
-        filters: Mapping[str, Any] | None = None, threshold: float = 0.0, weights: tuple[float, float] | None = None,
+        filters: Mapping[str, Any] | None = None, threshold: float = 0.0, fusion: Fusion | None = None,
     ) -> list[Hit]:  # fmt: skip
-        asked = {"limit": limit, "mode": mode, "filters": filters, "threshold": threshold, "weights": weights}
+        asked = {"limit": limit, "mode": mode, "filters": filters, "threshold": threshold, "fusion": fusion}
         self.asked.append((query, asked))
         return [one for one in self.found.get(query, ()) if one.score >= threshold][:limit]
 
@@ -122,7 +122,7 @@ def logged(line: str) -> dict[str, dict[str, Any]]:
 
 def test_without_models_a_search_is_passed_on() -> None:
     store = Ranked(q=ABCD)
-    ranking = Ranking("keyword", (0.2, 0.8), 0.65)
+    ranking = Ranking("hybrid", Fusion("weighted", 0.2, 0.8), 0.65)
     lines: list[str] = []
     watch = JsonWatch("r", lines.append)
     with watch.span("request"):
@@ -133,8 +133,8 @@ def test_without_models_a_search_is_passed_on() -> None:
             "q",
             {
                 "limit": 2,
-                "mode": "keyword",
-                "weights": (0.2, 0.8),
+                "mode": "hybrid",
+                "fusion": Fusion("weighted", 0.2, 0.8),
                 "threshold": 0.65,
                 "filters": {"type": "eq", "key": "k", "value": 1},
             },

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from lsbuild_runtime.http import ApiError
+from lsbuild_runtime.ports import Fusion
 from lsbuild_runtime.routes.search import Ranking, RankingOptions, ranked
 from runtime_asking import Ask
 
@@ -18,26 +19,27 @@ def ranking(options: dict[str, Any], mode: Any = None) -> Ranking:
 
 
 @pytest.mark.parametrize(
-    ("options", "weights"),
+    ("options", "fusion"),
     [
         ({}, None),
         ({"ranker": "auto"}, None),
         ({"ranker": "none"}, None),
         ({"ranker": "default-2024-11-15"}, None),
-        ({"ranker": "rrf", "impact_factor": 60}, None),
-        ({"ranker": {"type": "rrf"}}, None),
-        ({"ranker": "weighted"}, (0.5, 0.5)),
-        ({"ranker": "weighted", "alpha": 0.75}, (0.75, 0.25)),
-        ({"ranker": {"type": "weighted", "alpha": 1}}, (1.0, 0.0)),
-        ({"hybrid_search": {"embedding_weight": 2, "text_weight": 1}}, (2.0, 1.0)),
-        ({"ranker": "auto", "hybrid_search": {"embedding_weight": 0, "text_weight": 1}}, (0.0, 1.0)),
-        ({"weights": {"vector": 0.2, "keyword": 0.8}}, (0.2, 0.8)),
+        ({"ranker": "rrf", "impact_factor": 60}, Fusion()),
+        ({"ranker": {"type": "rrf"}}, Fusion()),
+        ({"ranker": "weighted"}, Fusion("weighted", 0.5, 0.5)),
+        ({"ranker": "weighted", "alpha": 0.75}, Fusion("weighted", 0.75, 0.25)),
+        ({"ranker": {"type": "weighted", "alpha": 1}}, Fusion("weighted", 1.0, 0.0)),
+        ({"hybrid_search": {"embedding_weight": 2, "text_weight": 1}}, Fusion("rrf", 2.0, 1.0)),
+        ({"ranker": "auto", "hybrid_search": {"embedding_weight": 0, "text_weight": 1}}, Fusion("rrf", 0.0, 1.0)),
+        ({"weights": {"vector": 0.2, "keyword": 0.8}}, Fusion("rrf", 0.2, 0.8)),
+        ({"ranker": "weighted", "weights": {"vector": 3, "keyword": 1}}, Fusion("weighted", 3.0, 1.0)),
     ],
 )
-def test_every_way_to_weigh_becomes_two_weights(options: dict[str, Any], weights: Any) -> None:
+def test_every_way_to_weigh_becomes_one_fusion(options: dict[str, Any], fusion: Any) -> None:
     found = ranking(options)
-    assert found.weights == weights
-    assert found.mode == ("hybrid" if weights else None)
+    assert found.fusion == fusion
+    assert found.mode == ("hybrid" if fusion not in (None, Fusion()) else None)
     assert ranking({**options, "score_threshold": 0.25}).threshold == 0.25
 
 
@@ -48,7 +50,7 @@ def test_every_way_to_weigh_becomes_two_weights(options: dict[str, Any], weights
         ({"ranker": "rrf", "impact_factor": 61}, "ranking_options.impact_factor"),
         ({"alpha": 0.5}, "ranking_options.alpha"),
         ({"hybrid_search": {"embedding_weight": 0, "text_weight": 0}}, "ranking_options"),
-        ({"ranker": "weighted", "weights": {"vector": 1}}, "ranking_options"),
+        ({"ranker": "weighted", "alpha": 1, "weights": {"vector": 1}}, "ranking_options"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options: dict[str, Any], param: str) -> None:

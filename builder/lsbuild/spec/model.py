@@ -158,6 +158,24 @@ class Documents(Section):
         return self.path or self.url or ""
 
 
+class Fusion(Section):
+    """How a hybrid search joins what it found by meaning and by words."""
+
+    ranker: Literal["rrf", "weighted"] = "rrf"
+    """``rrf`` joins by places (reciprocal rank fusion), ``weighted`` by scores: often better where the scores of the
+    embedding model spread well; measure it with ``evals``."""
+    vector: float = Field(default=1.0, ge=0)
+    """Weight of meaning."""
+    keyword: float = Field(default=1.0, ge=0)
+    """Weight of words."""
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> Fusion:
+        if not (self.vector or self.keyword):
+            raise ValueError("one of the weights 'vector' and 'keyword' must be above 0")
+        return self
+
+
 class VectorStore(Section):
     """A searchable set of documents, served under its key in ``vector_stores``."""
 
@@ -175,7 +193,9 @@ class VectorStore(Section):
     chunk: Chunking = Chunking()
     """How documents are cut into passages."""
     search: Literal["vector", "keyword", "hybrid"] = "hybrid"
-    """Default search: by meaning, by words, or both fused by rank."""
+    """Default search: by meaning, by words, or both."""
+    fusion: Fusion = Fusion()
+    """How a hybrid search joins what it found by meaning and by words."""
     rerank: str | None = None
     """The model (a key of ``models`` with ``type: rerank``) that reads what a search finds and puts it in order again."""
     rewrite: str | None = None
@@ -219,6 +239,15 @@ class Agent(Section):
     """What one run may use at most."""
     config: dict[str, Any] = {}
     """Settings of the provider: ``prompt`` is the form in which passages and question reach the model."""
+
+
+class Shield(Section):
+    """What looks at texts before they go in or out, served under its key in ``shields``."""
+
+    provider: str = "inline::rules"
+    """Who looks: ``inline::rules`` compiles packs of rules into the artifact."""
+    config: dict[str, Any] = {}
+    """Settings of the provider: ``packs`` of rules, and ``actions`` by category."""
 
 
 class Eval(Section):
@@ -293,6 +322,8 @@ class Spec(Section):
     """Document stores by the name clients use."""
     agents: dict[Name, Agent] = {}
     """Agents by the name clients use; each is also a model."""
+    shields: dict[Name, Shield] = {}
+    """Shields by the name clients use."""
     evals: dict[Name, Eval] = {}
     """Question sets with gates, by name."""
     server: Server = Server()

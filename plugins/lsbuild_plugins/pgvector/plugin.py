@@ -6,15 +6,15 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-import msgspec
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lsbuild.api import Compiled, Given, Item, Problem, Service, Step, config_problems
 from lsbuild.spec.model import Seconds
 from lsbuild.spec.secret import Secret
 from lsbuild_plugins.documents.around import models_around, with_models
-from lsbuild_plugins.documents.steps import chunk_problems, embedding, passages_steps, source_uris, spec_of
-from lsbuild_runtime.mutable import CHUNK, TOKENIZER, WHEELS
+from lsbuild_plugins.documents.services import mutable_services, search_config
+from lsbuild_plugins.documents.steps import chunk_problems, passages_steps, source_uris, spec_of
+from lsbuild_runtime.mutable import WHEELS
 
 _SERVE = "lsbuild_plugins.pgvector.serve"
 _COMPILE = "lsbuild_plugins.pgvector.compile"
@@ -98,7 +98,7 @@ class Pgvector:
         passages = passages_steps(item, given) if spec.sources else []
         return Compiled(
             steps=(*passages, _seed_step(item, passages)) if passages else (),
-            services=_services(item, given) if spec.mutable else (_service(item),),
+            services=mutable_services(_service(item), item, given) if spec.mutable else (_service(item),),
             wheels=(*_WHEELS, *WHEELS) if spec.mutable else _WHEELS,
             code=(_SERVE,),
         )
@@ -128,25 +128,8 @@ def _service(item: Item) -> Service:
         provider=item.provider,
         entry=f"{_SERVE}:open_store",
         path=f"indexes/{item.name}" if spec.sources else "",
-        config={**config, "search": spec.search, "min_recall": spec.min_recall},
+        config={**config, **search_config(spec), "min_recall": spec.min_recall},
         metadata={"embedding_model": spec.embedding},
         needs=(f"embeddings/{spec.embedding}",),
     )
     return with_models(service, spec)
-
-
-def _services(item: Item, given: Given) -> tuple[Service, ...]:
-    """The store as one that can be changed, and beside it the stores that clients create."""
-    spec = spec_of(item)
-    store = _service(item)
-    uploads = {
-        CHUNK: {"tokens": spec.chunk.tokens, "overlap": spec.chunk.overlap},
-        TOKENIZER: f"{embedding(item, given).service.path}/tokenizer.json",
-    }
-    store = msgspec.structs.replace(
-        store, config={**store.config, **uploads}, metadata={**store.metadata, "mutable": True}
-    )
-    created = msgspec.structs.replace(
-        store, api="vector_stores", entry=f"{_SERVE}:open_stores", path="", metadata={"embedding_model": spec.embedding}
-    )
-    return (store, created)

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from lsbuild.api import Compiled, Given, Item, Problem, Service, Step, config_problems
 from lsbuild_plugins.documents.around import models_around, with_models
+from lsbuild_plugins.documents.services import mutable_services, search_config
 from lsbuild_plugins.documents.steps import chunk_problems, embedding, passages_steps, source_uris, spec_of
-from lsbuild_runtime.mutable import CHUNK, TOKENIZER, WHEELS
+from lsbuild_runtime.mutable import WHEELS
 
 _SERVE = "lsbuild_plugins.sqlite_vec.serve"
 _COMPILE = "lsbuild_plugins.sqlite_vec.compile"
@@ -54,7 +55,7 @@ class SqliteVec:
         passages = passages_steps(item, given) if spec.sources else []
         return Compiled(
             steps=(*passages, _index_step(item, passages) if passages else _empty_step(item, given)),
-            services=_services(item, given) if spec.mutable else (_service(item),),
+            services=mutable_services(_service(item), item, given) if spec.mutable else (_service(item),),
             wheels=(*_WHEELS, *WHEELS) if spec.mutable else _WHEELS,
             code=(_SERVE,),
         )
@@ -104,25 +105,8 @@ def _service(item: Item) -> Service:
         provider=item.provider,
         entry=f"{_SERVE}:open_store",
         path=f"indexes/{item.name}",
-        config={"search": spec.search},
+        config={**search_config(spec)},
         metadata={"embedding_model": spec.embedding},
         needs=(f"embeddings/{spec.embedding}",),
     )
     return with_models(service, spec)
-
-
-def _services(item: Item, given: Given) -> tuple[Service, ...]:
-    """The store as one that can be changed, and beside it the stores that clients create."""
-    spec = spec_of(item)
-    store = _service(item)
-    uploads = {
-        CHUNK: {"tokens": spec.chunk.tokens, "overlap": spec.chunk.overlap},
-        TOKENIZER: f"{embedding(item, given).service.path}/tokenizer.json",
-    }
-    store = msgspec.structs.replace(
-        store, config={**store.config, **uploads}, metadata={**store.metadata, "mutable": True}
-    )
-    created = msgspec.structs.replace(
-        store, api="vector_stores", entry=f"{_SERVE}:open_stores", path="", metadata={"embedding_model": spec.embedding}
-    )
-    return (store, created)

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from lsbuild_runtime import retrieve
 from lsbuild_runtime.http import Context, Request, Response, json_response
-from lsbuild_runtime.ports import Hit, SearchMode
+from lsbuild_runtime.ports import Fusion, Hit, SearchMode
 from lsbuild_runtime.retrieve import Ranking, models_around
 from lsbuild_runtime.routes.filters import Filter, checked_filter
 from lsbuild_runtime.routes.sampling import Text
@@ -54,7 +54,8 @@ class Weights(Struct, forbid_unknown_fields=True):
 class RankingOptions(Struct, forbid_unknown_fields=True):
     """OpenAI's options, then Llama Stack's. Hits below ``score_threshold`` are left out.
 
-    ``weighted`` weighs the two rankings, meaning with ``alpha`` and words with the rest, and so do ``weights``.
+    ``rrf`` joins the two rankings by places and ``weighted`` by scores; ``alpha`` is the weight of meaning, words have the
+    rest. OpenAI's ``hybrid_search`` weighs places, ``weights`` what the ranker joins.
     """
 
     ranker: str | Ranker | None = None
@@ -149,15 +150,14 @@ def ranked(options: RankingOptions | None, mode: SearchMode | None, at: str) -> 
     """Options as a store takes them; ApiError 400 names what no store can do."""
     if options is None:
         return Ranking(mode)
-    weights = _weights(options, at)
-    if weights is not None and mode not in (None, "hybrid"):
+    fusion = _fusion(options, at)
+    named = _named(options.ranker)
+    weighs = options.hybrid_search is not None or options.weights is not None or named == "weighted"
+    if weighs and mode not in (None, "hybrid"):
         raise refused("search_mode", f"weights belong to a hybrid search; this one is {mode!r}")
-    if weights is not None and not any(weights):
+    if fusion is not None and not (fusion.vector or fusion.keyword):
         raise refused(at, "one of the two weights must be above 0")
-    named = options.ranker.type if isinstance(options.ranker, Ranker) else options.ranker
-    return Ranking(
-        mode if weights is None else "hybrid", weights, options.score_threshold or 0.0, _RERANKS.get(named or "auto")
-    )
+    return Ranking("hybrid" if weighs else mode, fusion, options.score_threshold or 0.0, _RERANKS.get(named or "auto"))
 
 
 def rewritten(app: Site, store: Store, queries: list[str], context: Context) -> list[str]:
@@ -175,23 +175,30 @@ def _unnamed(store: Store, key: str, what: str) -> str:
     return f"store {store.id[:60]!r} has no model that {what}; name one at {where} in the spec and build again"
 
 
-def _weights(options: RankingOptions, at: str) -> tuple[float, float] | None:
-    """(vector, keyword); None for the store's own. At most one way to say it."""
+def _fusion(options: RankingOptions, at: str) -> Fusion | None:
+    """None for the store's own. At most one way to say the weights."""
     given = options.ranker
     ranker = given if isinstance(given, Ranker) else _ranker(given, options, at)
-    ways = [options.hybrid_search is not None, options.weights is not None, ranker.type == "weighted"]
-    if sum(ways) > 1:
+    if options.hybrid_search is not None and (options.weights is not None or ranker.type == "weighted"):
         raise refused(at, "give one of hybrid_search, weights and the weighted ranker")
+    if options.weights is not None and ranker.alpha is not None:
+        raise refused(at, "give one of weights and alpha")
     if ranker.impact_factor not in (None, RRF_IMPACT):
         raise refused(f"{at}.impact_factor", f"the rankings are fused with {RRF_IMPACT:.0f}; leave it out")
     if ranker.type == "rrf" and ranker.alpha is not None:
         raise refused(f"{at}.alpha", "belongs to the ranker 'weighted'")
     if options.hybrid_search is not None:
-        return options.hybrid_search.embedding_weight, options.hybrid_search.text_weight
+        return Fusion("rrf", options.hybrid_search.embedding_weight, options.hybrid_search.text_weight)
     if options.weights is not None:
-        return options.weights.vector, options.weights.keyword
-    alpha = 0.5 if ranker.alpha is None else ranker.alpha
-    return (alpha, 1.0 - alpha) if ranker.type == "weighted" else None
+        return Fusion(ranker.type, options.weights.vector, options.weights.keyword)
+    if ranker.type == "weighted":
+        alpha = 0.5 if ranker.alpha is None else ranker.alpha
+        return Fusion("weighted", alpha, 1.0 - alpha)
+    return Fusion() if _named(given) == "rrf" else None
+
+
+def _named(ranker: str | Ranker | None) -> str | None:
+    return ranker.type if isinstance(ranker, Ranker) else ranker
 
 
 def _ranker(name: str | None, options: RankingOptions, at: str) -> Ranker:

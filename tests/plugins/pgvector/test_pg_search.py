@@ -12,7 +12,7 @@ from test_vec_store import DOCS, FILTERS, PUMP
 from lsbuild_plugins.pgvector.serve import search
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.mutable import MutableVectorIO
-from lsbuild_runtime.ports import VectorIO
+from lsbuild_runtime.ports import Fusion, VectorIO
 from postgres_server import Postgres
 
 MODES = ("vector", "keyword", "hybrid")
@@ -116,19 +116,24 @@ def test_faulty_arguments_name_the_field(store: VectorIO, arguments: dict[str, A
     assert (error.value.status, error.value.param) == (400, param)
 
 
-def test_hybrid_is_the_fusion_of_both_rankings_and_weights_move_it(store: VectorIO) -> None:
+@pytest.mark.parametrize("ranker", ["rrf", "weighted"])
+def test_hybrid_is_the_fusion_of_both_rankings_and_weights_move_it(store: VectorIO, ranker: Any) -> None:
     query = "close the water of the pump"
-    rankings = [[hit.chunk_id for hit in store.search(query, Context(), mode=mode)] for mode in ("vector", "keyword")]  # type: ignore[arg-type]
+    rankings = [
+        [(hit.chunk_id, hit.score) for hit in store.search(query, Context(), mode=mode)]  # type: ignore[arg-type]
+        for mode in ("vector", "keyword")
+    ]
 
     def fused(weights: tuple[float, float]) -> dict[str, float]:
         scores: dict[str, float] = {}
         for ranking, weight in zip(rankings, weights, strict=True):
-            for place, chunk in enumerate(ranking, start=1):
-                scores[chunk] = scores.get(chunk, 0) + weight / (60 + place) / (sum(weights) / 61)
-        return {chunk: score for chunk, score in scores.items() if score}
+            for place, (chunk, score) in enumerate(ranking if weight else (), start=1):
+                worth = score if ranker == "weighted" else 61 / (60 + place)
+                scores[chunk] = scores.get(chunk, 0) + weight * worth / sum(weights)
+        return scores
 
     for weights in ((1.0, 1.0), (3.0, 1.0), (0.0, 1.0), (2.0, 0.0)):
-        hits = store.search(query, Context(), mode="hybrid", weights=weights)
+        hits = store.search(query, Context(), mode="hybrid", fusion=Fusion(ranker, *weights))
         assert {hit.chunk_id: hit.score for hit in hits} == pytest.approx(fused(weights))
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 

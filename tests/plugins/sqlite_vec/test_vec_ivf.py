@@ -78,6 +78,7 @@ def build(root: Path, points: Floats, *, count: int = 3, **options: Any) -> tupl
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "EXACT_CHUNKS", 2000)
+    monkeypatch.setattr(index, "FLOAT32_CHUNKS", 1000)
 
 
 @pytest.fixture(scope="module")
@@ -203,15 +204,24 @@ def test_where_lists_do_not_pay_every_vector_is_compared(tmp_path: Path, monkeyp
     """Points without any structure: the neighbours of one lie in all lists."""
     monkeypatch.setattr(heldout, "OF_KIND", 16)
     noise = unit(np.random.default_rng(3).standard_normal((2100, 192)))
-    path, facts = build(tmp_path, noise, min_recall=0.99)
-    assert read_meta(path).lists == 0
-    assert "every search compares all vectors: lists reached recall 0." in facts["note"]
+    path, facts = build(tmp_path, noise, min_recall=0.97)
+    assert (read_meta(path).lists, read_meta(path).encoding) == (0, "int8")
+    assert facts["note"].startswith("every search compares all vectors: lists reached recall 0.")
     assert "index" not in facts
     db, meta = connect(path), read_meta(path)
     (best, _), *_ = segment.near(db, meta, noise[7].tobytes(), 10, 10, None)
     assert best == 8
     assert {name for (name,) in db.execute("SELECT name FROM sqlite_master")}.isdisjoint({"lists", "placed"})
     db.close()
+
+
+def test_where_int8_is_too_coarse_float32_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One component that is far larger than the others takes nearly all steps of the scale."""
+    monkeypatch.setattr(heldout, "OF_KIND", 16)
+    rough = np.random.default_rng(3).standard_normal((2100, 32)) * ([200.0] * 2 + [1.0] * 30)
+    path, facts = build(tmp_path, unit(rough), vectors="auto", min_recall=0.95)
+    assert (read_meta(path).lists, read_meta(path).encoding) == (0, "float32")
+    assert facts["note"].startswith("every search compares all vectors: int8 vectors have recall 0.")
 
 
 @pytest.mark.parametrize("options", [{"min_recall": 1.0}, {"vectors": "float32"}])

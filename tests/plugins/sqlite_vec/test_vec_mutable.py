@@ -86,7 +86,8 @@ def test_what_a_mutable_store_declares(compiler: Any) -> None:
     assert (store.api, store.entry.rpartition(":")[2], store.path) == ("vector_io", "open_store", "indexes/manuals")
     assert (created.api, created.entry.rpartition(":")[2], created.path) == ("vector_stores", "open_stores", "")
     uploads = {CHUNK: {"tokens": 64, "overlap": 8}, TOKENIZER: "models/embed/tokenizer.json"}
-    assert store.config == created.config == {"search": "keyword", **uploads}
+    fusion = {"ranker": "rrf", "vector": 1.0, "keyword": 1.0}
+    assert store.config == created.config == {"search": "keyword", "fusion": fusion, **uploads}
     assert store.needs == created.needs == ("embeddings/embed",)
     assert store.metadata == {"embedding_model": "embed", "mutable": True}
     assert "mutable" not in created.metadata

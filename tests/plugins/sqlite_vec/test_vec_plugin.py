@@ -30,7 +30,7 @@ def test_what_is_declared(compiler: Any) -> None:
     ]
     (service,) = compiled.services
     assert (service.api, service.path, service.needs) == ("vector_io", "indexes/manuals", ("embeddings/embed",))
-    assert service.config == {"search": "keyword"}
+    assert service.config == {"search": "keyword", "fusion": {"ranker": "rrf", "vector": 1.0, "keyword": 1.0}}
     assert list(PLUGIN.refers(compiler.item())) == [("models", "embed")]
     assert PLUGIN.sources(compiler.item()) == {"docs0": "docs/**"}
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from lsbuild_plugins.sqlite_vec.serve.format import TABLES
 from lsbuild_plugins.sqlite_vec.serve.fuse import fuse
+from lsbuild_plugins.sqlite_vec.serve.lists import Ranked
 from lsbuild_plugins.sqlite_vec.serve.words import MAX_WORDS, words
+from lsbuild_runtime.ports import Fusion
 
 TEXTS = [
     "reset the pump near column text",
@@ -112,29 +114,40 @@ ranking = st.lists(st.integers(1, 30), unique=True, max_size=20)
 
 
 @settings(deadline=None)
+def ranks(*rows: int) -> Ranked:
+    """Rows as a ranking; the scores say nothing."""
+    return [(row, 0.5) for row in rows]
+
+
 @given(ranking, ranking)
 def test_fusion(first: list[int], second: list[int]) -> None:
-    fused = fuse(first, second)
+    fused = fuse(ranks(*first), ranks(*second), Fusion())
     scores = dict(fused)
     assert set(scores) == set(first) | set(second)
     assert fused == sorted(fused, key=lambda pair: (-pair[1], pair[0]))
     assert all(0 < score <= 1 for score in scores.values())
-    assert scores == pytest.approx(dict(fuse(second, first)))
-    for ranks in (first, second):
-        for better, worse in pairwise(ranks):
-            other = second if ranks is first else first
+    assert scores == pytest.approx(dict(fuse(ranks(*second), ranks(*first), Fusion())))
+    for rows in (first, second):
+        for better, worse in pairwise(rows):
+            other = second if rows is first else first
             if better in other and worse in other and other.index(better) < other.index(worse):
                 assert scores[better] > scores[worse]
 
 
 def test_fusion_known_values() -> None:
-    assert dict(fuse([1, 2], [1])) == {1: 1.0, 2: pytest.approx(61 / 62 / 2)}
-    assert fuse([1, 2], [2, 1]) == [
+    assert dict(fuse(ranks(1, 2), ranks(1), Fusion())) == {1: 1.0, 2: pytest.approx(61 / 62 / 2)}
+    assert fuse(ranks(1, 2), ranks(2, 1), Fusion()) == [
         (1, pytest.approx(61 / 2 * (1 / 61 + 1 / 62))),
         (2, pytest.approx(61 / 2 * (1 / 61 + 1 / 62))),
     ]
 
 
 def test_weights_move_the_fusion_and_a_weight_of_zero_silences_a_ranking() -> None:
-    assert dict(fuse([1], [2], weights=(3, 1))) == {1: pytest.approx(0.75), 2: pytest.approx(0.25)}
-    assert fuse([1, 2], [3], weights=(1, 0)) == [(1, 1.0), (2, pytest.approx(61 / 62))]
+    assert dict(fuse(ranks(1), ranks(2), Fusion("rrf", 3, 1))) == {1: pytest.approx(0.75), 2: pytest.approx(0.25)}
+    assert fuse(ranks(1, 2), ranks(3), Fusion("rrf", 1, 0)) == [(1, 1.0), (2, pytest.approx(61 / 62))]
+
+
+def test_scores_are_added_up_where_the_spec_says_so() -> None:
+    near, worded = [(1, 0.9), (2, 0.5)], [(2, 0.8)]
+    assert fuse(near, worded, Fusion("weighted", 3, 1)) == [(1, pytest.approx(0.675)), (2, pytest.approx(0.575))]
+    assert fuse(near, worded, Fusion("weighted", 1, 3)) == [(2, pytest.approx(0.725)), (1, pytest.approx(0.225))]

@@ -12,9 +12,10 @@ from lsbuild_plugins.sqlite_vec.serve.mutable import Kind, Mutable
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.mutable import MutableVectorIO, VectorStores
+from lsbuild_runtime.ports import Fusion
 
 DIMENSIONS = 96
-KIND = Kind("manuals", "hybrid", "embed", DIMENSIONS)
+KIND = Kind("manuals", "hybrid", Fusion(), "embed", DIMENSIONS)
 
 
 class StateHost:

@@ -12,7 +12,7 @@ from lsbuild_plugins.pgvector.serve.connect import Connection
 from lsbuild_plugins.pgvector.serve.filters import Parameters
 from lsbuild_plugins.pgvector.serve.schema import Tables
 from lsbuild_plugins.pgvector.serve.values import Vector, attributes, words
-from lsbuild_runtime.ports import Hit
+from lsbuild_runtime.ports import Fusion, Hit
 
 CANDIDATES = 50
 """How many rows each ranking contributes to a hybrid search, at least."""
@@ -30,14 +30,13 @@ K = 60
 class Question(Struct, frozen=True):
     """What is asked. ``vector`` None leaves the ranking by meaning empty, ``query`` None that by words.
 
-    ``where`` is a condition over ``p`` and ``f`` with its ``parameters``; ``fused`` says that there are two rankings.
+    ``where`` is a condition over ``p`` and ``f`` with its ``parameters``; ``fusion`` None says that there is one ranking.
     """
 
     query: str | None
     vector: bytes | None
     limit: int
-    weights: tuple[float, float]
-    fused: bool
+    fusion: Fusion | None
     language: str
     where: sql.Composable | None = None
     parameters: Parameters = {}
@@ -45,7 +44,7 @@ class Question(Struct, frozen=True):
     @property
     def depth(self) -> int:
         """Rows of each ranking."""
-        return max(self.limit, CANDIDATES) if self.fused else self.limit
+        return max(self.limit, CANDIDATES) if self.fusion else self.limit
 
 
 def search(connection: Connection, tables: Tables, question: Question, *, exact: bool) -> list[Hit]:
@@ -98,14 +97,16 @@ _WORDS = """term AS MATERIALIZED (
 """``found``: each passage with each word of the query it has. ``weight``: the words' inverse document frequency as BM25
 has it, over the whole store, so that a filter moves no score."""
 
-_FUSED = """SELECT id, sum(weight / ({k} + place)) * ({k} + 1) / %(weights)s::float8 AS score FROM (
-    SELECT id, place, %(near)s::float8 AS weight FROM near_places UNION ALL
-    SELECT id, place, %(worded)s::float8 FROM worded_places
+_SHARE = "least(1, greatest(0, score))"
+_PLACED = "({k} + 1.0) / ({k} + place)"
+_FUSED = """SELECT id, sum(weight * worth) / %(weights)s::float8 AS score FROM (
+    SELECT id, {worth} AS worth, %(near)s::float8 AS weight FROM near_places UNION ALL
+    SELECT id, {worth}, %(worded)s::float8 FROM worded_places
 ) places WHERE weight > 0 GROUP BY id ORDER BY score DESC, id LIMIT %(limit)s"""
 
 _STATEMENT = """WITH {words} near AS MATERIALIZED ({near}), worded AS MATERIALIZED ({worded}),
-near_places AS (SELECT id, row_number() OVER (ORDER BY score DESC, id) AS place FROM near),
-worded_places AS (SELECT id, row_number() OVER (ORDER BY score DESC, id) AS place FROM worded),
+near_places AS (SELECT id, {share} AS score, row_number() OVER (ORDER BY score DESC, id) AS place FROM near),
+worded_places AS (SELECT id, {share} AS score, row_number() OVER (ORDER BY score DESC, id) AS place FROM worded),
 best AS MATERIALIZED ({best})
 SELECT p.chunk_id, f.file_id, f.filename, p.text, b.score, p.heading, f.attributes::text, p.start_at, p.end_at,
     p.line_start, p.line_end, (SELECT count(*) FROM near)
@@ -127,25 +128,26 @@ def _rows(connection: Connection, tables: Tables, question: Question, near: str)
         "words": sql.SQL(""),
         "near": sql.SQL(near if question.vector is not None else _NONE).format(**{"from": source}),
         "worded": sql.SQL(_NONE),
-        "best": sql.SQL(_FUSED).format(k=sql.Literal(K)),
+        "best": sql.SQL("SELECT id, score FROM near UNION ALL SELECT id, score FROM worded"),
     }
     if question.query is not None:
         parts["worded"] = sql.SQL(_WORDED).format(allowed=allowed)
         parts["words"] = sql.SQL(_WORDS).format(
             **names, name=sql.Literal(tables.passages), words=sql.Literal(MAX_WORDS), exact=sql.Literal(EXACT_ROWS)
         )
-    if not question.fused:
-        parts["best"] = sql.SQL("SELECT id, score FROM near UNION ALL SELECT id, score FROM worded")
-    statement = sql.SQL(_STATEMENT).format(**names, **parts)
-    near_weight, word_weight = question.weights
+    fusion = question.fusion or Fusion()
+    if question.fusion:
+        worth = sql.SQL("score" if fusion.ranker == "weighted" else _PLACED).format(k=sql.Literal(K))
+        parts["best"] = sql.SQL(_FUSED).format(worth=worth)
+    statement = sql.SQL(_STATEMENT).format(**names, **parts, share=sql.SQL(_SHARE))
     parameters: Parameters = {
         **question.parameters,
         "depth": question.depth,
         "limit": question.limit,
         "language": question.language,
-        "near": near_weight,
-        "worded": word_weight,
-        "weights": near_weight + word_weight,
+        "near": fusion.vector,
+        "worded": fusion.keyword,
+        "weights": fusion.vector + fusion.keyword,
     }
     if question.query is not None:
         parameters["words"] = words(question.query)

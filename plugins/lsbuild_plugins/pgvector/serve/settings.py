@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.manifest import Service
-from lsbuild_runtime.ports import SearchMode
+from lsbuild_runtime.ports import Fusion, SearchMode
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -25,6 +25,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     connect_timeout: float
     statement_timeout: float
     search: SearchMode = "hybrid"
+    fusion: Fusion = Fusion()
     min_recall: float = 0.95
     ef_search: int = 0
     dsn: str = ""

@@ -16,7 +16,7 @@ from lsbuild_plugins.pgvector.serve.values import stored
 from lsbuild_runtime.filters import clean
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.mutable import StoredFile
-from lsbuild_runtime.ports import Attribute, Hit, Host, Passage, SearchMode, StoreInfo
+from lsbuild_runtime.ports import Attribute, Fusion, Hit, Host, Passage, SearchMode, StoreInfo
 from lsbuild_runtime.search import check, check_fits, query_vector
 
 SIZE_AGE_S = 60.0
@@ -67,7 +67,7 @@ class Store:
         mode: SearchMode | None = None,
         filters: Mapping[str, Any] | None = None,
         threshold: float = 0.0,
-        weights: tuple[float, float] | None = None,
+        fusion: Fusion | None = None,
     ) -> list[Hit]:
         """The best passages, best first. ApiError 400 names the faulty field."""
         query = clean(query)
@@ -80,8 +80,7 @@ class Store:
             query=None if mode == "vector" else query,
             vector=vector,
             limit=limit,
-            weights=weights or (1.0, 1.0),
-            fused=mode == "hybrid",
+            fusion=(fusion or self._settings.fusion) if mode == "hybrid" else None,
             language=self._settings.language,
             where=where,
             parameters=parameters,

@@ -19,6 +19,7 @@ class CodeFile:
     def __init__(self, path: Path, corpus: Corpus, factor: float) -> None:
         self.dimensions = corpus.dimensions
         self.rows = corpus.chunks
+        self.scale = factor
         self._file = path.open("w+b", buffering=0)
         for _, block in corpus.blocks():
             self._file.write(encode(block, factor).tobytes())

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import apsw
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from lsbuild.api import Json, StepContext, StepError
 from lsbuild_plugins.sqlite_vec.compile import cluster, heldout, tables, tune
@@ -38,11 +39,12 @@ SEED = 20
 
 
 class Tuned(NamedTuple):
-    """What the index became, and what was learnt on the way. ``queries`` is None when no clustering was tried."""
+    """What the index became, and what was learnt on the way; ``note`` says it in a sentence."""
 
     meta: Meta
     curve: tune.Curve | None = None
     queries: heldout.Queries | None = None
+    note: str = ""
 
 
 def run(context: StepContext) -> Mapping[str, Json]:
@@ -61,15 +63,14 @@ def run(context: StepContext) -> Mapping[str, Json]:
 
 def write(path: Path, corpus: Corpus, meta: Meta, context: StepContext, spool: Path) -> Tuned:
     """Write the file at ``path``; row ids follow the order of the corpus. ``meta`` becomes what the tuning finds."""
-    wanted = context.options["min_recall"]
-    cluster_it = meta.chunks > EXACT_CHUNKS and meta.encoding == "int8" and wanted < 1
+    cluster_it = meta.chunks > EXACT_CHUNKS and meta.encoding == "int8" and context.options["min_recall"] < 1
     with closing(apsw.Connection(str(path))) as db:
         size = LISTS_PAGE_SIZE if cluster_it else PAGE_SIZE
         db.execute(f"PRAGMA page_size={size}; PRAGMA synchronous=OFF; PRAGMA journal_mode=OFF")
         load_vec0(db)
         with db:
             db.execute(TABLES)
-            tuned = _clustered(db, corpus, meta, wanted, spool) if cluster_it else Tuned(meta)
+            tuned = _clustered(db, corpus, meta, context.options, spool) if cluster_it else Tuned(meta)
             if not tuned.meta.lists:
                 tables.flat(db, corpus, meta)
             tables.texts(db, corpus, context.progress)
@@ -92,9 +93,10 @@ def _check(corpus: Corpus, embedding: str) -> None:
 
 
 def _meta(corpus: Corpus, options: Mapping[str, Json]) -> Meta:
-    encoding: Encoding = "int8"
-    if options["vectors"] == "float32" or (options["vectors"] == "auto" and corpus.chunks <= FLOAT32_CHUNKS):
-        encoding = "float32"
+    small = corpus.chunks <= FLOAT32_CHUNKS or options["min_recall"] == 1
+    encoding: Encoding = "float32" if small else "int8"
+    if options["vectors"] != "auto":
+        encoding = options["vectors"]
     scale = 1.0
     if encoding == "int8":
         step = -(-corpus.chunks // SCALED_FROM)
@@ -110,50 +112,62 @@ def _meta(corpus: Corpus, options: Mapping[str, Json]) -> Meta:
     )
 
 
-def _clustered(db: apsw.Connection, corpus: Corpus, meta: Meta, wanted: float, spool: Path) -> Tuned:
-    """The lists, and how many of them a search reads; exact again (and no lists) when the recall cannot be had for less."""
+def _clustered(db: apsw.Connection, corpus: Corpus, meta: Meta, options: Mapping[str, Json], spool: Path) -> Tuned:
+    """The lists, and how many of them a search reads; no lists where they cannot have the recall for less."""
+    wanted = options["min_recall"]
     shuffled = np.random.default_rng(SEED).permutation(meta.chunks)
-    held, rest = np.split(shuffled, [3 * heldout.OF_KIND])
-    count = cluster.lists_for(meta.chunks)
-    with closing(CodeFile(spool / "codes", corpus, meta.scale)) as codes:
-        centroids = cluster.centroids(codes.take(rest[: cluster.PER_LIST * count]), count, meta.scale)
-        nearest = np.concatenate([cluster.assign(block, centroids) for block in codes.blocks()])
-        lists = tables.clustered(db, corpus, codes, centroids, nearest)
+    held, rest = np.split(shuffled, [heldout.OF_KIND * (1 + heldout.AMID)])
     queries = heldout.choose(corpus, held)
+    with closing(CodeFile(spool / "codes", corpus, meta.scale)) as codes:
+        highest = heldout.rounded(corpus, codes, queries)
+        if highest < wanted:
+            exact = _as_float32(meta) if options["vectors"] == "auto" else meta
+            return Tuned(
+                exact, note=f"every search compares all vectors: int8 vectors have recall {highest:.3f} at most"
+            )
+        lists = _lists(db, corpus, codes, rest)
     curve = tune.best(db, corpus, msgspec.structs.replace(meta, lists=lists), queries, wanted)
+    last = curve.points[-1]
     if not curve.met:
         db.execute("DROP TABLE lists; DROP TABLE placed")
-        return Tuned(meta, curve, queries)
+        note = (
+            f"lists reached recall {last.recall:.3f} with {last.probes} probes, more would cost more than all vectors"
+        )
+        return Tuned(meta, curve, note=f"every search compares all vectors: {note}")
     found = msgspec.structs.replace(
         meta,
         lists=lists,
-        probes=curve.points[-1].probes,
+        probes=last.probes,
         scan=curve.scan,
-        recall=curve.points[-1].recall,
+        recall=last.recall,
         queries=len(queries.vectors),
         curve=tuple((point.probes, point.recall) for point in curve.points),
     )
-    return Tuned(found, curve, queries)
+    note = f"a search reads {last.probes} of {lists} lists, {last.cost:.0%} of the work of an exact one"
+    return Tuned(found, curve, queries, note)
+
+
+def _lists(db: apsw.Connection, corpus: Corpus, codes: CodeFile, training: NDArray[np.int64]) -> int:
+    """Make the lists, and their tables; returns how many there are."""
+    count = cluster.lists_for(corpus.chunks)
+    centroids = cluster.centroids(codes.take(training[: cluster.PER_LIST * count]), count, codes.scale)
+    nearest = np.concatenate([cluster.assign(block, centroids) for block in codes.blocks()])
+    return tables.clustered(db, corpus, codes, centroids, nearest)
+
+
+def _as_float32(meta: Meta) -> Meta:
+    return msgspec.structs.replace(meta, encoding="float32", scale=1.0)
 
 
 def _facts(tuned: Tuned) -> dict[str, Json]:
     """For the report and the manifest. Milliseconds stay out of ``index``, which the manifest repeats."""
-    meta, curve, _ = tuned
+    meta, curve = tuned.meta, tuned.curve
     facts: dict[str, Json] = msgspec.to_builtins(meta)
     told = {name: facts.pop(name) for name in ("lists", "probes", "scan", "recall", "queries", "curve")}
+    if tuned.note:
+        facts["note"] = tuned.note
     if meta.lists:
-        last = curve.points[-1] if curve else None
-        facts |= {"lists": meta.lists, "probes": meta.probes, "recall": meta.recall}
-        facts["note"] = f"a search reads {meta.probes} of {meta.lists} lists" + (
-            f", {last.cost:.0%} of the work of an exact one" if last else ""
-        )
-        facts["index"] = told
-    elif curve:
-        top = max(curve.points, key=lambda point: point.recall)
-        facts["note"] = (
-            f"every search compares all vectors: lists reached recall {top.recall:.3f} with {top.probes} probes, "
-            "and to reach min_recall they would cost more than that"
-        )
+        facts |= {"lists": meta.lists, "probes": meta.probes, "recall": meta.recall, "index": told}
     if curve:
         facts["curve"] = [point._asdict() for point in curve.points]
     return facts

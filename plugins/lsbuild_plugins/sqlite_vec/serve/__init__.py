@@ -30,6 +30,8 @@ def open_store(service: Service, root: Path, host: Host) -> VectorIO:
 def open_stores(service: Service, root: Path, host: Host) -> VectorStores:  # noqa: ARG001 - the signature of an entry
     """The stores that clients created beside the mutable store of the same name; opens no file yet."""
     from lsbuild_plugins.sqlite_vec.serve.created import Created
+    from lsbuild_runtime.search import fusion_of
 
     place = host.state
-    return Created(service.config.get("search", "hybrid"), lambda: place(STATE) / f"{service.name}.created", host)
+    mode = service.config.get("search", "hybrid")
+    return Created(mode, fusion_of(service), lambda: place(STATE) / f"{service.name}.created", host)

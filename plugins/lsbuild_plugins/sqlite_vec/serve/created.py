@@ -21,7 +21,7 @@ from lsbuild_plugins.sqlite_vec.serve.mutable import Kind, Mutable
 from lsbuild_plugins.sqlite_vec.serve.statefile import StateFile
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.mutable import StoreRecord
-from lsbuild_runtime.ports import Host, SearchMode
+from lsbuild_runtime.ports import Fusion, Host, SearchMode
 
 FILE_NAME = "stores.db"
 
@@ -47,8 +47,9 @@ class Created:
     A store has a folder of a new name each time, so that one that was dropped is never taken for its successor.
     """
 
-    def __init__(self, mode: SearchMode, place: Callable[[], Path], host: Host) -> None:
+    def __init__(self, mode: SearchMode, fusion: Fusion, place: Callable[[], Path], host: Host) -> None:
         self._mode = mode
+        self._fusion = fusion
         self._place = place
         self._host = host
         self._list: StateFile | None = None
@@ -126,7 +127,7 @@ class Created:
             store = self._open.get(folder)
             if store is None:
                 path = self._listed().path.parent / folder
-                kind = Kind(record.id, self._mode, record.embedding, record.dimensions)
+                kind = Kind(record.id, self._mode, self._fusion, record.embedding, record.dimensions)
                 store = self._open[folder] = Mutable(kind, None, lambda: path, self._host)
             self._open.move_to_end(folder)
             closing = [self._open.popitem(last=False)[1] for _ in range(len(self._open) - OPEN)]

@@ -1,23 +1,24 @@
-"""Reciprocal rank fusion of two rankings (Cormack, Clarke and Buettcher, SIGIR 2009); pure."""
+"""One ranking of two: by places (Cormack, Clarke and Buettcher, SIGIR 2009) or by scores; pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from lsbuild_plugins.sqlite_vec.serve.lists import Ranked
+from lsbuild_runtime.ports import Fusion
 
 K = 60
 
 
-def fuse(*rankings: Sequence[int], weights: Sequence[float] | None = None) -> list[tuple[int, float]]:
-    """Fuse rankings of row ids, best first, into (row id, score), best first, ties by row id.
+def fuse(near: Ranked, worded: Ranked, fusion: Fusion) -> Ranked:
+    """Join (row id, score) lists, each best first, into one, ties by row id; a ranking of weight 0 adds no rows.
 
-    A row's sum of ``weight / (K + rank)`` is divided by what a row gets that is first everywhere: 1.0 means that all
-    rankings agree on it, and of two equal rankings a row that only one knows gets at most 0.5. ``weights`` (one for
-    each ranking, not negative, not all 0) default to 1; a ranking of weight 0 adds no rows.
+    A row's sum is divided by what a row gets that is first in both rankings (``rrf``) or has score 1 in both
+    (``weighted``): 1.0 means that both agree on it, and with equal weights a row that only one knows gets at most 0.5.
     """
-    shares = weights or [1.0] * len(rankings)
-    best = sum(shares) / (K + 1)
-    scores: dict[int, float] = {}
-    for ranking, weight in zip(rankings, shares, strict=True):
-        for rank, row in enumerate(ranking if weight else (), start=1):
-            scores[row] = scores.get(row, 0.0) + weight / (K + rank)
-    return sorted(((row, score / best) for row, score in scores.items()), key=lambda pair: (-pair[1], pair[0]))
+    shares = ((near, fusion.vector), (worded, fusion.keyword))
+    best = fusion.vector + fusion.keyword
+    sums: dict[int, float] = {}
+    for ranking, weight in shares:
+        for place, (row, score) in enumerate(ranking if weight else (), start=1):
+            worth = score if fusion.ranker == "weighted" else (K + 1) / (K + place)
+            sums[row] = sums.get(row, 0.0) + weight * worth / best
+    return sorted(sums.items(), key=lambda pair: (-pair[1], pair[0]))

@@ -27,8 +27,8 @@ from lsbuild_plugins.sqlite_vec.serve.store import CANDIDATES, checked_meta
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.mutable import StoredFile
-from lsbuild_runtime.ports import Attribute, Hit, Host, Passage, SearchMode, StoreInfo
-from lsbuild_runtime.search import check, check_fits, query_vector
+from lsbuild_runtime.ports import Attribute, Fusion, Hit, Host, Passage, SearchMode, StoreInfo
+from lsbuild_runtime.search import check, check_fits, fusion_of, query_vector
 
 _NOTHING = Counts(0, 0, 0)
 _TRIES = 5
@@ -39,6 +39,7 @@ class Kind(NamedTuple):
 
     name: str
     mode: SearchMode
+    fusion: Fusion
     embedding: str
     dimensions: int
 
@@ -84,7 +85,7 @@ class Mutable:
         mode: SearchMode | None = None,
         filters: Mapping[str, Any] | None = None,
         threshold: float = 0.0,
-        weights: tuple[float, float] | None = None,
+        fusion: Fusion | None = None,
     ) -> list[Hit]:
         """As in `Store.search`; of equal scores the document that lies lower, and in its layer earlier, comes first."""
         self._idle.used()
@@ -101,10 +102,7 @@ class Mutable:
             depth = limit if mode != "hybrid" else max(limit, CANDIDATES)
             near = [] if vector is None else joined.near(view.layers, vector, limit, depth, where)
             worded = [] if mode == "vector" else joined.worded(view.layers, query, depth, where)
-            if mode == "hybrid":
-                ranked = fuse([row for row, _ in near], [row for row, _ in worded], weights=weights)
-            else:
-                ranked = near or worded
+            ranked = fuse(near, worded, fusion or kind.fusion) if mode == "hybrid" else near or worded
             return joined.hits(view.layers, [(row, score) for row, score in ranked[:limit] if score >= threshold])
 
     def file(self, file_id: str) -> StoredFile | None:
@@ -283,7 +281,9 @@ def open_mutable(service: Service, root: Path, place: Callable[[], Path], host: 
     meta = checked_meta(path, service)
     pool = Pool(path)
     base = Index(meta, pool, rows.COMPILED, pool.reading)
-    kind = Kind(service.name, service.config.get("search", "hybrid"), meta.embedding, meta.dimensions)
+    kind = Kind(
+        service.name, service.config.get("search", "hybrid"), fusion_of(service), meta.embedding, meta.dimensions
+    )
     return Mutable(kind, base, place, host)
 
 

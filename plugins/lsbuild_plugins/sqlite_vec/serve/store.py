@@ -13,8 +13,8 @@ from lsbuild_plugins.sqlite_vec.serve.format import FILE_NAME, Meta
 from lsbuild_plugins.sqlite_vec.serve.fuse import fuse
 from lsbuild_runtime.http import Context
 from lsbuild_runtime.manifest import ManifestError, Service
-from lsbuild_runtime.ports import Hit, Host, SearchMode, StoreInfo
-from lsbuild_runtime.search import check, check_fits, query_vector
+from lsbuild_runtime.ports import Fusion, Hit, Host, SearchMode, StoreInfo
+from lsbuild_runtime.search import check, check_fits, fusion_of, query_vector
 
 CANDIDATES = 50
 """How many rows each ranking contributes to a hybrid search, at least."""
@@ -34,6 +34,7 @@ class Store:
         self._meta = checked_meta(path, service)
         self._name = service.name
         self._mode: SearchMode = service.config.get("search", "hybrid")
+        self._fusion = fusion_of(service)
         self._pool = Pool(path)
         self._host = host
 
@@ -51,7 +52,7 @@ class Store:
         mode: SearchMode | None = None,
         filters: Mapping[str, Any] | None = None,
         threshold: float = 0.0,
-        weights: tuple[float, float] | None = None,
+        fusion: Fusion | None = None,
     ) -> list[Hit]:
         """The best passages, best first, ties in the order of the documents. ApiError 400 names the faulty field."""
         meta = self._meta
@@ -67,10 +68,7 @@ class Store:
             depth = limit if mode != "hybrid" else max(limit, CANDIDATES)
             near = [] if vector is None else segment.near(db, meta, vector, limit, depth, where)
             worded = [] if mode == "vector" else segment.worded(db, meta, query, depth, where)
-            if mode == "hybrid":
-                ranked = fuse([row for row, _ in near], [row for row, _ in worded], weights=weights)
-            else:
-                ranked = near or worded
+            ranked = fuse(near, worded, fusion or self._fusion) if mode == "hybrid" else near or worded
             return segment.hits(db, [(row, score) for row, score in ranked[:limit] if score >= threshold])
 
 

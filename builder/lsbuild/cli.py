@@ -291,6 +291,29 @@ def init(template: str, folder: Path, out: Output) -> None:
     out.give({"ok": True, "files": written}, lambda: templates.next_steps(folder, written))
 
 
+@main.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to a new file instead of the screen.")
+@_output_options
+def import_file(file: Path, output: Path | None, out: Output) -> None:
+    """Write a spec from FILE, a run.yaml of Llama Stack or a config.yaml of OGX.
+
+    The spec goes to the screen, or to --output; what became of each part of FILE is listed beside it.
+    """
+    from lsbuild import importing
+    from lsbuild.importing import report as reports
+
+    imported = importing.convert(file)
+    if output:
+        importing.write(imported.text, output)
+    body = {"ok": True, "output": str(output) if output else None, "spec": imported.text}
+    listed = reports.to_text(imported.findings)
+    if not (output or out.as_json or out.quiet):
+        click.echo(listed, err=True)
+    said = f"{listed}\nwrote {output}" if output else imported.text.rstrip("\n")
+    out.give({**body, **reports.summary_dict(imported.findings)}, lambda: said)
+
+
 @main.group(invoke_without_command=True)
 @click.pass_context
 def cache(context: click.Context) -> None:

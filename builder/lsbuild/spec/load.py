@@ -110,6 +110,11 @@ def load(path: Path, *, target: str | None = None, environ: Mapping[str, str], o
     )
 
 
+def text_of(path: Path) -> str:
+    """The text of the file at ``path``, which may have the size of a spec and is UTF-8; SpecError when it is not."""
+    return _decode(_read(path), str(path))
+
+
 def resolved(loaded: Loaded) -> dict[str, Any]:
     """The whole spec as plain values, defaults included, in a form that can be loaded again."""
     plain = loaded.spec.model_dump(mode="json", exclude={"targets"}, exclude_none=True)

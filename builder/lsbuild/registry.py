@@ -20,6 +20,7 @@ PLUGINS: Mapping[str, str] = {
     "inline::agent": "lsbuild_plugins.agent.plugin:PLUGIN",
     "inline::evals": "lsbuild_plugins.evals.plugin:PLUGIN",
     "inline::onnx": "lsbuild_plugins.onnx.plugin:PLUGIN",
+    "inline::rules": "lsbuild_plugins.rules.plugin:PLUGIN",
     "inline::sqlite-vec": "lsbuild_plugins.sqlite_vec.plugin:PLUGIN",
     "remote::openai": "lsbuild_plugins.openai.plugin:PLUGIN",
     "remote::pgvector": "lsbuild_plugins.pgvector.plugin:PLUGIN",

@@ -1,0 +1,1 @@
+"""From packs of rules to the file that a shield reads; it serves nothing."""

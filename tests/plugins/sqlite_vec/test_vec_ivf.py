@@ -203,8 +203,8 @@ def test_the_bytes_depend_on_the_passages_alone(tmp_path: Path, points: Floats) 
 def test_where_lists_do_not_pay_every_vector_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Points without any structure: the neighbours of one lie in all lists."""
     monkeypatch.setattr(heldout, "OF_KIND", 16)
-    noise = unit(np.random.default_rng(3).standard_normal((2100, 192)))
-    path, facts = build(tmp_path, noise, min_recall=0.97)
+    noise = unit(np.random.default_rng(3).standard_normal((2100, 768)))
+    path, facts = build(tmp_path, noise, min_recall=0.975)
     assert (read_meta(path).lists, read_meta(path).encoding) == (0, "int8")
     assert facts["note"].startswith("every search compares all vectors: lists reached recall 0.")
     assert "index" not in facts

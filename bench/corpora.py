@@ -6,6 +6,7 @@ Everything is seeded. Queries are held out: none of them is in the corpus. The t
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -26,9 +27,11 @@ FOLDER = CACHE / "retrieval"
 QUERIES = 256
 REAL = 24_000
 """Passages of the real corpus, at most."""
-CENTRES, POINTS, SPREAD, DECAY = 4000, 25, 0.3, 0.5
+CENTRES, POINTS, SPREAD, DECAY = 4000, 25, 0.3, 0.4
 """The mixture: at most CENTRES, and at least POINTS of each. A point lies SPREAD times as far from its centre as the centre
-from the origin; the standard deviation of the n-th component falls as n^-DECAY. Lists are easy to find in it."""
+from the origin; the standard deviation along the n-th axis falls as n^-DECAY, and the axes are turned, since the components
+of real embeddings vary alike. Of 100,000 such vectors 8 of 512 lists hold 0.98 of the ten nearest, and 8-bit vectors rank 0.99
+of them among the first ten: lists are easy to find in it."""
 BLOCK = 50_000
 
 Floats = NDArray[np.float32]
@@ -129,9 +132,18 @@ def mixture(seed: int, count: int, centres: int = CENTRES) -> Floats:
     means = np.random.default_rng(0).standard_normal((centres, DIMENSIONS), dtype=np.float32)
     random = np.random.default_rng([1, seed])
     own = means[random.integers(0, centres, count)]
-    points = (own + SPREAD * random.standard_normal((count, DIMENSIONS), dtype=np.float32)) * spectrum
+    points = (own + SPREAD * random.standard_normal((count, DIMENSIONS), dtype=np.float32)) * spectrum @ _axes()
     unit: Floats = points / np.linalg.norm(points, axis=1, keepdims=True)
     return unit
+
+
+@functools.cache
+def _axes() -> Floats:
+    """float32 [DIMENSIONS, DIMENSIONS]: a rotation."""
+    turned: Floats = np.linalg.qr(np.random.default_rng(2).standard_normal((DIMENSIONS, DIMENSIONS)))[0].astype(
+        np.float32
+    )
+    return turned
 
 
 def embed(texts: list[str]) -> Floats:

@@ -81,6 +81,26 @@ ROUTES = (
         "rerank:RerankResponse",
     ),
     Route(
+        POST,
+        "/v1/moderations",
+        "safety",
+        "Moderate texts",
+        "moderations:create",
+        "moderations:ModerationRequest",
+        "moderations:ModerationObject",
+    ),
+    Route(GET, "/v1/shields", "shields", "List shields", "shields:listing", None, "shields:ShieldList"),
+    Route(GET, "/v1/shields/{id}", "shields", "Get a shield", "shields:retrieve", None, "shields:ShieldObject"),
+    Route(
+        POST,
+        "/v1/safety/run-shield",
+        "safety",
+        "Run a shield",
+        "shields:run",
+        "shields:RunShieldRequest",
+        "shields:RunShieldResponse",
+    ),
+    Route(
         POST, f"{_STORE}/search", "vector_io", "Search a store", search.search, search.SearchRequest, search.SearchPage
     ),
     _stores(GET, _STORES, "List stores", "vector_stores", "listing", "", "VectorStoreList", _LIST),

@@ -78,10 +78,10 @@ def _registered(work: Work, providers: Mapping[str, Provider], resource: Resourc
     if not _mappable(provider):
         work.found("none", what, resource.where, "", f"its provider {provider.type} has no counterpart")
         return ""
-    embedding, notes = _embedding(work, resource.text("embedding_model") or "", resource.where)
+    embedding = _embedding(work, resource.text("embedding_model") or "", resource.where)
     fields, more = _fields(work, provider, embedding)
     name = work.name("vector_stores", usual)
-    notes = (*notes, *more, *models.switched(provider), _MOVED)
+    notes = (*more, *models.switched(provider), _MOVED)
     comments = [f"{usual} ({provider.type}), line {place(resource.where)}", *notes]
     path = work.add(Entry("vector_stores", name, fields, comments, id=usual))
     renamed = f"clients call it '{name}'" if name != usual else ""
@@ -91,35 +91,47 @@ def _registered(work: Work, providers: Mapping[str, Provider], resource: Resourc
 
 def _unregistered(work: Work, provider: Provider, *, active: bool) -> None:
     """A store that clients add to, and that new stores are made like; commented out unless it is the default one."""
-    embedding, notes = _embedding(work, "", provider.where)
+    embedding = _embedding(work, "", provider.where)
     fields, more = _fields(work, provider, embedding)
     off = () if active else ("commented out: another one is the default; uncomment to use it too",)
-    notes = (*notes, *more, *(models.switched(provider) if active else ()), *off)
+    notes = (*more, *(models.switched(provider) if active else ()), *off)
     name = work.name("vector_stores", provider.id)
     comments = [f"{provider.id} ({provider.type}), line {place(provider.where)}", *notes]
     path = work.add(Entry("vector_stores", name, fields, comments, active))
     work.found("attention", _what(provider), provider.where, path, told(*notes, _MOVED))
 
 
-def _embedding(work: Work, model_id: str, where: str) -> tuple[str, tuple[str, ...]]:
+def _embedding(work: Work, model_id: str, where: str) -> str:
     """The name of an embedding model that is compiled into the artifact; one is drafted when there is none."""
     compiled = {entry.name for entry in work.active("models", type="embedding", provider="inline::onnx")}
     wanted = models.named(work, model_id, "embedding") if model_id else ""
     if wanted in compiled:
-        return wanted, ()
+        return wanted
     if not model_id and compiled:
         preferred = models.named(work, text(_settings(work, "default_embedding_model", "model_id")) or "", "embedding")
-        return (preferred if preferred in compiled else min(compiled)), ()
-    remote = [entry.id for entry in work.active("models", type="embedding")]
-    usual = env.usual(model_id) or next(iter(remote), "all-MiniLM-L6-v2")
+        return preferred if preferred in compiled else min(compiled)
+    remote = _remote_embedding(work, wanted) if wanted or not model_id else ""
+    usual = env.usual(model_id) or remote or "all-MiniLM-L6-v2"
+    known = models.repository_of(remote or usual)
+    same = next((entry.name for entry in work.active("models", type="embedding") if entry.id == known), "")
+    if same in compiled:
+        return same
     why = "a store needs an embedding model that is compiled into the artifact"
-    inline = Provider(
-        "inference", "sentence-transformers", table.INLINE[0], Node({}, work.stack.keys["providers"]), where
-    )
-    known = models.repository_of(usual) if wanted or not model_id else usual
-    notes = (f"{why}; '{usual}' was served remotely",) if wanted or (remote and not model_id) else (why,)
-    drafted = models.Wanted(f"{known}", known, "embedding", f"embedding model {known}", where, notes=notes)
-    return models.model(work, inline, drafted), ()
+    notes = (f"{why}; '{usual}' was served remotely" if remote else why,)
+    nothing = Node({}, work.stack.keys["providers"])
+    inline = Provider("inference", "sentence-transformers", table.INLINE[0], nothing, where)
+    drafted = models.Wanted(known, known, "embedding", f"embedding model {known}", where, notes=notes)
+    return models.model(work, inline, drafted)
+
+
+def _remote_embedding(work: Work, name: str) -> str:
+    """What the provider of the embedding model ``name``, or of the first there is, calls it; "" when there is none."""
+    entries = work.active("models", type="embedding", provider="remote::openai")
+    for entry in (each for each in entries if name in {"", each.name}):
+        config = entry.fields.get("config")
+        model = config.value.get("model") if config is not None and isinstance(config.value, Mapping) else None
+        return env.usual(str(model.value)) if model is not None else entry.id
+    return ""
 
 
 def _fields(work: Work, provider: Provider, embedding: str) -> tuple[dict[str, Field], tuple[str, ...]]:

@@ -73,7 +73,8 @@ def fr_nir(text: str) -> bool:
 def de_idnr(text: str) -> bool:
     """A German tax number of a person: one digit twice or thrice among ten, ISO 7064 mod 11,10."""
     digits = _digits(text)
-    if len(digits) != 11 or digits[0] == 0 or len(set(digits[:10])) not in (8, 9):
+    often = sorted(digits[:10].count(digit) for digit in set(digits[:10]))
+    if len(digits) != 11 or digits[0] == 0 or often[-2:] not in ([1, 2], [1, 3]):
         return False
     product = 10
     for digit in digits[:10]:

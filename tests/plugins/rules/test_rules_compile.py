@@ -147,7 +147,7 @@ def test_what_goes_on_is_one_class(text: str) -> None:
         ("[{id: r, category: c, pattern: a, rest: 'b', matches: [a], passes: [b]}]", "one class"),
         ("[{id: r, category: c, pattern: a, rest: '[b]', validator: luhn, matches: [a], passes: [b]}]", "either rest"),
         ("[{id: r, category: c, require: [a], matches: [b], passes: [a]}]", "where: output"),
-        ("[{id: r, category: c, words: ["\\u200b"], matches: [a], passes: [b]}]", "nothing that could be found"),
+        ('[{id: r, category: c, words: ["\\u200b"], matches: [a], passes: [b]}]', "nothing that could be found"),
         ("[{id: r, category: c, phrases: ['a? b'], matches: [b], passes: [a]}]", "cannot be optional"),
         ("[{id: r, category: c, pattern: a, colour: red, matches: [a], passes: [b]}]", "colour"),
         ("{", "not YAML"),

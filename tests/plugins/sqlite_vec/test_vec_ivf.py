@@ -219,9 +219,15 @@ def test_where_int8_is_too_coarse_float32_is_kept(tmp_path: Path, monkeypatch: p
     """One component that is far larger than the others takes nearly all steps of the scale."""
     monkeypatch.setattr(heldout, "OF_KIND", 16)
     rough = np.random.default_rng(3).standard_normal((2100, 32)) * ([200.0] * 2 + [1.0] * 30)
-    path, facts = build(tmp_path, unit(rough), vectors="auto", min_recall=0.95)
+    points = unit(rough)
+    path, facts = build(tmp_path, points, vectors="auto", min_recall=0.95)
     assert (read_meta(path).lists, read_meta(path).encoding) == (0, "float32")
     assert facts["note"].startswith("every search compares all vectors: int8 vectors have recall 0.")
+    db = connect(path)
+    for row in (0, 700, 2099):
+        found = segment.near(db, read_meta(path), points[row].tobytes(), 10, 10, None)
+        assert [place - 1 for place, _ in found] == np.argsort(-(points @ points[row]), kind="stable")[:10].tolist()
+    db.close()
 
 
 @pytest.mark.parametrize("options", [{"min_recall": 1.0}, {"vectors": "float32"}])

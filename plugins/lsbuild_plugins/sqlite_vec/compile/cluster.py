@@ -22,6 +22,12 @@ ROUNDS = 10
 PER_LIST = 48
 """Training vectors for each list."""
 
+LARGE = 3
+"""A list with so many times the mean number of rows is divided, down to the mean."""
+
+DIVISIONS = 3
+"""A part of a divided list can be large again; so often is looked for such."""
+
 ROWS = 4096
 """Rows whose distances to all centroids are in memory at a time."""
 
@@ -56,6 +62,22 @@ def centroids(sample: Codes, count: int, factor: float) -> Codes:
             break
         before = nearest
         found = _means(sample, nearest, found, factor, spare)
+    return found
+
+
+def divided(sample: Codes, found: Codes, factor: float) -> Codes:
+    """``found`` with large lists divided. Where there are fewer lists than topics, one centroid near the middle of all
+    collects what is far from every other one; most searches would read that list.
+    """
+    mean = len(sample) / len(found)
+    for _ in range(DIVISIONS):
+        nearest = assign(sample, found)
+        sizes = np.bincount(nearest, minlength=len(found))
+        large = np.flatnonzero(sizes > LARGE * mean)
+        if not len(large):
+            break
+        parts = [centroids(sample[nearest == number], round(sizes[number] / mean), factor) for number in large.tolist()]
+        found = np.concatenate([np.delete(found, large, axis=0), *parts])
     return found
 
 

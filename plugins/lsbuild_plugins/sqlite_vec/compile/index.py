@@ -72,7 +72,7 @@ def write(path: Path, corpus: Corpus, meta: Meta, context: StepContext, spool: P
             db.execute(TABLES)
             tuned = _clustered(db, corpus, meta, context.options, spool) if cluster_it else Tuned(meta)
             if not tuned.meta.lists:
-                tables.flat(db, corpus, meta)
+                tables.flat(db, corpus, tuned.meta)
             tables.texts(db, corpus, context.progress)
             db.execute("INSERT INTO meta VALUES (?)", (msgspec.json.encode(tuned.meta, order="sorted").decode(),))
         db.execute(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={SCHEMA}; ANALYZE; VACUUM")
@@ -150,7 +150,8 @@ def _clustered(db: apsw.Connection, corpus: Corpus, meta: Meta, options: Mapping
 def _lists(db: apsw.Connection, corpus: Corpus, codes: CodeFile, training: NDArray[np.int64]) -> int:
     """Make the lists, and their tables; returns how many there are."""
     count = cluster.lists_for(corpus.chunks)
-    centroids = cluster.centroids(codes.take(training[: cluster.PER_LIST * count]), count, codes.scale)
+    sample = codes.take(training[: cluster.PER_LIST * count])
+    centroids = cluster.divided(sample, cluster.centroids(sample, count, codes.scale), codes.scale)
     nearest = np.concatenate([cluster.assign(block, centroids) for block in codes.blocks()])
     return tables.clustered(db, corpus, codes, centroids, nearest)
 

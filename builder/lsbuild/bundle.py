@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from lsbuild import __version__, bytecode
+from lsbuild import __version__, bytecode, common
 from lsbuild.api import Bundle, Compiled, File, Json, Platform, Service, Step, StepContext, StepError
 from lsbuild.spec.model import Spec
 from lsbuild_runtime import manifest as formats
@@ -121,6 +121,9 @@ def _told(services: Iterable[Service], known: Mapping[str, Mapping[str, Json]]) 
     """``services`` with what is known of their folder, and of the model they need, as metadata; their own values win."""
     told: dict[str, Service] = {}
     for service in services:
+        if stand_ins := [told[need].metadata for need in service.needs if need.startswith(f"{service.api}/")]:
+            told[f"{service.api}/{service.name}"] = common.with_common(service, stand_ins)
+            continue
         models = [told[need].metadata for need in service.needs if need.startswith("inference/")]
         models += [_sizes(told[need].metadata) for need in service.needs if need.startswith("embeddings/")]
         metadata = service.metadata

@@ -21,6 +21,7 @@ PLUGINS: Mapping[str, str] = {
     "inline::evals": "lsbuild_plugins.evals.plugin:PLUGIN",
     "inline::onnx": "lsbuild_plugins.onnx.plugin:PLUGIN",
     "inline::rules": "lsbuild_plugins.rules.plugin:PLUGIN",
+    "inline::route": "lsbuild_plugins.route.plugin:PLUGIN",
     "inline::sqlite-vec": "lsbuild_plugins.sqlite_vec.plugin:PLUGIN",
     "remote::openai": "lsbuild_plugins.openai.plugin:PLUGIN",
     "remote::pgvector": "lsbuild_plugins.pgvector.plugin:PLUGIN",

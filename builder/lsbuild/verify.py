@@ -34,7 +34,7 @@ def questions(manifest: Manifest) -> Ask:
         yield _check("models are listed", lambda: named == {model["id"] for model in client.get("/v1/models")["data"]})
         for service in manifest.services:
             question = _QUESTIONS.get(service.api)
-            if service.provider.startswith("remote::") or any(need.startswith("remote") for need in service.needs):
+            if _leaves(service, manifest):
                 yield Check(f"{service.api} {service.name}", True, "not asked: it would leave this machine")
             elif service.api == "inference" and service.metadata.get("chat") is False:
                 yield _check(f"{service.api} {service.name}", partial(_complete, client, service))
@@ -47,6 +47,13 @@ def questions(manifest: Manifest) -> Ask:
         yield _check("broken JSON is refused", lambda: client.status("/v1/embeddings", b'{"model":') == 400)
 
     return ask
+
+
+def _leaves(service: Service, manifest: Manifest) -> bool:
+    """Whether an answer of ``service`` may come from another machine: its own, or that of a service it needs."""
+    if service.provider.startswith("remote::"):
+        return True
+    return any(_leaves(other, manifest) for other in manifest.services if f"{other.api}/{other.name}" in service.needs)
 
 
 def _embed(client: _Client, service: Service) -> str:

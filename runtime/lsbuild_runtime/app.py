@@ -7,7 +7,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from lsbuild_runtime.http import ApiError, Cancelled, Request, Response, Silence, Span, Watch
+from lsbuild_runtime.http import (
+    ApiError,
+    Cancelled,
+    Context,
+    Request,
+    Response,
+    Silence,
+    Span,
+    Watch,
+    answered_by,
+    attempts,
+)
 from lsbuild_runtime.manifest import Manifest, check_files
 from lsbuild_runtime.routes import ROUTES
 from lsbuild_runtime.routing import Route, Table
@@ -85,7 +96,7 @@ class App:
         except Exception as error:  # the one place that turns any failure into an answer
             response = failure(error, span)
         span.set(**{"http.response.status_code": response.status})
-        headers = {"x-request-id": context.request_id, **response.headers}
+        headers = {"x-request-id": context.request_id, **trail_headers(context), **response.headers}
         if not isinstance(response.body, bytes):
             return Response(response.status, stream(response.body, span), headers)
         span.__exit__(None, None, None)
@@ -122,6 +133,16 @@ def request_id(request: Request) -> str:
     if given and len(given) <= 128 and given.isascii() and given.isprintable():
         return given
     return "req_" + os.urandom(12).hex()
+
+
+def trail_headers(context: Context) -> dict[str, str]:
+    """Which models a route asked and which of them answers; nothing where no route was asked."""
+    if not context.trail:
+        return {}
+    headers = {"x-lsbuild-attempts": attempts(context.trail)}
+    if model := answered_by(context.trail):
+        headers["x-lsbuild-model"] = model
+    return headers
 
 
 def refuse_unknown_query(route: Route, request: Request) -> None:

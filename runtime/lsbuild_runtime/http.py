@@ -88,13 +88,30 @@ class Silence:
         return None
 
 
+class Attempt(Struct):
+    """One model that was asked in the name of a request, and how that ended.
+
+    ``outcome`` is "" while it is under way, then "ok" (it answers), "cancelled", or the failure.
+    """
+
+    model: str
+    outcome: str = ""
+    ms: float = 0.0
+
+
 class Context(Struct):
-    """What travels with one request through every port: its deadline, its cancel flag and its observer."""
+    """What travels with one request through every port: its deadline, its cancel flag and its observer.
+
+    ``affinity`` is what the requests of one conversation share, "" when nothing is known of that: who keeps something
+    warm for a conversation goes by it. ``trail`` grows with each model that a route asks; copies of a context share it.
+    """
 
     request_id: str = ""
     deadline: float = field(default_factory=lambda: time.monotonic() + 120.0)
     cancel: threading.Event = field(default_factory=threading.Event)
     watch: Watch = field(default_factory=Silence)
+    affinity: str = ""
+    trail: list[Attempt] = field(default_factory=list)
 
     def check(self) -> None:
         """Raise Cancelled or a 408 ApiError when this request need not go on; cheap enough for every token."""
@@ -102,6 +119,16 @@ class Context(Struct):
             raise Cancelled
         if time.monotonic() > self.deadline:
             raise ApiError(408, "the request ran past its deadline", type="timeout_error", code="deadline_exceeded")
+
+
+def answered_by(trail: Iterable[Attempt]) -> str:
+    """The model that answers: the innermost one, which was asked last; "" while there is none."""
+    return next((attempt.model for attempt in reversed(list(trail)) if attempt.outcome == "ok"), "")
+
+
+def attempts(trail: Iterable[Attempt]) -> str:
+    """All attempts in the order they began: ``edge=timeout, cloud=ok``."""
+    return ", ".join(f"{attempt.model}={attempt.outcome or 'running'}" for attempt in list(trail))
 
 
 class Request(Struct, frozen=True):

@@ -5,7 +5,7 @@ It works on the tree, not on the validated Spec, so that a wrong name is reporte
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from lsbuild.errors import Problem
 from lsbuild.spec.marks import Node, Path
@@ -14,7 +14,7 @@ from lsbuild.suggest import did_you_mean
 
 def check(tree: Node, *, targets: Collection[str], providers: Collection[str]) -> list[Problem]:
     """Every reference that leads nowhere or to the wrong kind of thing."""
-    found = [*_names(tree), *_agents(tree), *_stores(tree), *_evals(tree), *_targets(tree, targets)]
+    found = [*_names(tree), *_routes(tree), *_agents(tree), *_stores(tree), *_evals(tree), *_targets(tree, targets)]
     if not (plugins := tree.map.get("plugins")) or not plugins.list:
         found += _providers(tree, providers)
     return found
@@ -38,6 +38,51 @@ def _names(tree: Node) -> Iterator[Problem]:
     for name in _section(tree, "models").keys() & _section(tree, "agents").keys():
         where = agents.keys[name].where if agents is not None else ""
         yield Problem(("agents", name), f"'{name}' is a model already; an agent is addressed as a model too", where)
+
+
+def _routes(tree: Node) -> Iterator[Problem]:
+    types, agents = _types(tree), _section(tree, "agents")
+    leads = {name: [model for _, model, _ in _candidates(model)] for name, model in _section(tree, "models").items()}
+    for name, entry in _section(tree, "models").items():
+        for index, model, node in _candidates(entry):
+            path: Path = ("models", name, "route", index, "model")
+            if model in agents:
+                yield Problem(path, f"'{model}' is an agent; a route leads to models", node.origin.where)
+            elif model not in types:
+                known = [each for each in types if each != name]
+                yield Problem(path, f"there is no model '{model}'.{did_you_mean(model, known)}", node.origin.where)
+            elif model == name:
+                yield Problem(path, "a route cannot lead to itself", node.origin.where)
+            elif circle := _way(leads, model, name):
+                way = " -> ".join((name, *circle))
+                yield Problem(path, f"these routes lead in a circle: {way}", node.origin.where)
+            elif types[model] in _KINDS and types[name] in _KINDS and types[model] != types[name]:
+                message = f"'{model}' is {_KINDS[types[model] or '']}; this route needs type: {types[name]}"
+                yield Problem(path, message, node.origin.where)
+
+
+def _candidates(model: Node) -> Iterator[tuple[int, str, Node]]:
+    """Place, name and node of each candidate that names a model."""
+    for index, entry in enumerate(model.map["route"].list if "route" in model.map else ()):
+        node = entry.map.get("model")
+        name = _text(node)
+        if node is not None and name is not None:
+            yield index, name, node
+
+
+def _way(leads: Mapping[str, Sequence[str]], start: str, end: str) -> tuple[str, ...]:
+    """Names from ``start`` to ``end`` along routes, both included; nothing when there is no way."""
+    open_: list[tuple[str, ...]] = [(start,)]
+    seen = {start}
+    while open_:
+        way = open_.pop()
+        if way[-1] == end:
+            return way
+        for following in leads.get(way[-1], ()):
+            if following not in seen:
+                seen.add(following)
+                open_.append((*way, following))
+    return ()
 
 
 def _agents(tree: Node) -> Iterator[Problem]:

@@ -121,7 +121,8 @@ def _below(value: Mapping[str, Any]) -> tuple[str, str]:
     inner: dict[str, Any] = next(iter(value.get("patternProperties", {}).values()), {})
     if "$ref" in inner:
         return inner["$ref"].rpartition("/")[2], ".NAME"
-    entry = next((each for each in value.get("items", {}).get("anyOf", ()) if "$ref" in each), None)
+    items = value.get("items", {})
+    entry = next((each for each in (items, *items.get("anyOf", ())) if "$ref" in each), None)
     return (entry["$ref"].rpartition("/")[2], "[]") if entry else ("", "")
 
 
@@ -134,7 +135,8 @@ def _words(value: Mapping[str, Any]) -> str:
         kinds = [_words(each) for each in value["anyOf"] if each.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if _below(value)[0]:
-        return {".NAME": "map by name", "[]": "list of texts and maps"}.get(_below(value)[1], "map")
+        entries = "list of texts and maps" if "anyOf" in value.get("items", {}) else "list of maps"
+        return {".NAME": "map by name", "[]": entries}.get(_below(value)[1], "map")
     return {
         "string": "text",
         "integer": "whole number",
@@ -149,6 +151,8 @@ def _spelled(default: object) -> str:
         return "-"
     if isinstance(default, str):
         return f"`{default}`" if default else "empty"
+    if isinstance(default, list) and default:
+        return f"`[{', '.join(map(str, default))}]`"
     return "empty" if default in ([], {}) or isinstance(default, dict) else f"`{default}`"
 
 

@@ -13,7 +13,7 @@ from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat
 from lsbuild_runtime.routes.chat_answer import Head, events, whole
 from lsbuild_runtime.routes.messages import AnyMessage, NamedTool, Tool, checked
-from lsbuild_runtime.routes.sampling import Tunable, generate, language_model, new_id, now
+from lsbuild_runtime.routes.sampling import Tunable, affinity, generate, language_model, new_id, now
 from lsbuild_runtime.routes.wire import decode, invalid, plain, refused
 
 if TYPE_CHECKING:
@@ -77,8 +77,12 @@ def create(app: Site, request: Request, _: str) -> Response:
     service = language_model(app, wanted.model)
     with_usage = wanted.usage_wanted()
     chat = chat_of(wanted, extra, service)
-    deltas = generate(app, service, "chat", lambda port: port.chat(chat, request.context), request.context)
-    head = Head(new_id("chatcmpl"), now(), wanted.model, f"lsbuild-{app.manifest.lsbuild}")
+    context = request.context
+    context.affinity = affinity(
+        wanted.prompt_cache_key, wanted.safety_identifier, wanted.user, metadata=wanted.metadata
+    )
+    deltas = generate(app, service, "chat", lambda port: port.chat(chat, context), context)
+    head = Head(new_id("chatcmpl"), now(), wanted.model, f"lsbuild-{app.manifest.lsbuild}", context.trail)
     if wanted.stream:
         return sse_response(events(deltas, head, with_usage))
     return json_response(whole(deltas, head))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from msgspec import UNSET, Struct, UnsetType
 
+from lsbuild_runtime.http import Attempt
 from lsbuild_runtime.ports import Annotation, Delta, FinishReason, TokenLogprob, ToolCall, Usage
-from lsbuild_runtime.routes.sampling import UsageBody, clamp, usage_body
+from lsbuild_runtime.routes.sampling import UsageBody, clamp, served, usage_body
 
 
 class TopLogprob(Struct):
@@ -102,6 +103,7 @@ class ChatCompletion(Struct):
     choices: list[Choice]
     usage: UsageBody
     system_fingerprint: str
+    metadata: dict[str, str] | UnsetType = UNSET
 
 
 class DeltaBody(Struct):
@@ -124,7 +126,10 @@ class ChunkChoice(Struct):
 
 
 class ChatChunk(Struct):
-    """One event of a stream; with ``include_usage`` the last one has no choices and the usage."""
+    """One event of a stream; with ``include_usage`` the last one has no choices and the usage.
+
+    The first one has the ``metadata`` of a routed answer.
+    """
 
     id: str
     object: str
@@ -133,15 +138,17 @@ class ChatChunk(Struct):
     system_fingerprint: str
     choices: list[ChunkChoice]
     usage: UsageBody | UnsetType | None = UNSET
+    metadata: dict[str, str] | UnsetType = UNSET
 
 
 class Head(Struct, frozen=True):
-    """What every event of one answer repeats."""
+    """What every event of one answer repeats, and the trail of its request, which is complete with the first delta."""
 
     id: str
     created: int
     model: str
     fingerprint: str
+    trail: Sequence[Attempt] = ()
 
 
 class Gathered(Struct):
@@ -180,6 +187,7 @@ def whole(deltas: Iterator[Delta], head: Head) -> ChatCompletion:
         choices=[_choice(index, choices[index]) for index in sorted(choices)],
         usage=usage_body(usage),
         system_fingerprint=head.fingerprint,
+        metadata=served(head.trail),
     )
 
 
@@ -204,7 +212,11 @@ def events(deltas: Iterator[Delta], head: Head, with_usage: bool) -> Iterator[Ch
     for delta in deltas:
         usage = delta.usage or usage
         if delta.usage is None or delta != Delta(delta.index, usage=delta.usage):
-            yield _chunk(head, [_chunk_choice(delta, seen)], blank)
+            first = not seen
+            chunk = _chunk(head, [_chunk_choice(delta, seen)], blank)
+            if first:
+                chunk.metadata = served(head.trail)
+            yield chunk
     if with_usage:
         yield _chunk(head, [], usage_body(usage))
 

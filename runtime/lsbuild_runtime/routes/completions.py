@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from lsbuild_runtime.http import Context, Request, Response, json_response, sse_response
+from lsbuild_runtime.http import Attempt, Context, Request, Response, json_response, sse_response
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Completion, Delta, FinishReason, TokenLogprob, Usage
 from lsbuild_runtime.routes.sampling import (
     TokenId,
     Tunable,
     UsageBody,
+    affinity,
     clamp,
     generate,
     language_model,
     new_id,
     now,
+    served,
     usage_body,
 )
 from lsbuild_runtime.routes.wire import decode, refused
@@ -73,6 +75,7 @@ class CompletionBody(Struct):
     choices: list[TextChoice]
     system_fingerprint: str
     usage: UsageBody | UnsetType | None = UNSET
+    metadata: dict[str, str] | UnsetType = UNSET
 
 
 _DECODER = msgspec.json.Decoder(CompletionRequest)
@@ -86,12 +89,16 @@ def create(app: Site, request: Request, _: str) -> Response:
         raise refused("model", f"{wanted.model!r} is an agent; use POST /v1/chat/completions")
     with_usage = wanted.usage_wanted()
     completions = completions_of(wanted, service)
-    deltas = continued(app, service, completions, request.context)
+    context = request.context
+    context.affinity = affinity(wanted.user)
+    deltas = continued(app, service, completions, context)
     fingerprint = f"lsbuild-{app.manifest.lsbuild}"
     head = CompletionBody(new_id("cmpl"), "text_completion", now(), wanted.model, [], fingerprint)
     if wanted.stream:
-        return sse_response(events(deltas, head, with_usage))
-    return json_response(whole(deltas, head))
+        return sse_response(events(deltas, head, with_usage, context.trail))
+    body = whole(deltas, head)
+    body.metadata = served(context.trail)
+    return json_response(body)
 
 
 def completions_of(wanted: CompletionRequest, service: Service) -> list[Completion]:
@@ -169,9 +176,12 @@ def whole(deltas: Iterator[Delta], head: CompletionBody) -> CompletionBody:
     return head
 
 
-def events(deltas: Iterator[Delta], head: CompletionBody, with_usage: bool) -> Iterator[CompletionBody]:
-    """One event for each delta, and a last one with the usage if it was asked for."""
+def events(
+    deltas: Iterator[Delta], head: CompletionBody, with_usage: bool, trail: Sequence[Attempt] = ()
+) -> Iterator[CompletionBody]:
+    """One event for each delta, and a last one with the usage if it was asked for; the first has the metadata."""
     offsets: dict[int, int] = {}
+    begun = False
     if with_usage:
         head.usage = None
     for delta in deltas:
@@ -182,7 +192,8 @@ def events(deltas: Iterator[Delta], head: CompletionBody, with_usage: bool) -> I
         offset = offsets.get(delta.index, 0)
         offsets[delta.index] = offset + sum(len(token.token) for token in delta.logprobs)
         choice = TextChoice(delta.text, delta.index, legacy(delta.logprobs, offset), delta.finish)
-        yield msgspec.structs.replace(head, choices=[choice])
+        yield msgspec.structs.replace(head, choices=[choice], metadata=UNSET if begun else served(trail))
+        begun = True
 
 
 def legacy(tokens: Sequence[TokenLogprob], offset: int) -> LegacyLogprobs | None:

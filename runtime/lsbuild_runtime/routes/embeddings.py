@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from lsbuild_runtime.http import Request, Response, json_response
 from lsbuild_runtime.ports import Embeddings
-from lsbuild_runtime.routes.sampling import model_not_found
+from lsbuild_runtime.routes.sampling import affinity, model_not_found, served
 from lsbuild_runtime.routes.wire import decode, refused
 from lsbuild_runtime.services import MODEL_APIS
 
@@ -54,6 +54,7 @@ class EmbeddingList(Struct):
     data: list[EmbeddingObject]
     model: str
     usage: EmbeddingUsage
+    metadata: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
 _GENERATES = "generates text; use POST /v1/chat/completions"
@@ -72,6 +73,7 @@ def create(app: Site, request: Request, _: str) -> Response:
     inputs = inputs_of(wanted.input)
     dimensions = None if wanted.dimensions is msgspec.UNSET else wanted.dimensions
     context = request.context
+    context.affinity = affinity(wanted.user)
     with context.watch.span(
         f"embeddings {service.name}",
         **{"gen_ai.operation.name": "embeddings", "gen_ai.request.model": service.name},
@@ -89,6 +91,7 @@ def create(app: Site, request: Request, _: str) -> Response:
             ],
             wanted.model,
             EmbeddingUsage(found.tokens, found.tokens),
+            served(context.trail),
         )
     )
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from lsbuild_runtime.http import ApiError, Context
+from lsbuild_runtime.http import ApiError, Attempt, Context, answered_by, attempts
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Delta, Inference, Sampling, Usage
 from lsbuild_runtime.routes.wire import refused
@@ -72,6 +72,26 @@ class Tunable(Struct, kw_only=True, forbid_unknown_fields=True):
         if not self.stream:
             raise refused("stream_options", "only allowed when stream is true")
         return bool(self.stream_options.include_usage)
+
+
+CONVERSATION = ("conversation_id", "session_id", "thread_id")
+"""Keys of ``metadata`` by which clients name a conversation."""
+
+
+def affinity(*given: str | None, metadata: Mapping[str, str] | None = None) -> str:
+    """What names the request's conversation: the first of ``given``, from the most to the least precise, that is there.
+
+    A conversation named in ``metadata`` goes after the first of them, which is the cache key of the prompt.
+    """
+    named = [value for key in CONVERSATION if (value := (metadata or {}).get(key))]
+    return next((value for value in (*given[:1], *named, *given[1:]) if value), "")
+
+
+def served(trail: Sequence[Attempt]) -> dict[str, str] | UnsetType:
+    """The ``metadata`` of an answer that a route found a model for; unset without one."""
+    if not trail:
+        return UNSET
+    return {"lsbuild_model": answered_by(trail), "lsbuild_attempts": attempts(trail)}
 
 
 class CachedTokens(Struct):

@@ -7,6 +7,7 @@ and waiting in short slices lets a cancelled request stop while the other side i
 
 from __future__ import annotations
 
+import math
 import socket
 import struct
 import time
@@ -198,8 +199,10 @@ class Pool:
         if any(character in value for value in fields.values() for character in "\r\n\0"):
             raise ValueError("a header holds a line break")
 
-    def post(self, path: str, body: bytes, patience: Patience) -> Reply:
+    def post(self, path: str, body: bytes, patience: Patience, until: float = math.inf) -> Reply:
         """POST; the reply's status and headers are known, its body is not read yet. Raises Unreachable or Silent.
+
+        Nobody waits for a connection beyond ``until`` (of time.monotonic), when ``patience`` is expected to end.
 
         A kept connection may have been closed over there just now: if nothing at all came back on one, the request is
         sent once more on a new connection.
@@ -207,7 +210,7 @@ class Pool:
         head = f"POST {self._path}{path} HTTP/1.1\r\n{self._head}content-length: {len(body)}\r\n\r\n"
         data = head.encode("latin-1") + body
         while True:
-            connection = self._kept() or self._open()
+            connection = self._kept() or self._open(patience, until)
             try:
                 return connection.send(data, self._seconds, patience)
             except Unreachable:
@@ -233,13 +236,16 @@ class Pool:
         except IndexError:
             return None
 
-    def _open(self) -> Connection:
+    def _open(self, patience: Patience, until: float) -> Connection:
+        left = max(until - time.monotonic(), 0.001)
         try:
-            opened = socket.create_connection(self._address, min(CONNECT_SECONDS, self._seconds))
+            opened = socket.create_connection(self._address, min(CONNECT_SECONDS, self._seconds, left))
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
                 opened = self._tls.wrap_socket(opened, server_hostname=self._address[0])
         except OSError as error:
+            if isinstance(error, TimeoutError):
+                patience()
             raise Unreachable(f"it cannot be reached ({error.strerror or error})") from error
         return Connection(self, opened, self._seconds, tls=self._tls is not None)
 

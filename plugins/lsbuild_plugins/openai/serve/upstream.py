@@ -9,6 +9,7 @@ import msgspec
 
 from lsbuild_plugins.openai.serve.answers import FAULTY, Fault
 from lsbuild_plugins.openai.serve.connection import Pool, Reply, Silent, Unreachable
+from lsbuild_plugins.openai.serve.refusals import refusal
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
 
@@ -38,7 +39,7 @@ class Upstream:
     def whole(self, path: str, body: Mapping[str, Any], decoder: msgspec.json.Decoder[T], context: Context) -> T:
         """POST and decode the complete answer."""
         try:
-            reply = self._pool.post(path, msgspec.json.encode(body), context.check)
+            reply = self._pool.post(path, msgspec.json.encode(body), context.check, context.deadline)
             try:
                 if reply.status != 200:
                     raise self._refused(reply)
@@ -48,14 +49,14 @@ class Upstream:
         except Unreachable as error:
             raise self.broken(str(error)) from error
         except Silent as error:
-            raise self.broken(f"it was silent for {self._seconds:g} s") from error
+            raise self.broken(f"it was silent for {self._seconds:g} s", "upstream_timeout") from error
 
     def events(
         self, path: str, body: Mapping[str, Any], decoder: msgspec.json.Decoder[T], context: Context
     ) -> Iterator[T]:
         """POST and decode each ``data:`` line as it comes; closing the iterator closes the connection."""
         try:
-            reply = self._pool.post(path, msgspec.json.encode(body), context.check)
+            reply = self._pool.post(path, msgspec.json.encode(body), context.check, context.deadline)
             try:
                 if reply.status != 200:
                     raise self._refused(reply)
@@ -66,17 +67,15 @@ class Upstream:
         except Unreachable as error:
             raise self.broken(str(error)) from error
         except Silent as error:
-            raise self.broken(f"it was silent for {self._seconds:g} s") from error
+            raise self.broken(f"it was silent for {self._seconds:g} s", "upstream_timeout") from error
 
     def close(self) -> None:
         """Close the connections that are not in use."""
         self._pool.close()
 
-    def broken(self, what: str) -> ApiError:
+    def broken(self, what: str, code: str = "upstream_error") -> ApiError:
         """A 502."""
-        return ApiError(
-            502, f"the server behind model {self.name!r} failed: {what}", type="server_error", code="upstream_error"
-        )
+        return ApiError(502, f"the server behind model {self.name!r} failed: {what}", type="server_error", code=code)
 
     def _data_lines(self, reply: Reply) -> Iterator[bytes]:
         """What follows ``data:``, up to [DONE]; what comes after it is read so that the connection can be kept."""
@@ -106,26 +105,10 @@ class Upstream:
         return answer
 
     def _refused(self, reply: Reply) -> ApiError:
-        """The ApiError for a status other than 200: the client's faults stay the client's, all others are 502."""
-        status = reply.status
+        """The ApiError for a status other than 200."""
         try:
             found = FAULTY.decode(reply.whole()).error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             found = None
         fault = Fault(found) if isinstance(found, str) else found or Fault()
-        said = fault.message[:500] or f"status {status}"
-        if status in (400, 413, 422):
-            code = None if fault.code is None else str(fault.code)
-            return ApiError(400, f"the server behind model {self.name!r} says: {said}", param=fault.param, code=code)
-        if status == 429:
-            after = reply.headers.get("retry-after", "")
-            return ApiError(
-                429,
-                f"the server behind model {self.name!r} is busy: {said}",
-                type="rate_limit_error",
-                code="upstream_rate_limit",
-                retry_after=int(after) if after.isdigit() and len(after) < 6 else 1,
-            )
-        if status in (401, 403):
-            return self.broken(f"it refused this server's credentials with status {status}; check api_key")
-        return self.broken(f"status {status}: {said}")
+        return refusal(self.name, reply.status, fault, reply.headers)

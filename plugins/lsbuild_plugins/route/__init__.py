@@ -1,0 +1,1 @@
+"""`inline::route`: models that stand in for each other."""

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from lsbuild import cli, importing
 from lsbuild.errors import SpecError, StoreError
-from lsbuild.importing import check, draft, env, models, names, report, rest, stack, stores
+from lsbuild.importing import check, draft, env, models, names, report, rest, shields, stack, stores
 from lsbuild.importing.work import Work
 from lsbuild.spec.load import load
 from lsbuild.spec.marks import scalar
@@ -230,9 +230,64 @@ def test_missing_sections_and_odd_values_still_give_a_spec(tmp_path: Path) -> No
     assert set(load(path, environ={}).spec.vector_stores) == {"d"}
 
 
+def test_shields_become_rules_as_far_as_rules_can(tmp_path: Path) -> None:
+    text = """
+providers:
+  safety:
+  - {provider_id: guard, provider_type: "inline::llama-guard"}
+  - {provider_id: guard, provider_type: "inline::prompt-guard"}
+  - {provider_id: prompts, provider_type: "inline::prompt-guard"}
+  - {provider_id: cloud, provider_type: "remote::bedrock"}
+  - {provider_id: idle, provider_type: "inline::prompt-guard"}
+registered_resources:
+  shields:
+  - {shield_id: meta-llama/Llama-Guard-3-8B, provider_id: guard}
+  - {shield_id: meta-llama/Llama-Guard-3-8B, provider_id: guard}
+  - {shield_id: injection, provider_id: "${env.PROMPTS:+prompts}"}
+  - {shield_id: theirs, provider_id: cloud}
+  - {shield_id: lost, provider_id: nobody}
+  - {provider_id: guard}
+"""
+    imported = importing.convert(written(tmp_path, text))
+    path = tmp_path / "spec.yaml"
+    path.write_text(imported.text, encoding="utf-8")
+    assert set(load(path, environ={}).spec.shields) == {"meta-llama-llama-guard-3-8b"}
+    path.write_text(uncommented(imported.text), encoding="utf-8")
+    both = load(path, environ={}).spec.shields
+    assert both["injection"].config == {"packs": ["prompt-injection"]}
+    assert [(each.what.partition(" (")[0], each.status) for each in imported.findings] == [
+        ("shield meta-llama/Llama-Guard-3-8B", "attention"),
+        ("shield meta-llama/Llama-Guard-3-8B", "attention"),
+        ("shield injection", "attention"),
+        ("shield theirs", "none"),
+        ("shield lost", "none"),
+        ("shield", "none"),
+        ("provider safety/guard", "mapped"),
+        ("provider safety/guard", "attention"),
+        ("provider safety/prompts", "mapped"),
+        ("provider safety/cloud", "none"),
+        ("provider safety/idle", "none"),
+    ]
+
+
 def test_an_unknown_key_is_named(tmp_path: Path) -> None:
     said = report.to_text(importing.convert(written(tmp_path, "providers: {}\nshield: []\n")).findings)
     assert "unknown key; left out. Did you mean 'shields'?" in said
+
+
+@pytest.mark.parametrize(
+    ("there", "repository"),
+    [
+        ("all-minilm:latest", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("nomic-embed-text", "nomic-ai/nomic-embed-text-v1.5"),
+        ("nomic-ai/nomic-embed-text-v1.5", "nomic-ai/nomic-embed-text-v1.5"),
+        ("sentence-transformers/nomic-ai/nomic-embed-text-v1.5", "nomic-ai/nomic-embed-text-v1.5"),
+        ("paraphrase-MiniLM", "sentence-transformers/paraphrase-MiniLM"),
+    ],
+)
+def test_where_weights_of_a_known_id_are(there: str, repository: str) -> None:
+    assert models.repository_of(there) == repository
 
 
 @pytest.mark.parametrize(
@@ -339,12 +394,12 @@ def test_whatever_the_ids_are_the_result_loads(
     load(spec, environ={})
     places = {finding.where for finding in imported.findings}
     read = stack.read(source)
-    assert {each.where for each in (*read.providers, *read.resources)} <= places
+    assert {each.where for each in read.providers} | {each.where for each in read.resources} <= places
 
 
 def test_what_is_not_accepted_is_switched_off_with_what_needs_it() -> None:
     work = Work(stack.read(FOLDER / "ollama.yaml"))
-    for part in (models, stores, rest):
+    for part in (models, stores, shields, rest):
         part.add(work)
     drafted = work.draft()
     broken = [

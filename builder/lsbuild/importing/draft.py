@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from lsbuild.spec.marks import scalar
 
 Scalar = str | int | float | bool
-Value = Scalar | Mapping[str, "Field"]
+Value = Scalar | tuple[str, ...] | Mapping[str, "Field"]
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./@=-]*(:+[A-Za-z0-9_./@=-]+)*")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
@@ -27,7 +27,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of ``models`` or ``vector_stores``. ``active`` is False for one that is written as a comment."""
+    """One entry of ``models``, ``vector_stores`` or ``shields``. ``active`` is False for one that is written as a comment."""
 
     section: str
     name: str
@@ -58,7 +58,7 @@ def text(draft: Draft, head: Sequence[str]) -> str:
     for section, values in (("params", draft.params), ("server", draft.server)):
         if values:
             lines += ["", f"{section}:", *_fields(values, 2)]
-    for section in ("models", "vector_stores"):
+    for section in ("models", "vector_stores", "shields"):
         entries = [entry for entry in draft.entries if entry.section == section]
         if entries:
             empty = "" if any(entry.active for entry in entries) else " {}  # all are comments below"
@@ -93,6 +93,9 @@ def _fields(fields: Mapping[str, Field], indent: int) -> list[str]:
             lines.append(f"{' ' * indent}{written(key)}: {{secret: {_inner(each.value)}}}{beside}")
         elif isinstance(each.value, Mapping):
             lines += [f"{' ' * indent}{written(key)}:{beside}", *_fields(each.value, indent + 2)]
+        elif isinstance(each.value, tuple):
+            listed = ", ".join(written(value) for value in each.value)
+            lines.append(f"{' ' * indent}{written(key)}: [{listed}]{beside}")
         else:
             lines.append(f"{' ' * indent}{written(key)}: {written(each.value)}{beside}")
     return lines
@@ -100,7 +103,7 @@ def _fields(fields: Mapping[str, Field], indent: int) -> list[str]:
 
 def _inner(value: Mapping[str, Field]) -> str:
     name = value["secret"].value
-    return written(name) if not isinstance(name, Mapping) else ""
+    return "" if isinstance(name, Mapping | tuple) else written(name)
 
 
 def _comment(line: str) -> str:

@@ -102,7 +102,7 @@ def _registered(work: Work, providers: Mapping[str, Provider], resource: Resourc
 
 def _no_provider(owner: str, providers: Mapping[str, Provider]) -> str:
     if owner == "all":
-        return "it stands for whichever provider comes first; here a model has one provider: name it; left out"
+        return "it stands for whichever provider is first; name one, or a `route` of models; left out"
     return f"there is no inference provider '{owner}'.{did_you_mean(owner, providers)} Left out"
 
 
@@ -154,8 +154,8 @@ def _inline(wanted: Wanted, kind: str) -> tuple[dict[str, Field], tuple[str, ...
 
 def repository_of(model_id: str) -> str:
     """``ORG/NAME`` on the model hub of a sentence-transformers id."""
+    known = table.REPOSITORIES.get(model_id.partition(":")[0].lower())
     parts = [part for part in re.sub(r"[^\w./-]+", "-", model_id, flags=re.ASCII).split("/") if part]
-    known = table.REPOSITORIES.get(parts[-1].partition(":")[0].lower()) if len(parts) == 1 else None
     return known or "/".join(["sentence-transformers", *parts][-2:])
 
 

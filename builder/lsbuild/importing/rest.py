@@ -12,7 +12,7 @@ from lsbuild.importing.work import Work, place
 from lsbuild.spec.marks import Node, is_list
 from lsbuild.suggest import did_you_mean
 
-_MAPPED_APIS = ("inference", "vector_io", "memory")
+_MAPPED_APIS = ("inference", "vector_io", "memory", "safety")
 _FILES = ("files", "file_processors")
 
 
@@ -22,7 +22,7 @@ def add(work: Work) -> None:
         if provider.api not in _MAPPED_APIS:
             _provider(work, provider)
     for resource in work.stack.resources:
-        if resource.kind not in {"models", "vector_stores", "vector_dbs"}:
+        if resource.kind not in {"models", "shields", "vector_stores", "vector_dbs"}:
             _resource(work, resource)
     for key, node in work.stack.settings.items():
         if key not in table.SILENT:
@@ -71,7 +71,15 @@ def _setting(work: Work, key: str, node: Node) -> None:
     elif key in table.RESOURCES and (node.value is None or (is_list(node) and not node.list)):
         return
     elif key != "registered_resources":
-        known = (*table.SETTINGS, *table.RESOURCES, *table.SILENT, "models", "registered_resources", "server")
+        known = (
+            *table.SETTINGS,
+            *table.RESOURCES,
+            *table.SILENT,
+            "models",
+            "shields",
+            "registered_resources",
+            "server",
+        )
         work.found("attention", key[:60], where, "", f"unknown key; left out.{did_you_mean(key, known)}")
 
 

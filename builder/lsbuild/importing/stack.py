@@ -15,7 +15,7 @@ from lsbuild.spec.words import found_words
 from lsbuild.suggest import did_you_mean
 
 DISABLED = "__disabled__"
-_RESOURCES = ("models", "vector_stores", "vector_dbs", *table.RESOURCES)
+_RESOURCES = ("models", "shields", "vector_stores", "vector_dbs", *table.RESOURCES)
 _KIND = "a run.yaml of Llama Stack or a config.yaml of OGX"
 _ENTRY = ("provider_id", "provider_type", "config")
 

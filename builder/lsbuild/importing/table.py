@@ -75,6 +75,12 @@ REPOSITORIES: Mapping[str, str] = {
 }
 """Embedding models by the short names that Ollama and older releases use."""
 
+SHIELDS: Mapping[str, tuple[str, ...]] = {
+    "inline::llama-guard": ("violence", "self-harm", "profanity"),
+    "inline::prompt-guard": ("prompt-injection",),
+}
+"""Packs of rules for safety providers that judge by a model."""
+
 APIS: Mapping[str, tuple[Status, str]] = {
     "agents": ("none", "no sessions and turns; an agent is an entry of `agents` with instructions and stores"),
     "batches": ("none", "not yet"),
@@ -84,7 +90,6 @@ APIS: Mapping[str, tuple[Status, str]] = {
     "messages": ("none", "not yet"),
     "post_training": ("none", "lsbuild compiles models, it does not train them"),
     "responses": ("none", "not yet as a provider; an agent is an entry of `agents`"),
-    "safety": ("none", "name this protection yourself: what was checked there is not checked here"),
     "scoring": ("none", "not at run time; `evals` have gates"),
     "skills": ("none", "instructions of an agent can be a file"),
     "telemetry": ("none", "there is no sink to configure"),
@@ -98,7 +103,6 @@ RESOURCES: Mapping[str, tuple[tuple[str, ...], str]] = {
     "datasets": (("dataset_id", "identifier"), "write the questions into a file and name it under `evals`"),
     "eval_tasks": (("eval_task_id",), "write the questions into a file and name it under `evals`"),
     "scoring_fns": (("scoring_fn_id", "identifier"), "`evals` have gates"),
-    "shields": (("shield_id",), "name this protection yourself: what was checked there is not checked here"),
     "tool_groups": (("toolgroup_id", "tool_group_id"), "no tools are imported; agents search the stores they name"),
 }
 """Resources without a counterpart: the keys that name one, and what to say."""

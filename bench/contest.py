@@ -158,16 +158,25 @@ def _worker(name: str, corpus: Corpus, built: _Built) -> Worker:
 
 
 def _tune_all(corpus: Corpus, built: Mapping[str, _Built]) -> dict[str, int]:
-    """The least effort of each peer that finds as much as we do; its greatest when none does."""
+    """The effort of each peer with a knob that finds as much as we do."""
     efforts = {name: each.efforts[-1] for name, each in CONTESTANTS.items()}
     with _worker("ours", corpus, built["ours"]) as worker:
-        wanted = _reached(corpus, worker, efforts["ours"]) - SLACK
+        wanted = _reached(corpus, worker, efforts["ours"])
     for name, each in CONTESTANTS.items():
         if each.knob:
             with _worker(name, corpus, built[name]) as worker:
-                enough = (effort for effort in each.efforts if _reached(corpus, worker, effort) >= wanted)
-                efforts[name] = next(enough, efforts[name])
+                efforts[name] = least(each.efforts, partial(_reached, corpus, worker), wanted)
     return efforts
+
+
+def least(efforts: Sequence[int], reached: Callable[[int], float], wanted: float) -> int:
+    """The first of ``efforts`` whose recall is ``wanted``, less SLACK; when none is, the first that is as good as the best."""
+    recalls: list[float] = []
+    for effort in efforts:
+        recalls.append(reached(effort))
+        if recalls[-1] >= wanted - SLACK:
+            return effort
+    return next(effort for effort, each in zip(efforts, recalls, strict=True) if each >= max(recalls) - SLACK)
 
 
 def _reached(corpus: Corpus, worker: Worker, effort: int) -> float:

@@ -23,7 +23,7 @@ from lsbuild_plugins.sqlite_vec.serve.connect import read_meta
 from lsbuild_plugins.sqlite_vec.serve.format import FILE_NAME
 
 TOKENS, OVERLAP = 128, 16
-TEXT_BYTES = 450_000
+TEXT_BYTES = 250_000
 """Of documents: a minute of CPU or two for each side."""
 PEER = "llama-index: SimpleDirectoryReader, SentenceSplitter, sentence-transformers on torch, its default store"
 NAMES = ("ingestion_cpu", "ingestion_wall", "ingestion_text", "ingestion_rss")

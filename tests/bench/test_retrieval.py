@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench.contest import CONTESTANTS, Result, evict, recall
+from bench.contest import CONTESTANTS, Result, evict, least, recall
 from bench.corpora import QUERIES, held_out, mixture, nearest
 from bench.nearest import DIMENSIONS, WIDTH, K, timed, vectors
 from bench.ours.shards import PASSAGES_PER_DOCUMENT, write
@@ -75,6 +75,18 @@ def test_nearest_is_what_sorting_everything_finds(monkeypatch: pytest.MonkeyPatc
 def test_recall_counts_the_queries_that_were_asked() -> None:
     truth = [set(range(10)), set(range(10, 20)), set(range(20, 30))]
     assert recall([list(range(10)), list(range(15, 25))], truth) == 0.75
+
+
+def test_a_peer_gets_the_least_effort_that_finds_as_much() -> None:
+    asked: list[int] = []
+
+    def reached(effort: int) -> float:
+        asked.append(effort)
+        return {1: 0.5, 2: 0.9, 4: 0.969, 8: 0.97, 16: 0.97}[effort]
+
+    assert least((1, 2, 4, 8, 16), reached, 0.901) == 2
+    assert asked == [1, 2]
+    assert least((1, 2, 4, 8, 16), reached, 0.99) == 4
 
 
 def test_held_out_questions_are_not_in_the_corpus() -> None:

@@ -270,6 +270,26 @@ registered_resources:
     ]
 
 
+def test_names_of_old_releases_lose_their_prefix(tmp_path: Path) -> None:
+    text = """
+providers:
+  inference:
+  - {provider_id: openai, provider_type: "remote::openai", config: {api_key: "${env.OPENAI_API_KEY:}"}}
+  - {provider_id: groq, provider_type: "remote::groq", config: {url: "https://api.groq.com"}}
+  - {provider_id: gateway, provider_type: "remote::openai", config: {base_url: "http://gateway.example/v1"}}
+models:
+- {model_id: openai/gpt-4o, provider_id: openai}
+- {model_id: groq/llama3-8b-8192, provider_id: groq}
+- {model_id: groq/compound, provider_id: groq}
+- {model_id: openai/gpt-oss-20b, provider_id: gateway}
+"""
+    imported = importing.convert(written(tmp_path, text))
+    path = tmp_path / "spec.yaml"
+    path.write_text(imported.text, encoding="utf-8")
+    served = [model.config["model"] for model in load(path, environ={}).spec.models.values()]
+    assert served == ["gpt-4o", "llama3-8b-8192", "groq/compound", "openai/gpt-oss-20b"]
+
+
 def test_an_unknown_key_is_named(tmp_path: Path) -> None:
     said = report.to_text(importing.convert(written(tmp_path, "providers: {}\nshield: []\n")).findings)
     assert "unknown key; left out. Did you mean 'shields'?" in said
@@ -299,6 +319,7 @@ def test_where_weights_of_a_known_id_are(there: str, repository: str) -> None:
         ("${env.A:}", "${env.A}"),
         ("${env.A}/v1", "${env.A}/v1"),
         ("${env.A:+on}", "on"),
+        ("${env.A+on}", "on"),
         ("a$b ${x}", "a$$b $${x}"),
     ],
 )

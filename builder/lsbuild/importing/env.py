@@ -1,6 +1,7 @@
 """``${env.X}`` as Llama Stack writes it, read and written again as a spec does; pure.
 
-Llama Stack has ``${env.X}``, ``${env.X:=default}``, ``${env.X:+value if set}`` and, up to 0.2.12, ``${env.X:default}``.
+Llama Stack has ``${env.X}``, ``${env.X:=default}``, ``${env.X:+value if set}`` and, up to 0.2.12,
+``${env.X:default}`` and ``${env.X+value if set}``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-_REFERENCE = re.compile(r"\$\{env\.([A-Za-z_][A-Za-z0-9_]*)(?::([=+]?)([^{}]*))?\}")
+_REFERENCE = re.compile(r"\$\{env\.([A-Za-z_][A-Za-z0-9_]*)(?:(:[=+]?|\+)([^{}]*))?\}")
 _PIECE = re.compile(rf"{_REFERENCE.pattern}|\$")
 
 
@@ -25,7 +26,7 @@ class Reference:
 def _reference(match: re.Match[str]) -> Reference:
     if match[3] is None:
         return Reference(match[1], "plain", "")
-    return Reference(match[1], "if_set" if match[2] == "+" else "default", match[3].strip("\u200b"))
+    return Reference(match[1], "if_set" if match[2].endswith("+") else "default", match[3].strip("\u200b"))
 
 
 def references(text: str) -> tuple[Reference, ...]:

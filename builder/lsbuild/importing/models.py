@@ -163,10 +163,10 @@ def _remote(provider: Provider, wanted: Wanted, kind: str, name: str) -> tuple[d
     settings = remotes.settings(provider)
     fields = {"type": Field(kind), "provider": Field("remote::openai", f"was {provider.type}")}
     fields |= _sizes(wanted, kind)
-    upstream = env.modern(wanted.upstream)
+    upstream = remotes.upstream_model(provider, wanted.upstream)
     config = dict(settings.config)
-    if upstream != name:
-        config["model"] = Field(upstream)
+    if upstream.value != name:
+        config["model"] = upstream
     return {**fields, "config": Field(config)}, settings.notes
 
 

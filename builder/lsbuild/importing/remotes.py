@@ -38,10 +38,20 @@ def settings(provider: Provider) -> Settings:
     headers = _headers(provider, notes, used)
     if headers:
         config["headers"] = Field(headers)
-    rest = [key for key in provider.config.map if key not in {*used, "allowed_models"}]
+    rest = [key for key in provider.config.map if key not in {*used, *table.HANDLED_KEYS}]
     if rest:
         notes.append(f"not carried over: {', '.join(rest)}")
     return Settings(config, tuple(notes))
+
+
+def upstream_model(provider: Provider, model_id: str) -> Field:
+    """The model's name at ``provider``, without the prefix of releases before 0.3 (which knew no ``base_url``)."""
+    written = env.modern(model_id)
+    prefix = table.PREFIXED.get(provider.type, "")
+    old = prefix and "base_url" not in provider.config.map and not written.startswith("groq/compound")
+    if old and written.startswith(prefix) and len(written) > len(prefix):
+        return Field(written.removeprefix(prefix), f"{prefix} was a prefix of old releases")
+    return Field(written)
 
 
 def secret_of(node: Node, owner: str, usual: str, notes: list[str]) -> Field | None:

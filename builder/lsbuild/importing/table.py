@@ -48,6 +48,16 @@ REMOTES: Mapping[str, Remote] = {
 }
 URL_KEYS = ("base_url", "url", "openai_compat_api_base", "api_base")
 SECRET_KEYS = ("api_key", "api_token", "access_token")
+HANDLED_KEYS = ("allowed_models", "append_api_version")
+"""Settings of a provider that are mapped without being copied."""
+PREFIXED: Mapping[str, str] = {
+    "remote::anthropic": "anthropic/",
+    "remote::gemini": "gemini/",
+    "remote::groq": "groq/",
+    "remote::openai": "openai/",
+    "remote::sambanova": "sambanova/",
+}
+"""What releases before 0.3 put before the names of models; the providers themselves do not know it."""
 PLACEHOLDERS = frozenset(
     {"", "fake", "none", "null", "empty", "dummy", "no-key", "not-needed", "not-required", "token"}
 )

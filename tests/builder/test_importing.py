@@ -107,6 +107,18 @@ def test_a_secret_in_clear_text_is_nowhere_and_said_so(tmp_path: Path) -> None:
     assert spec.vector_stores["policies"].config["port"] == 5432
 
 
+def test_no_secret_is_copied_wherever_it_stands(tmp_path: Path) -> None:
+    source = FOLDER / "secrets.yaml"
+    output = tmp_path / "spec.yaml"
+    said = run(source, "-o", output).output + run(source, "--json").output + output.read_text()
+    assert source.read_text().count("TOPSECRET") == 11
+    assert "TOPSECRET" not in said
+    assert "1234567890" not in said
+    served = load(output, environ={}).spec.models
+    assert served["a"].config["api_key"] == {"secret": "X_API_KEY"}
+    assert served["b"].config["api_key"] == {"secret": "Y_API_KEY"}
+
+
 @pytest.mark.parametrize(
     ("name", "code", "what"),
     [

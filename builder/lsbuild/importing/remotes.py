@@ -28,11 +28,13 @@ def settings(provider: Provider) -> Settings:
     """What ``provider``'s config becomes; its type is a key of ``table.REMOTES``."""
     notes: list[str] = []
     config = {"base_url": _url(provider, notes)}
+    # Two providers of one type have two keys: the usual variable is for the one that is called like its type.
+    usual = REMOTES[provider.type].key if provider.type.endswith(f"::{provider.id}") else ""
     used = {key for key in table.URL_KEYS if key in provider.config.map}
     for key in provider.config.map:
         if key in table.SECRET_KEYS or key.endswith("_api_key"):
             used.add(key)
-            secret = secret_of(provider.config.map[key], provider.id, REMOTES[provider.type].key, notes)
+            secret = secret_of(provider.config.map[key], provider.id, usual, notes)
             if secret is not None and "api_key" not in config:
                 config["api_key"] = secret
     headers = _headers(provider, notes, used)
@@ -57,6 +59,8 @@ def upstream_model(provider: Provider, model_id: str) -> Field:
 def secret_of(node: Node, owner: str, usual: str, notes: list[str]) -> Field | None:
     """``{secret: NAME}`` for a key, whatever form it has; a key in clear text is never copied. None when none is needed."""
     written = text(node)
+    if written is None and node.value is not None:
+        notes.append(f"not carried over: what stands in line {place(node.origin.where)} is not a text")
     if written is None or written.strip().lower() in table.PLACEHOLDERS:
         return None
     found = env.whole(written)

@@ -173,7 +173,9 @@ def _pgvector(work: Work, provider: Provider) -> tuple[dict[str, Field], tuple[s
             notes.append(f"{theirs} was not copied: it may hold a password; `dsn: {{secret: NAME}}` may")
         elif node is not None and written:
             config[key] = Field(env.modern(written), place(node.origin.where))
-    config.setdefault("host", Field("localhost", "the file names none"))
+    lost = "@" in (text(given.get("host")) or "")
+    host = f"${{env.{variable_of(provider.id, 'host')}}}" if lost else "localhost"
+    config.setdefault("host", Field(host, "" if lost else "the file names none"))
     if (node := given.get("port")) is not None:
         config |= _port(work, provider, node, notes)
     password = given.get("password")

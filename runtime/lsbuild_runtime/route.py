@@ -93,7 +93,7 @@ class InferenceRoute(Route):
 
     def chat(self, chat: Chat, context: Context) -> Iterator[Delta]:
         """See ports.Inference."""
-        work = Work[Delta](
+        work: Work[Delta] = Work(
             "inference",
             lambda port, within: port.chat(chat, within),
             lambda: chat_size(chat),
@@ -108,7 +108,7 @@ class InferenceRoute(Route):
         tokens = completion.sampling.max_tokens or _USUAL_ANSWER
         prompt = completion.prompt
         size = len(prompt) // _CHARACTERS if isinstance(prompt, str) else len(prompt)
-        work = Work[Delta](
+        work: Work[Delta] = Work(
             "inference",
             lambda port, within: port.complete(completion, within),
             lambda: size + tokens * completion.sampling.n,
@@ -145,7 +145,9 @@ class EmbeddingsRoute(Route):
         def size() -> int:
             return sum(len(each) // _CHARACTERS + 1 if isinstance(each, str) else len(each) for each in inputs)
 
-        work = Work[Embedded]("embeddings", ask, size, lambda found: found.tokens, lambda _found: False, whole=True)
+        work: Work[Embedded] = Work(
+            "embeddings", ask, size, lambda found: found.tokens, lambda _found: False, whole=True
+        )
         (found,) = self.answer(work, context)
         return found
 

@@ -29,6 +29,7 @@ GROUPS = (
     "reranking",
     "retrieval",
     "ingestion",
+    "safety",
     "size",
 )
 """Modules of this package, in the order in which they run. Each has NAMES, every figure it can give, and

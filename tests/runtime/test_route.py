@@ -17,7 +17,7 @@ import pytest
 
 from live_server import eventually, serving
 from lsbuild_runtime.app import App
-from lsbuild_runtime.http import Request
+from lsbuild_runtime.http import Context, Request
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.watch import JsonWatch
 from runtime_asking import Answer, asked
@@ -270,6 +270,23 @@ def test_a_fault_of_the_request_is_not_sent_around(world: Make) -> None:
     assert made.upstreams["cloud"].asked == 0
 
 
+def test_a_candidate_that_is_late_is_not_the_clients_fault(world: Make) -> None:
+    made = world(route({"model": "edge", "timeout": 0.2}), edge=hangs)
+    answer = made.ask()
+    assert (answer.status, answer.error["code"]) == (503, "attempt_timeout")
+    assert "no first token within 0.2 s" in answer.error["message"]
+    assert eventually(made.upstreams["edge"].gone.is_set)
+
+
+def test_the_requests_own_deadline_ends_the_course(world: Make) -> None:
+    made = world(route("edge", {"model": "cloud", "on": ALL}), edge=hangs, cloud=says("late"))
+    body = json.dumps({"model": "best", "messages": [{"role": "user", "content": "x"}]}).encode()
+    context = Context(deadline=time.monotonic() + 0.2)
+    response = made.app.handle(Request("POST", CHAT, {}, {}, body, context))
+    assert response.status == 408
+    assert made.upstreams["cloud"].asked == 0
+
+
 def test_when_nobody_can_the_error_says_what_each_said(world: Make) -> None:
     busy = status(429, fault(None, "slow down"), "retry-after: 9")
     made = world(route("edge", "cloud"), edge=status(500, fault(None, "on fire")), cloud=busy)
@@ -409,14 +426,15 @@ def test_hedging_starts_nobody_while_the_first_is_quick(world: Make) -> None:
     assert made.said() == "x", "a failure does not wait for the hedge"
 
 
-def test_a_client_that_leaves_stops_a_hedged_answer(world: Make) -> None:
+@pytest.mark.parametrize("config", [{}, {"hedge": 1.0}])
+def test_a_client_that_leaves_stops_the_answer(world: Make, config: dict[str, float]) -> None:
     def endless(connection: socket.socket, _upstream: Upstream) -> None:
         connection.sendall(STREAM)
         while True:
             connection.sendall(event("more "))
             time.sleep(0.01)
 
-    made = world(route("edge", hedge=1.0), edge=endless)
+    made = world(route("edge", **config), edge=endless)
     body = json.dumps({"model": "best", "messages": [{"role": "user", "content": "x"}], "stream": True}).encode()
     chunks: Any = made.app.handle(Request("POST", CHAT, {}, {}, body)).body
     assert [b"more" in next(chunks) for _ in range(50)] == [True] * 50

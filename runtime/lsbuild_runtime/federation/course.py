@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from lsbuild_runtime.federation.attempt import Try, Within, Work
 from lsbuild_runtime.federation.candidate import Candidate, Skipped, pause_before
-from lsbuild_runtime.federation.failures import AGAIN, Failure, failure_of
+from lsbuild_runtime.federation.failures import AGAIN, ATTEMPT_TIMEOUT, Failure, failure_of
 from lsbuild_runtime.http import ApiError, Context, Silence
 
 T = TypeVar("T")
@@ -108,13 +108,14 @@ class Course(Generic[T]):
         waits = [fault.error.retry_after for fault in self._faults if isinstance(fault.error, ApiError)]
         waits += [int(skipped.wait) + 1 for _, skipped in self._skipped if skipped.wait]
         after = min((wait for wait in waits if wait), default=None)
-        if len(self._faults) == 1 and not self._skipped:
-            return self._faults[0].error
+        only = self._faults[0].error if len(self._faults) == 1 and not self._skipped else None
+        if only is not None and not (isinstance(only, ApiError) and only.code == ATTEMPT_TIMEOUT):
+            return only
         said = [f"{model}: {_words(error)}" for model, error in (*self._faults, *self._skipped)]
         message = f"no candidate of model {self.name!r} could answer: {'; '.join(dict.fromkeys(said))}"
         base = next((fault.error for fault in reversed(self._faults) if isinstance(fault.error, ApiError)), None)
         if base is not None:
-            status = 503 if base.status == 408 else base.status
+            status = 503 if base.code == ATTEMPT_TIMEOUT else base.status  # 408 would blame the client
             return ApiError(status, message, type=base.type, param=base.param, code=base.code, retry_after=after)
         return ApiError(503, message, type="server_error", code="no_candidate", retry_after=after)
 

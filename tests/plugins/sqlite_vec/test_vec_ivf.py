@@ -215,19 +215,40 @@ def test_where_lists_do_not_pay_every_vector_is_compared(tmp_path: Path, monkeyp
     db.close()
 
 
-def test_where_int8_is_too_coarse_float32_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One component that is far larger than the others takes nearly all steps of the scale."""
+def coarse(times: float) -> Floats:
+    """Two components are far larger than the others and take nearly all steps of the scale."""
+    points = clustered(2100).astype(np.float64)
+    points[:, :2] = times * np.sign(points[:, :2])
+    return unit(points)
+
+
+def test_where_int8_is_too_coarse_float32_ranks_what_it_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heldout, "OF_KIND", 16)
-    rough = np.random.default_rng(3).standard_normal((2100, 32)) * ([200.0] * 2 + [1.0] * 30)
-    points = unit(rough)
-    path, facts = build(tmp_path, points, vectors="auto", min_recall=0.95)
-    assert (read_meta(path).lists, read_meta(path).encoding) == (0, "float32")
-    assert facts["note"].startswith("every search compares all vectors: int8 vectors have recall 0.")
+    points = coarse(3)
+    path, facts = build(tmp_path, points, vectors="auto")
+    meta = read_meta(path)
+    assert (meta.encoding, meta.unrounded) == ("int8", True)
+    assert 0 < meta.probes < meta.lists
+    assert "float32 vectors are kept beside them, since int8 alone has recall 0." in facts["note"]
     db = connect(path)
-    for row in (0, 700, 2099):
-        found = segment.near(db, read_meta(path), points[row].tobytes(), 10, 10, None)
-        assert [place - 1 for place, _ in found] == np.argsort(-(points @ points[row]), kind="stable")[:10].tolist()
+    hits = 0
+    for row in range(0, 2100, 50):
+        cosines = points @ points[row]
+        found = segment.near(db, meta, points[row].tobytes(), 10, 30, None)
+        assert found[0][0] == row + 1
+        assert [score for _, score in found] == pytest.approx(
+            [float(cosines[place - 1]) for place, _ in found], abs=1e-5
+        )
+        hits += len({place - 1 for place, _ in found[:10]} & set(np.argsort(-cosines, kind="stable")[:10].tolist()))
+    assert hits / 420 >= 0.9
     db.close()
+
+
+def test_who_asks_for_int8_alone_is_told_what_it_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heldout, "OF_KIND", 16)
+    path, facts = build(tmp_path, coarse(8), vectors="int8")
+    assert (read_meta(path).lists, read_meta(path).encoding) == (0, "int8")
+    assert facts["note"].startswith("every search compares all vectors: int8 vectors have recall 0.")
 
 
 @pytest.mark.parametrize("options", [{"min_recall": 1.0}, {"vectors": "float32"}])
@@ -276,7 +297,7 @@ def test_what_was_measured_is_told_but_not_in_the_bytes(built: tuple[Path, Mappi
     path, facts = built
     assert facts["search_cpu_ms"] > 0
     assert [point["probes"] for point in facts["curve"]] == [probes for probes, _ in facts["index"]["curve"]]
-    assert set(facts["index"]) == {"lists", "probes", "scan", "recall", "queries", "curve"}
+    assert set(facts["index"]) == {"lists", "probes", "unrounded", "scan", "recall", "queries", "curve"}
     assert facts["index"]["queries"] == 256
     assert facts["note"].startswith(f"a search reads {facts['probes']} of {facts['lists']} lists")
     assert set(msgspec.to_builtins(read_meta(path))) >= set(facts["index"])

@@ -29,6 +29,10 @@ EXACT_CHUNKS = 20_000
 SCALED_FROM = 20_000
 """Vectors, at most, whose components decide the int8 scale."""
 
+ROOM = 0.6
+"""Share of the recall that may be missed which is left to the choice of lists; where rounding takes more than the rest,
+float32 vectors are kept beside the lists."""
+
 LENGTH_TOLERANCE = 0.01
 PAGE_SIZE = 4096
 LISTS_PAGE_SIZE = 16384
@@ -120,31 +124,33 @@ def _clustered(db: apsw.Connection, corpus: Corpus, meta: Meta, options: Mapping
     queries = heldout.choose(corpus, held)
     with closing(CodeFile(spool / "codes", corpus, meta.scale)) as codes:
         highest = heldout.rounded(corpus, codes, queries)
-        if highest < wanted:
-            exact = _as_float32(meta) if options["vectors"] == "auto" else meta
-            return Tuned(
-                exact, note=f"every search compares all vectors: int8 vectors have recall {highest:.3f} at most"
-            )
-        lists = _lists(db, corpus, codes, rest)
-    curve = tune.best(db, corpus, msgspec.structs.replace(meta, lists=lists), queries, wanted)
+        coarse = options["vectors"] == "auto" and highest < 1 - ROOM * (1 - wanted)
+        if highest < wanted and not coarse:
+            return Tuned(meta, note=f"{_ALL}: int8 vectors have recall {highest:.3f} at most")
+        meta = msgspec.structs.replace(meta, lists=_lists(db, corpus, codes, rest), unrounded=coarse)
+    if coarse:
+        tables.unrounded(db, corpus)
+    curve = tune.best(db, corpus, meta, queries, wanted)
     last = curve.points[-1]
     if not curve.met:
-        db.execute("DROP TABLE lists; DROP TABLE placed")
-        note = (
-            f"lists reached recall {last.recall:.3f} with {last.probes} probes, more would cost more than all vectors"
-        )
-        return Tuned(meta, curve, note=f"every search compares all vectors: {note}")
+        db.execute("DROP TABLE lists; DROP TABLE placed; DROP TABLE IF EXISTS unrounded")
+        note = f"lists reached recall {last.recall:.3f} with {last.probes} probes, more would not pay"
+        return Tuned(_exact(meta), curve, note=f"{_ALL}: {note}")
     found = msgspec.structs.replace(
         meta,
-        lists=lists,
         probes=last.probes,
         scan=curve.scan,
         recall=last.recall,
         queries=len(queries.vectors),
         curve=tuple((point.probes, point.recall) for point in curve.points),
     )
-    note = f"a search reads {last.probes} of {lists} lists, {last.cost:.0%} of the work of an exact one"
+    note = f"a search reads {last.probes} of {meta.lists} lists, {last.cost:.0%} of the work of an exact one"
+    if coarse:
+        note += f"; float32 vectors are kept beside them, since int8 alone has recall {highest:.3f} at most"
     return Tuned(found, curve, queries, note)
+
+
+_ALL = "every search compares all vectors"
 
 
 def _lists(db: apsw.Connection, corpus: Corpus, codes: CodeFile, training: NDArray[np.int64]) -> int:
@@ -156,15 +162,18 @@ def _lists(db: apsw.Connection, corpus: Corpus, codes: CodeFile, training: NDArr
     return tables.clustered(db, corpus, codes, centroids, nearest)
 
 
-def _as_float32(meta: Meta) -> Meta:
-    return msgspec.structs.replace(meta, encoding="float32", scale=1.0)
+def _exact(meta: Meta) -> Meta:
+    """Without lists; where int8 is too coarse, in float32."""
+    if meta.unrounded:
+        return msgspec.structs.replace(meta, lists=0, unrounded=False, encoding="float32", scale=1.0)
+    return msgspec.structs.replace(meta, lists=0)
 
 
 def _facts(tuned: Tuned) -> dict[str, Json]:
     """For the report and the manifest. Milliseconds stay out of ``index``, which the manifest repeats."""
     meta, curve = tuned.meta, tuned.curve
     facts: dict[str, Json] = msgspec.to_builtins(meta)
-    told = {name: facts.pop(name) for name in ("lists", "probes", "scan", "recall", "queries", "curve")}
+    told = {name: facts.pop(name) for name in ("lists", "probes", "unrounded", "scan", "recall", "queries", "curve")}
     if tuned.note:
         facts["note"] = tuned.note
     if meta.lists:

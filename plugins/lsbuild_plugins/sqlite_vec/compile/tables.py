@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import apsw
 import numpy as np
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from lsbuild_plugins.sqlite_vec.compile.cluster import Codes, encode
 from lsbuild_plugins.sqlite_vec.compile.codes import CodeFile
-from lsbuild_plugins.sqlite_vec.compile.corpus import Corpus
-from lsbuild_plugins.sqlite_vec.serve.format import LISTS, Meta, vector_value, vectors_table
+from lsbuild_plugins.sqlite_vec.compile.corpus import BLOCK, Corpus
+from lsbuild_plugins.sqlite_vec.serve.format import LISTS, UNROUNDED, Meta, vector_value, vectors_table
 from lsbuild_runtime.ports import Attribute
 
 VECTORS_PER_BLOB = 256
@@ -61,6 +62,18 @@ def clustered(
     db.executemany("INSERT INTO lists VALUES (?, ?, ?, ?)", kept)
     db.execute("CREATE UNIQUE INDEX placed_id ON placed (id)")
     return len(kept)
+
+
+def unrounded(db: apsw.Connection, corpus: Corpus) -> None:
+    """The float32 vectors of all rows of ``placed``, in its order."""
+    db.execute(UNROUNDED)
+    places: Any = db.execute("SELECT id - 1 FROM placed ORDER BY place").fetchall()
+    order = np.array(places, np.int64)[:, 0]
+    for start in range(0, len(order), BLOCK):
+        block = corpus.take(order[start : start + BLOCK])
+        db.executemany(
+            "INSERT INTO unrounded VALUES (?, ?)", ((start + n, v.tobytes()) for n, v in enumerate(block, 1))
+        )
 
 
 def _lists(sizes: list[int], centroids: Codes) -> Iterator[tuple[int, int, int, bytes]]:

@@ -54,6 +54,10 @@ Ordinary tables, not a vec0 table with a partition key: measured at the same rec
 0.1 to 0.15 ms to open, a scan of ``placed`` nothing), a tenth less space, and no index on a table that is sqlite-vec's own.
 """
 
+UNROUNDED = "CREATE TABLE unrounded (place INTEGER PRIMARY KEY, embedding BLOB NOT NULL)"
+"""Beside the lists of an index whose int8 vectors are too coarse for its recall: the float32 vectors of ``placed``. Few of
+them are read by a search, so they cost space and hardly any time."""
+
 TOKENIZER = ("porter", ("unicode61", "remove_diacritics", "2"))
 """The tokenizer of ``words``, as apsw names it."""
 
@@ -68,8 +72,9 @@ class Meta(Struct, frozen=True, kw_only=True):
     """What an index is. ``embedding`` names the model; ``scale`` turns a component into an int8; ``bytes`` sums the files.
 
     ``lists`` is 0 for an exact index. ``probes`` lists are read by a search for ten passages. ``scan`` is the distance that
-    ranks the rows of those lists; the best of them are ranked again by L2, the best of these by the unrounded query.
-    ``recall`` is recall@10 against exact search on ``queries`` held-out queries, ``curve`` pairs of (probes, recall).
+    ranks the rows of those lists; the best of them are ranked again by L2, the best of these by the unrounded query; with
+    ``unrounded`` all of the best by float32 vectors. ``recall`` is recall@10 against exact search on ``queries`` held-out
+    queries, ``curve`` pairs of (probes, recall).
     """
 
     embedding: str
@@ -81,6 +86,7 @@ class Meta(Struct, frozen=True, kw_only=True):
     bytes: int
     lists: int = 0
     probes: int = 0
+    unrounded: bool = False
     scan: Scan = "l2"
     recall: float = 1.0
     queries: int = 0

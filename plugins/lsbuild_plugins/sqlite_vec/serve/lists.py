@@ -41,7 +41,7 @@ def near(db: apsw.Connection, meta: Meta, vector: bytes, limit: int, depth: int,
     query = encode(vector, "int8", meta.scale)
     probes = min(meta.lists, math.ceil(meta.probes * math.sqrt(max(1.0, limit / TUNED_FOR))))
     wanted = max(2 * limit, depth)
-    kept = wanted if meta.scan == "l2" else max(CANDIDATES, 2 * wanted)
+    kept = wanted if meta.scan == "l2" and not meta.unrounded else max(CANDIDATES, 2 * wanted)
     if where:
         places = _allowed(db, meta, query, probes, kept, where)
     else:
@@ -49,6 +49,8 @@ def near(db: apsw.Connection, meta: Meta, vector: bytes, limit: int, depth: int,
         places = [place for (place,) in db.execute(_SCAN[meta.scan], (*nearest, query, kept))]
         if not places:
             raise apsw.CorruptError("no list holds any vector")
+    if meta.unrounded:
+        return _exactly(db, vector, places, depth)
     return _ranked(db, meta, vector, query, places, wanted)[:depth]
 
 
@@ -90,6 +92,16 @@ def _ranked(db: apsw.Connection, meta: Meta, vector: bytes, query: bytes, places
         product = (own + square - to_query * to_query) / 2 + (left + square - to_rest * to_rest) / 2 / RESIDUAL
         ranked.append((chunk, min(1.0, max(0.0, product / ((meta.scale * length) or 1.0)))))
     return sorted(ranked, key=lambda pair: (-pair[1], pair[0]))
+
+
+def _exactly(db: apsw.Connection, vector: bytes, places: list[int], depth: int) -> Ranked:
+    """The best ``depth`` of ``places`` by the cosine of both unrounded vectors."""
+    sql = (
+        "SELECT c.id, vec_distance_l2(u.embedding, ?) AS d FROM json_each(?) j "
+        "CROSS JOIN unrounded u ON u.place = j.value CROSS JOIN placed c ON c.place = j.value ORDER BY d, c.id LIMIT ?"
+    )
+    found: list[Any] = db.execute(sql, (vector, _json(places), depth)).fetchall()
+    return [(row, min(1.0, max(0.0, 1.0 - distance * distance / 2))) for row, distance in found]
 
 
 _MEASURED = (

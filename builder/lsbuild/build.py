@@ -13,7 +13,21 @@ from typing import NoReturn
 
 from pydantic import BaseModel
 
-from lsbuild import bundle, execute, facts, gates, history, lock, plan, registry, report, sources, store, wheels
+from lsbuild import (
+    bundle,
+    execute,
+    facts,
+    gates,
+    history,
+    lock,
+    plan,
+    registry,
+    report,
+    shields,
+    sources,
+    store,
+    wheels,
+)
 from lsbuild.api import Bundle, Compiled, Item, Platform, Plugin, Problem, Source, Step, Target
 from lsbuild.engine import open_engine
 from lsbuild.errors import ServeError, SpecError
@@ -91,7 +105,7 @@ def prepare(order: Order, monitor: Monitor) -> Prepared:
         )
 
     given = resolve(uri for item in items for uri in plugins[item.provider].sources(item).values())
-    compiled = plan.compile_items(items, plugins, given)
+    compiled = shields.placed(plan.compile_items(items, plugins, given), loaded.spec)
     wanted = {tag: _platform_uris(target, options, tag, compiled) for tag in platforms}
     fetched = resolve(uri for uris in wanted.values() for uri in uris.values())
 

@@ -140,6 +140,7 @@ class Delta(Struct, frozen=True):
     annotations: tuple[Annotation, ...] = ()
     finish: FinishReason | None = None
     usage: Usage | None = None
+    refusal: str = ""
 
 
 class Inference(Protocol):

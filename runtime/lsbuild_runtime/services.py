@@ -102,7 +102,15 @@ def open_service(service: Service, manifest: Manifest, root: Path, host: Service
         raise _unavailable(f"{label} cannot be opened: {error}") from error
     module, _, attribute = service.entry.partition(":")
     entry = getattr(import_module(module), attribute)
-    return entry(msgspec.structs.replace(service, config=resolve(service.config)), root, host)
+    port = entry(msgspec.structs.replace(service, config=resolve(service.config)), root, host)
+    shields = [need.partition("/")[2] for need in service.needs if need.startswith("safety/")]
+    return _shielded(port, [host.get("safety", name) for name in shields]) if shields else port
+
+
+def _shielded(port: Any, shields: list[Any]) -> Any:
+    from lsbuild_runtime.shielded import Shielded  # only where there are shields
+
+    return Shielded(port, shields)
 
 
 def files_of(service: Service, manifest: Manifest) -> tuple[FileEntry, ...]:

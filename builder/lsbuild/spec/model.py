@@ -285,6 +285,8 @@ class Agent(Section):
     """The system prompt: a text, or the path of a .md or .txt file."""
     vector_stores: tuple[str, ...] = ()
     """Stores that are searched with the user's question before the model answers; answers cite what was found."""
+    shields: tuple[str, ...] = ()
+    """Shields that look at what users say and at what is answered, beside those of ``server.shields``."""
     limits: Limits = Limits()
     """What one run may use at most."""
     config: dict[str, Any] = {}
@@ -342,6 +344,8 @@ class Server(Section):
     """Address to listen on."""
     port: int = Field(default=8321, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
+    shields: tuple[str, ...] = ()
+    """Shields (keys of ``shields``) that look at every chat and completion of every llm and agent, in this order."""
     limits: ServerLimits = ServerLimits()
     """What clients together may cost."""
 

@@ -15,6 +15,7 @@ from lsbuild.suggest import did_you_mean
 def check(tree: Node, *, targets: Collection[str], providers: Collection[str]) -> list[Problem]:
     """Every reference that leads nowhere or to the wrong kind of thing."""
     found = [*_names(tree), *_routes(tree), *_agents(tree), *_stores(tree), *_evals(tree), *_targets(tree, targets)]
+    found += _shields(tree)
     if not (plugins := tree.map.get("plugins")) or not plugins.list:
         found += _providers(tree, providers)
     return found
@@ -136,6 +137,19 @@ def _evals(tree: Node) -> Iterator[Problem]:
             if node is not None and asked is not None and asked not in known:
                 message = f"there is no {section[:-1].replace('_', ' ')} '{asked}'.{did_you_mean(asked, known)}"
                 yield Problem(("evals", name, key), message, node.origin.where)
+
+
+def _shields(tree: Node) -> Iterator[Problem]:
+    known = _section(tree, "shields")
+    server = tree.map.get("server")
+    users: list[tuple[Path, Node]] = [(("server",), server)] if server is not None else []
+    users += [(("agents", name), agent) for name, agent in _section(tree, "agents").items()]
+    for path, user in users:
+        for index, entry in enumerate(user.map["shields"].list if "shields" in user.map else ()):
+            shield = _text(entry)
+            if shield is not None and shield not in known:
+                message = f"there is no shield '{shield}'.{did_you_mean(shield, known)}"
+                yield Problem((*path, "shields", index), message, entry.origin.where)
 
 
 def _targets(tree: Node, known: Collection[str]) -> Iterator[Problem]:

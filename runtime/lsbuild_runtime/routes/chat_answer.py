@@ -78,7 +78,7 @@ class AnswerMessage(Struct):
 
     role: str
     content: str | None
-    refusal: None
+    refusal: str | None
     reasoning_content: str | UnsetType = UNSET
     tool_calls: list[ToolCallBody] | UnsetType = UNSET
     annotations: list[AnnotationBody] | UnsetType = UNSET
@@ -111,6 +111,7 @@ class DeltaBody(Struct):
 
     role: str | UnsetType = UNSET
     content: str | UnsetType = UNSET
+    refusal: str | UnsetType = UNSET
     reasoning_content: str | UnsetType = UNSET
     tool_calls: list[ToolCallBody] | UnsetType = UNSET
     annotations: list[AnnotationBody] | UnsetType = UNSET
@@ -155,6 +156,7 @@ class Gathered(Struct):
     """One choice while its deltas come in."""
 
     text: list[str] = []
+    refusal: str = ""
     reasoning: list[str] = []
     calls: list[ToolCall] = []
     logprobs: list[TokenLogprob] | None = None
@@ -169,6 +171,7 @@ class Gathered(Struct):
         self.annotations.extend(delta.annotations)
         if delta.logprobs:
             self.logprobs = [*(self.logprobs or ()), *delta.logprobs]
+        self.refusal += delta.refusal
         self.finish = delta.finish or self.finish
 
 
@@ -195,8 +198,8 @@ def _choice(index: int, got: Gathered) -> Choice:
     text, reasoning = "".join(got.text), "".join(got.reasoning)
     message = AnswerMessage(
         role="assistant",
-        content=text if text or not got.calls else None,
-        refusal=None,
+        content=text if text or not (got.calls or got.refusal) else None,
+        refusal=got.refusal or None,
         reasoning_content=reasoning or UNSET,
         tool_calls=_calls(got.calls) if got.calls else UNSET,
         annotations=[_annotation(found) for found in got.annotations] or UNSET,
@@ -233,6 +236,7 @@ def _chunk_choice(delta: Delta, seen: dict[int, int]) -> ChunkChoice:
     body = DeltaBody(
         role=UNSET if begun else "assistant",
         content=delta.text if delta.text or not begun else UNSET,
+        refusal=delta.refusal or UNSET,
         reasoning_content=delta.reasoning or UNSET,
         tool_calls=_calls(delta.tool_calls, first_call) if delta.tool_calls else UNSET,
         annotations=[_annotation(found) for found in delta.annotations] if delta.annotations else UNSET,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+import pytest
 
 from onnx_compile_models import write_safetensors
 
@@ -58,6 +61,45 @@ class Lsbuild:
         )
         assert "Traceback" not in done.stderr, done.stderr
         return Done(done.returncode, done.stdout, done.stderr)
+
+
+_FETCHED = ("deb:", "pypi:", "wheels:")
+
+
+def compiled(lsbuild: Lsbuild, spec: Path, out: Path, *, seconds: float = 600) -> Path:
+    """``spec`` compiled for this host at ``out``; the test is skipped when a package cannot be had here."""
+    done = lsbuild(spec, "-o", out, "--json", seconds=seconds)
+    if done.code == 3 and any(scheme in done.out for scheme in _FETCHED):
+        pytest.skip(f"a package index or archive is out of reach, and nothing cached: {done.json['error']['message']}")
+    assert done.code == 0, done.out + done.err
+    return out
+
+
+@contextmanager
+def booted(
+    artifact: Path,
+    *words: str | Path,
+    environ: Mapping[str, str] | None = None,
+    log: int | IO[str] = subprocess.DEVNULL,
+    end: signal.Signals = signal.SIGTERM,
+) -> Iterator[str]:
+    """``http://127.0.0.1:PORT`` of the artifact's own ``run``, which gets ``end`` at the end; SIGTERM has to end it well."""
+    process = subprocess.Popen(
+        [artifact / "run", "--port", "0", *words],
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        env={**os.environ, **(environ or {})},
+    )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        yield line[line.index("http://") :].split()[0]
+    finally:
+        process.send_signal(end)
+        code = process.wait(30)
+        process.stdout.close()
+    assert code == (0 if end == signal.SIGTERM else -end)
 
 
 def post(url: str, body: object) -> Any:

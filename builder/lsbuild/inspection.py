@@ -17,6 +17,7 @@ ROUTES = {
     "inference": ("/v1/chat/completions", "/v1/completions"),
     "agents": ("/v1/chat/completions",),
     "embeddings": ("/v1/embeddings",),
+    "safety": ("/v1/moderations", "/v1/safety/run-shield", "/v1/shields", "/v1/shields/{id}"),
     "rerank": ("/v1/rerank", "/v1alpha/inference/rerank"),
     "vector_io": (
         "/v1/vector-io/query",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from artifact_tools import QUICKSTART, ROOT, Lsbuild
+from artifact_tools import QUICKSTART, ROOT, Lsbuild, booted, compiled
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,24 +25,12 @@ def lsbuild() -> Lsbuild:
 
 @pytest.fixture(scope="session")
 def quickstart(lsbuild: Lsbuild, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The quickstart compiled for this host. Without a package index the wheels cannot be had: then tests skip."""
-    out = tmp_path_factory.mktemp("quickstart") / "artifact"
-    done = lsbuild(QUICKSTART, "-o", out, "--json")
-    if done.code == 3 and ("pypi:" in done.out or "wheels:" in done.out):
-        pytest.skip(f"no package index and nothing cached: {done.json['error']['message']}")
-    assert done.code == 0, done.out + done.err
-    return out
+    """The quickstart compiled for this host."""
+    return compiled(lsbuild, QUICKSTART, tmp_path_factory.mktemp("quickstart") / "artifact")
 
 
 @pytest.fixture(scope="session")
 def address(quickstart: Path) -> Iterator[str]:
     """The quickstart, booted; ``http://127.0.0.1:PORT``."""
-    process = subprocess.Popen(
-        [quickstart / "run", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    yield line[line.index("http://") :].split()[0]
-    process.terminate()
-    assert process.wait(30) == 0
-    process.stdout.close()
+    with booted(quickstart) as found:
+        yield found

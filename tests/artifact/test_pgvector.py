@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 import pytest
 from openai import InternalServerError, OpenAI
 
-from artifact_tools import Lsbuild
+from artifact_tools import Lsbuild, booted, compiled
 from postgres_server import PASSWORD, Postgres, running
 
 SPEC = """\
@@ -43,37 +41,20 @@ def artifact(lsbuild: Lsbuild, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("fleet")
     (folder / "pump.md").write_text(PUMP)
     (folder / "spec.yaml").write_text(SPEC)
-    done = lsbuild(folder / "spec.yaml", "-o", folder / "artifact", "--json")
-    if done.code == 3 and ("pypi:" in done.out or "wheels:" in done.out):
-        pytest.skip(f"no package index and nothing cached: {done.json['error']['message']}")
-    assert done.code == 0, done.out + done.err
-    return folder / "artifact"
+    return compiled(lsbuild, folder / "spec.yaml", folder / "artifact")
 
 
 @contextmanager
-def booted(artifact: Path, state: Path, dsn: str) -> Iterator[OpenAI]:
+def instance(artifact: Path, state: Path, dsn: str) -> Iterator[OpenAI]:
     """A client of one instance; what it logged holds no password."""
-    with (state.with_suffix(".log")).open("w+") as log:
-        process = subprocess.Popen(
-            [artifact / "run", "--port", "0", "--state", state],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env={**os.environ, "PG_DSN": dsn},
-        )
-        assert process.stdout is not None
-        try:
-            line = process.stdout.readline()
-            address = line[line.index("http://") :].split()[0]
-            with OpenAI(base_url=f"{address}/v1", api_key="-", max_retries=0) as client:
-                yield client
-        finally:
-            process.terminate()
-            code = process.wait(30)
-            process.stdout.close()
+    with state.with_suffix(".log").open("w+") as log:
+        with (
+            booted(artifact, "--state", state, environ={"PG_DSN": dsn}, log=log) as address,
+            OpenAI(base_url=f"{address}/v1", api_key="-", max_retries=0) as client,
+        ):
+            yield client
         log.seek(0)
         assert PASSWORD not in log.read()
-    assert code == 0
 
 
 def names(client: OpenAI, store: str, query: str) -> list[str]:
@@ -85,7 +66,7 @@ def test_a_fleet_shares_what_was_compiled_and_what_was_uploaded(
 ) -> None:
     assert PASSWORD not in "".join(path.read_text() for path in artifact.rglob("*.json"))
     with ExitStack() as both:
-        one, two = (both.enter_context(booted(artifact, tmp_path / name, server.dsn("postgres"))) for name in "ab")
+        one, two = (both.enter_context(instance(artifact, tmp_path / name, server.dsn("postgres"))) for name in "ab")
         assert names(one, "notes", "prime the pump") == names(two, "notes", "prime the pump") == ["pump.md"]
         file = ("boiler.md", b"# Boiler\n\nAbove 3 bar the safety valve opens.\n")
         done = one.vector_stores.files.upload_and_poll(vector_store_id="notes", file=file, poll_interval_ms=50)

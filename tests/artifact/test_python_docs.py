@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from artifact_tools import ROOT, Lsbuild, post
+from artifact_tools import ROOT, Lsbuild, booted, compiled, post
 from lsbuild.evals.questions import load
 
 EXAMPLE = ROOT / "examples" / "python-docs"
@@ -23,11 +22,7 @@ QUESTIONS = load(EXAMPLE / "evals" / "questions.yaml", "questions.yaml")
 def artifact(lsbuild: Lsbuild, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example compiled for this host, its gates held. Needs Debian's archive and a package index once."""
     out = tmp_path_factory.mktemp("python-docs") / "artifact"
-    done = lsbuild(SPEC, "-o", out, "--json", seconds=1800)  # four CPU minutes from an empty cache
-    if done.code == 3 and any(scheme in done.out for scheme in ("deb:", "pypi:", "wheels:")):
-        pytest.skip(f"no Debian archive or package index, and nothing cached: {done.json['error']['message']}")
-    assert done.code == 0, done.out + done.err
-    return out
+    return compiled(lsbuild, SPEC, out, seconds=1800)  # four CPU minutes from an empty cache
 
 
 @pytest.fixture(scope="session")
@@ -46,15 +41,8 @@ def pages(lsbuild: Lsbuild, artifact: Path) -> dict[str, list[str]]:
 @pytest.fixture(scope="session")
 def url(artifact: Path) -> Iterator[str]:
     """The example, booted."""
-    process = subprocess.Popen(
-        [artifact / "run", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    yield line[line.index("http://") :].split()[0]
-    process.terminate()
-    assert process.wait(30) == 0
-    process.stdout.close()
+    with booted(artifact) as found:
+        yield found
 
 
 def plain(text: str) -> str:

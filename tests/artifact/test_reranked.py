@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 from ogx_client import OgxClient
 
-from artifact_tools import Lsbuild, post
+from artifact_tools import Lsbuild, booted, compiled, post
 from onnx_compile_models import ENCODERS, encoder_tensors, write_checkpoint
 from overlap_reranker import write_overlap
 
@@ -38,24 +37,13 @@ def artifact(lsbuild: Lsbuild, tmp_path_factory: pytest.TempPathFactory) -> Path
     write_overlap(folder / "judge", WORDS)
     (folder / "manual.md").write_text(MANUAL)
     (folder / "spec.yaml").write_text(json.dumps(SPEC))
-    done = lsbuild(folder / "spec.yaml", "-o", folder / "out", "--json")
-    if done.code == 3 and "wheels:" in done.out:
-        pytest.skip(f"no package index and nothing cached: {done.json['error']['message']}")
-    assert done.code == 0, done.out + done.err
-    return folder / "out"
+    return compiled(lsbuild, folder / "spec.yaml", folder / "out")
 
 
 @pytest.fixture(scope="module")
 def base(artifact: Path) -> Iterator[str]:
-    process = subprocess.Popen(
-        [artifact / "run", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    yield line[line.index("http://") :].split()[0]
-    process.terminate()
-    assert process.wait(30) == 0
-    process.stdout.close()
+    with booted(artifact) as found:
+        yield found
 
 
 def test_verify_asks_the_reranker(lsbuild: Lsbuild, artifact: Path) -> None:

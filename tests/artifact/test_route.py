@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import openai
 import pytest
 
-from artifact_tools import Lsbuild
+from artifact_tools import Lsbuild, booted, compiled
 
 SPEC = {
     "name": "routed",
@@ -30,26 +29,16 @@ SPEC = {
 def artifact(lsbuild: Lsbuild, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("routed")
     (folder / "spec.yaml").write_text(json.dumps(SPEC))
-    done = lsbuild(folder / "spec.yaml", "-o", folder / "out", "--json")
-    if done.code == 3 and "wheels:" in done.out:
-        pytest.skip(f"no package index and nothing cached: {done.json['error']['message']}")
-    assert done.code == 0, done.out + done.err
-    return folder / "out"
+    return compiled(lsbuild, folder / "spec.yaml", folder / "out")
 
 
 @pytest.fixture(scope="module")
 def client(artifact: Path) -> Iterator[openai.OpenAI]:
-    process = subprocess.Popen(
-        [artifact / "run", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    base = line[line.index("http://") :].split()[0]
-    with openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0) as found:
+    with (
+        booted(artifact) as base,
+        openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0) as found,
+    ):
         yield found
-    process.terminate()
-    assert process.wait(30) == 0
-    process.stdout.close()
 
 
 def test_verify_does_not_leave_the_machine(lsbuild: Lsbuild, artifact: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import subprocess
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from openai import BadRequestError, OpenAI
 
-from artifact_tools import Lsbuild
+from artifact_tools import Lsbuild, booted, compiled
 
 SPEC = """\
 version: 1
@@ -41,33 +41,17 @@ def artifact(lsbuild: Lsbuild, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("notes")
     (folder / "pump.md").write_text(PUMP)
     (folder / "spec.yaml").write_text(SPEC)
-    done = lsbuild(folder / "spec.yaml", "-o", folder / "artifact", "--json")
-    if done.code == 3 and ("pypi:" in done.out or "wheels:" in done.out):
-        pytest.skip(f"no package index and nothing cached: {done.json['error']['message']}")
-    assert done.code == 0, done.out + done.err
-    return folder / "artifact"
+    return compiled(lsbuild, folder / "spec.yaml", folder / "artifact")
 
 
 @contextmanager
-def booted(artifact: Path, state: Path, *, kill: bool = False) -> Iterator[OpenAI]:
-    """A client of the artifact while it runs on ``state``; it is stopped, or killed, at the end."""
-    process = subprocess.Popen(
-        [artifact / "run", "--port", "0", "--state", state],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        address = line[line.index("http://") :].split()[0]
-        with OpenAI(base_url=f"{address}/v1", api_key="-", max_retries=0) as client:
-            yield client
-    finally:
-        process.kill() if kill else process.terminate()
-        code = process.wait(30)
-        process.stdout.close()
-    assert kill or code == 0
+def client_of(artifact: Path, state: Path, *, end: signal.Signals = signal.SIGTERM) -> Iterator[OpenAI]:
+    """A client of the artifact while it runs on ``state``."""
+    with (
+        booted(artifact, "--state", state, end=end) as address,
+        OpenAI(base_url=f"{address}/v1", api_key="-", max_retries=0) as client,
+    ):
+        yield client
 
 
 def best(client: OpenAI, store: str, query: str) -> tuple[str, str]:
@@ -78,7 +62,7 @@ def best(client: OpenAI, store: str, query: str) -> tuple[str, str]:
 
 def test_uploads_are_found_beside_compiled_documents_and_outlive_the_server(artifact: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
-    with booted(artifact, state) as client:
+    with client_of(artifact, state) as client:
         assert best(client, "notes", "prime the pump")[0] == "pump.md"
         done = client.vector_stores.files.upload_and_poll(
             vector_store_id="notes", file=("boiler.md", MANUAL.encode()), attributes={"lang": "en"}, poll_interval_ms=50
@@ -89,7 +73,7 @@ def test_uploads_are_found_beside_compiled_documents_and_outlive_the_server(arti
             "The boiler works at 1.5 bar. Above 3 bar the safety valve opens.",
         )
         assert client.vector_stores.retrieve("notes").file_counts.completed == 2
-    with booted(artifact, state, kill=True) as client:
+    with client_of(artifact, state, end=signal.SIGKILL) as client:
         assert best(client, "notes", "safety valve pressure")[0] == "boiler.md"
         own = client.vector_stores.create(name="mine")
         file = client.files.create(
@@ -97,7 +81,7 @@ def test_uploads_are_found_beside_compiled_documents_and_outlive_the_server(arti
         )
         queued = client.vector_stores.files.create(own.id, file_id=file.id)
         assert queued.status in ("in_progress", "completed")
-    with booted(artifact, state) as client:
+    with client_of(artifact, state) as client:
         assert (
             client.vector_stores.files.poll(file.id, vector_store_id=own.id, poll_interval_ms=50).status == "completed"
         )
@@ -106,12 +90,12 @@ def test_uploads_are_found_beside_compiled_documents_and_outlive_the_server(arti
             client.vector_stores.files.delete(compiled.id, vector_store_id="notes")
         assert list(client.vector_stores.search("notes", query="pump")) == []
         assert client.vector_stores.delete(own.id).deleted
-    with booted(artifact, tmp_path / "other state") as client:
+    with client_of(artifact, tmp_path / "other state") as client:
         assert best(client, "notes", "prime the pump")[0] == "pump.md"  # the artifact itself was never written to
 
 
 def test_hybrid_weights_reach_the_index(artifact: Path, tmp_path: Path) -> None:
-    with booted(artifact, tmp_path) as client:
+    with client_of(artifact, tmp_path) as client:
         for weights, score in (((1.0, 0.0), 1.0), ((0.0, 1.0), 1.0), ((1.0, 1.0), 1.0)):
             options = {"hybrid_search": {"embedding_weight": weights[0], "text_weight": weights[1]}}
             found = client.vector_stores.search("fixed", query="red button", ranking_options=options)  # type: ignore[arg-type]
@@ -119,7 +103,7 @@ def test_hybrid_weights_reach_the_index(artifact: Path, tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_not_mutable_says_so(artifact: Path, tmp_path: Path) -> None:
-    with booted(artifact, tmp_path) as client:
+    with client_of(artifact, tmp_path) as client:
         with pytest.raises(BadRequestError) as caught:
             client.vector_stores.files.create("fixed", file_id="file-x")
         assert "mutable: true" in caught.value.message

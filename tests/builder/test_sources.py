@@ -78,7 +78,7 @@ def test_a_path_outside_of_the_project_is_the_users_choice(project: Path) -> Non
         ("nowhere/x/y", r"no such file or folder[\s\S]*holds docs, models"),
         ("docs/*.pdf", r"docs/\*\.pdf: no file matches"),
         ("void", "the folder holds no files"),
-        ("http://x", "unknown scheme 'http'"),
+        ("ftp://x", "unknown scheme 'ftp'"),
         ("hff://o/n", "unknown scheme 'hff'. Did you mean 'hf'?"),
         ("builtin://tiny-agnet", "there is no 'tiny-agnet' in lsbuild"),
         ("pypi://name", "expected an exact version"),

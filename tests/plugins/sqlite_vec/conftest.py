@@ -9,11 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
-from tokenizers.processors import TemplateProcessing
 
 from lsbuild.api import Compiled, Given, Item, Service, Source, SourceFile, Step, StepContext
 from lsbuild.registry import attribute
@@ -21,8 +16,7 @@ from lsbuild.spec.model import VectorStore
 from lsbuild_plugins.sqlite_vec.plugin import PLUGIN
 from lsbuild_plugins.sqlite_vec.serve import open_store
 from lsbuild_runtime.ports import VectorIO
-
-WORDS = "the a of and to pump valve filter reset press hold button seconds water is in for warranty"
+from small_tokenizer import save_tokenizer
 
 Files = Mapping[str, str | bytes]
 
@@ -31,20 +25,7 @@ Files = Mapping[str, str | bytes]
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a compiled embedding model: single letters are its tokens inside words, whole common words too."""
     monkeypatch.syspath_prepend(Path(__file__).parent)
-    folder = tmp_path / "model"
-    folder.mkdir()
-    letters = [chr(code) for code in range(33, 127)]
-    words = WORDS.split()
-    pieces = ["[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters), *words]
-    tokenizer = Tokenizer(
-        WordPiece({piece: index for index, piece in enumerate(dict.fromkeys(pieces))}, unk_token="[UNK]")
-    )
-    tokenizer.normalizer = BertNormalizer()
-    tokenizer.pre_tokenizer = BertPreTokenizer()
-    tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
-    tokenizer.enable_truncation(128)  # as many published tokenizers have it; sizes must not be cut by it
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
+    return save_tokenizer(tmp_path / "model")
 
 
 @pytest.fixture

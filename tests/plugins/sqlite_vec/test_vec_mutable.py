@@ -37,6 +37,7 @@ from lsbuild_plugins.sqlite_vec.serve import clustered, layers, open_store, open
 from lsbuild_plugins.sqlite_vec.serve import compact as compacting
 from lsbuild_plugins.sqlite_vec.serve.compact import Idle, due, fold, switch_over
 from lsbuild_plugins.sqlite_vec.serve.format import APPLICATION_ID, LISTS, SCHEMA, TABLES
+from lsbuild_plugins.sqlite_vec.serve.generation import Generations, Gone, sweep
 from lsbuild_plugins.sqlite_vec.serve.mutable import Mutable
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
@@ -206,6 +207,22 @@ def test_a_generation_that_nobody_names_goes_and_one_in_use_can_still_be_read(tm
         ranked = layers.near(view.layers, embedded(["pump"])[0], 10, 10, None)
         assert [hit.file_id for hit in layers.hits(view.layers, ranked)] == ["file-a"]
     assert len(reader.files()) == 2
+
+
+def test_a_generation_that_goes_before_it_is_opened_is_gone_and_not_a_fault_of_the_disk(tmp_path: Path) -> None:
+    store = Bare(tmp_path).open()
+    store.put(*given("file-a", "The pump is red."))
+    store.compact(Context())
+    with store._view() as view:
+        named = view.head.generation if view.head else None
+    assert named is not None
+    opened = Generations(KIND.embedding, KIND.dimensions).opened(Bare(tmp_path).folder, named)
+    with opened.pool.borrowed():
+        sweep(Bare(tmp_path).folder, None)
+        with pytest.raises(Gone), opened.pool.borrowed():  # a second search at once needs a connection of its own
+            pass
+    with pytest.raises(Gone):
+        Generations(KIND.embedding, KIND.dimensions).opened(Bare(tmp_path).folder, named)
 
 
 def test_a_store_that_was_emptied_has_no_generation(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,9 +58,9 @@ def connect(path: Path) -> Connection:
     """A connection that takes no locks and looks for no journal: the file is never written while it is served."""
     quoted = str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOMUTEX
+    size = path.stat().st_size
     connection = Connection(f"file:{quoted}?immutable=1", flags=flags)
     load_vec0(connection)
-    size = path.stat().st_size
     connection.execute(
         f"PRAGMA mmap_size={size}; PRAGMA query_only=1; PRAGMA temp_store=MEMORY; PRAGMA cell_size_check=1"
     )
@@ -70,8 +70,9 @@ def connect(path: Path) -> Connection:
 class Pool:
     """Connections that are used by one thread at a time; there are never more than threads searching at once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, opened: Callable[[Path], Connection] = connect) -> None:
         self.path = path
+        self._opened = opened
         self._idle: deque[Connection] = deque()
         self._closed = False
 
@@ -88,7 +89,7 @@ class Pool:
             connection = self._idle.pop()
         except IndexError:
             with self.reading():
-                connection = connect(self.path)
+                connection = self._opened(self.path)
         try:
             yield connection
         finally:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from lsbuild_plugins.sqlite_vec.serve import clustered, rows
-from lsbuild_plugins.sqlite_vec.serve.connect import Pool, load_vec0
+from lsbuild_plugins.sqlite_vec.serve.connect import Connection, Pool, connect, load_vec0
 from lsbuild_plugins.sqlite_vec.serve.delta import Generation
 from lsbuild_plugins.sqlite_vec.serve.faults import damaged, faults
 from lsbuild_plugins.sqlite_vec.serve.format import Meta
@@ -57,7 +57,7 @@ class Generations:
                 return self._open[1]
             path = folder / wanted.file
             _compare(path, wanted)
-            pool = Pool(path)
+            pool = Pool(path, _still_there)
 
             def blame() -> AbstractContextManager[None]:
                 return faults(path)
@@ -154,14 +154,25 @@ def _verify(path: Path, db: apsw.Connection, expected: rows.Counts) -> None:
         raise damaged(path, found)
 
 
+def _still_there(path: Path) -> Connection:
+    """A connection to a generation; Gone when it was swept since its name was read, by another thread or process."""
+    try:
+        return connect(path)
+    except (FileNotFoundError, apsw.CantOpenError) as error:
+        if path.exists():
+            raise
+        raise Gone from error
+
+
 def _compare(path: Path, wanted: Generation) -> None:
     try:
         size = path.stat().st_size
+        sha256 = _sha256(path) if size == wanted.size else ""
     except FileNotFoundError as error:
         raise Gone from error
     if size != wanted.size:
         raise damaged(path, f"it has {size} bytes, {wanted.size} were written")
-    if _sha256(path) != wanted.sha256:
+    if sha256 != wanted.sha256:
         raise damaged(path, "its sha256 differs from that of what was written")
 
 

@@ -321,8 +321,16 @@ def test_assignment_is_exact_and_takes_the_first_of_equals() -> None:
     rng = np.random.default_rng(1)
     codes = rng.integers(-127, 128, (500, 64)).astype(np.int8)
     centroids = np.concatenate([codes[:30], codes[:5]])
-    distances = np.square(codes[:, None].astype(np.int64) - centroids[None].astype(np.int64)).sum(axis=2)
-    assert cluster.assign(codes, centroids).tolist() == distances.argmin(axis=1).tolist()
+    products = codes.astype(np.float64) @ centroids.T.astype(np.float64)
+    cosines = products / np.linalg.norm(centroids.astype(np.float64), axis=1)
+    assert cluster.assign(codes, centroids).tolist() == cosines.argmax(axis=1).tolist()
+
+
+def test_a_clipped_centroid_collects_nothing_that_is_far_from_it() -> None:
+    """It is half as long as the others, so by distance it would be the nearest of all to these rows."""
+    rows, other, clipped = np.zeros((1, 4), np.int8), np.zeros(4, np.int8), np.zeros(4, np.int8)
+    rows[0, :3], other[:2], clipped[3] = (20, 100, 100), (100, 0), 50
+    assert cluster.assign(rows, np.stack([clipped, other])).tolist() == [1]
 
 
 def test_centroids_have_the_length_of_the_vectors() -> None:

@@ -1,7 +1,8 @@
 """Spherical k-means on int8 vectors in exact integer arithmetic: the same lists on every machine, with any number of threads.
 
 Products of int8 vectors are summed in float32 by the machine's BLAS. That is exact in any order of summing: no partial sum
-exceeds the product of both lengths, which `LONGEST` keeps where float32 holds every integer and every half.
+exceeds the product of both lengths, which `LONGEST` keeps where float32 holds every integer. Roots and quotients of such
+sums are rounded alike everywhere.
 """
 
 from __future__ import annotations
@@ -16,17 +17,11 @@ CLIP_QUANTILE = 0.9995
 """Share of components that int8 holds without clipping; the scale is 127 / this quantile."""
 
 LONGEST = 2000
-"""Length of a scaled vector, at most: one and a half times its square stays below 2**23, where float32 holds halves too."""
+"""Length of a scaled vector, at most: its square stays far below 2**24, up to which float32 holds every integer."""
 
 ROUNDS = 10
 PER_LIST = 48
 """Training vectors for each list."""
-
-LARGE = 3
-"""A list with so many times the mean number of rows is divided, down to the mean."""
-
-DIVISIONS = 3
-"""A part of a divided list can be large again; so often is looked for such."""
 
 ROWS = 4096
 """Rows whose distances to all centroids are in memory at a time."""
@@ -65,30 +60,18 @@ def centroids(sample: Codes, count: int, factor: float) -> Codes:
     return found
 
 
-def divided(sample: Codes, found: Codes, factor: float) -> Codes:
-    """``found`` with large lists divided. Where there are fewer lists than topics, one centroid near the middle of all
-    collects what is far from every other one; most searches would read that list.
-    """
-    mean = len(sample) / len(found)
-    for _ in range(DIVISIONS):
-        nearest = assign(sample, found)
-        sizes = np.bincount(nearest, minlength=len(found))
-        large = np.flatnonzero(sizes > LARGE * mean)
-        if not len(large):
-            break
-        parts = [centroids(sample[nearest == number], round(sizes[number] / mean), factor) for number in large.tolist()]
-        found = np.concatenate([np.delete(found, large, axis=0), *parts])
-    return found
-
-
 def assign(codes: Codes, found: Codes) -> NDArray[np.int64]:
-    """The nearest centroid of each row by Euclidean distance, the first of equal ones; int64 [n]."""
+    """The centroid with the largest cosine for each row, the first of equal ones; int64 [n].
+
+    Not the nearest by distance: a centroid whose components are clipped at 127 is shorter than the others, and what is far
+    from all would be nearest to it.
+    """
     turned = np.ascontiguousarray(found.astype(np.float32).T)
-    half = np.square(turned).sum(axis=0) / 2
+    lengths = np.maximum(np.sqrt(np.square(turned).sum(axis=0)), 1)
     out = np.empty(len(codes), np.int64)
     for start in range(0, len(codes), ROWS):
         near = codes[start : start + ROWS].astype(np.float32) @ turned
-        near -= half
+        near /= lengths
         out[start : start + ROWS] = near.argmax(axis=1)
     return out
 

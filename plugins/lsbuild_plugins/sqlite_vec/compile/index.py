@@ -156,8 +156,7 @@ _ALL = "every search compares all vectors"
 def _lists(db: apsw.Connection, corpus: Corpus, codes: CodeFile, training: NDArray[np.int64]) -> int:
     """Make the lists, and their tables; returns how many there are."""
     count = cluster.lists_for(corpus.chunks)
-    sample = codes.take(training[: cluster.PER_LIST * count])
-    centroids = cluster.divided(sample, cluster.centroids(sample, count, codes.scale), codes.scale)
+    centroids = cluster.centroids(codes.take(training[: cluster.PER_LIST * count]), count, codes.scale)
     nearest = np.concatenate([cluster.assign(block, centroids) for block in codes.blocks()])
     return tables.clustered(db, corpus, codes, centroids, nearest)
 

@@ -25,7 +25,7 @@ _TABLES = f"""
 CREATE TABLE clusters (value TEXT NOT NULL);
 CREATE TEMP TABLE found (list INTEGER NOT NULL, chunk INTEGER NOT NULL, embedding BLOB NOT NULL);
 """
-_NEAREST = "SELECT id FROM lists ORDER BY vec_distance_l2(vec_int8(centroid), vec_int8(?)), id LIMIT 1"
+_NEAREST = "SELECT id FROM lists ORDER BY vec_distance_cosine(vec_int8(centroid), vec_int8(?)), id LIMIT 1"
 _PLACE = (
     "INSERT INTO placed SELECT row_number() OVER (ORDER BY list, chunk), chunk, c.file, embedding "
     "FROM temp.found JOIN chunks c ON c.id = chunk"

@@ -54,15 +54,15 @@ def near(db: apsw.Connection, meta: Meta, vector: bytes, limit: int, depth: int,
     return _ranked(db, meta, vector, query, places, wanted)[:depth]
 
 
-_BY_L2 = "ORDER BY vec_distance_l2(vec_int8(centroid), vec_int8(?)), id"
+_BY_COSINE = "ORDER BY vec_distance_cosine(vec_int8(centroid), vec_int8(?)), id"
 _BY_L1 = "SELECT id FROM lists ORDER BY vec_distance_l1(vec_int8(centroid), vec_int8(?)), id LIMIT ?"
 _NEAREST = {
-    "l1": f"SELECT first, last FROM lists WHERE id IN ({_BY_L1}) {_BY_L2} LIMIT ?",
-    "l2": f"SELECT first, last FROM lists {_BY_L2} LIMIT ?",
+    "l1": f"SELECT first, last FROM lists WHERE id IN ({_BY_L1}) {_BY_COSINE} LIMIT ?",
+    "l2": f"SELECT first, last FROM lists {_BY_COSINE} LIMIT ?",
 }
-"""The lists nearest to a query by L2; with L1, those of twice as many that L1 finds in a third of the time."""
+"""The lists nearest to a query by cosine; with L1, those of twice as many that L1 finds in a third of the time."""
 
-_ORDER = f"SELECT id, last - first + 1 FROM lists {_BY_L2}"
+_ORDER = f"SELECT id, last - first + 1 FROM lists {_BY_COSINE}"
 
 
 def _distance(scan: str, row: str = "c") -> str:

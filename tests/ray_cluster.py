@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ def ray_cluster(workers: int = 2) -> Iterator[Any]:
             yield made
         finally:
             made.shutdown()
+            gc.collect()  # Ray leaves open files to the collector, which would blame whatever test it then runs in
 
 
 def _patiently(start: Callable[[], Any]) -> Any:

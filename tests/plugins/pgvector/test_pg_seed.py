@@ -72,10 +72,12 @@ def test_two_processes_start_at_once_and_share_one_store(place: Any) -> None:
         for _ in range(2)
     ]
     try:
+        for process in both:  # both have read the seed before the first of them writes
+            assert process.stdout
+            assert process.stdout.readline() == "The pump is red.\n"
         for name, process in zip(("one", "two"), both, strict=True):
             assert process.stdout
             assert process.stdin
-            assert process.stdout.readline() == "The pump is red.\n"
             process.stdin.write(f"{name}\n")
             process.stdin.flush()
             assert process.stdout.readline() == "stored\n"

@@ -352,7 +352,7 @@ def cache_prune(keep: str, out: Output) -> None:
     """Remove what was not used for longest."""
     from pydantic import TypeAdapter, ValidationError
 
-    from lsbuild.spec.model import Bytes
+    from lsbuild.spec.units import Bytes
     from lsbuild.store import Store
 
     try:

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 
 from lsbuild.api import Compiled, Given, Item, Problem, Service, config_problems
-from lsbuild.spec.model import Model, Seconds
+from lsbuild.spec.model import Model
 from lsbuild.spec.secret import Secret
+from lsbuild.spec.units import Seconds
 
 _SERVE = "lsbuild_plugins.openai.serve"
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

@@ -9,8 +9,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lsbuild.api import Compiled, Given, Item, Problem, Service, Step, config_problems
-from lsbuild.spec.model import Seconds
 from lsbuild.spec.secret import Secret
+from lsbuild.spec.units import Seconds
 from lsbuild_plugins.documents.around import models_around, with_models
 from lsbuild_plugins.documents.services import mutable_services, search_config
 from lsbuild_plugins.documents.steps import chunk_problems, passages_steps, source_uris, spec_of

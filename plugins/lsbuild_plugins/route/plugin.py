@@ -8,7 +8,8 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict, Field
 
 from lsbuild.api import Compiled, Given, Item, Problem, Service, config_problems
-from lsbuild.spec.model import Candidate, Model, Seconds
+from lsbuild.spec.model import Candidate, Model
+from lsbuild.spec.units import Seconds
 
 USUAL: tuple[str, ...] = Candidate.model_fields["on"].default
 _NEEDS_WEIGHTS = ("source", "quantize")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 
 from lsbuild_runtime.app import App
 from runtime_asking import Answer, asked
+from small_disk import mounted
 from small_stores import mutable_manifest
 from uploading import BOUNDARY, FORM, form, opened, part, upload, uploaded
 
@@ -194,17 +193,8 @@ def test_a_full_disk_is_507_and_the_next_upload_succeeds_when_there_is_room(app:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MiB of its own, where the state is to be."""
-    folder = tmp_path / "state"
-    folder.mkdir()
-    if os.getuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("mounting a small file system needs root and mount(8)")
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True)
-    if done.returncode:
-        pytest.skip("mount(8) may not mount a tmpfs here")
-    try:
+    with mounted(tmp_path / "state") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_real_disk_that_is_full_is_507_until_there_is_room(tmp_path: Path, small_disk: Path) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lsbuild.api import Compiled, Given, Item, Problem, Service, Step, config_problems
+from lsbuild.api import Compiled, Given, Item, Service, Step
 from lsbuild.spec.secret import Secret
 from lsbuild.spec.units import Seconds
-from lsbuild_plugins.documents.around import models_around, with_models
+from lsbuild_plugins.documents.around import with_models
 from lsbuild_plugins.documents.services import mutable_services, search_config
-from lsbuild_plugins.documents.steps import chunk_problems, passages_steps, source_uris, spec_of
+from lsbuild_plugins.documents.steps import passages_steps, spec_of
+from lsbuild_plugins.documents.store import DocumentStore
 from lsbuild_runtime.mutable import WHEELS
 
 _SERVE = "lsbuild_plugins.pgvector.serve"
@@ -72,25 +72,11 @@ class Config(BaseModel):
         return self
 
 
-class Pgvector:
+class Pgvector(DocumentStore):
     """The compile half of `remote::pgvector`."""
 
     provider = "remote::pgvector"
-    kinds = ("vector_stores",)
-
-    def check(self, item: Item) -> Iterable[Problem]:
-        """Faults in ``config`` and in the sizes of passages."""
-        spec = spec_of(item)
-        yield from chunk_problems(spec)
-        yield from config_problems(Config, spec.config)
-
-    def refers(self, item: Item) -> Iterable[tuple[str, str]]:
-        """The embedding model, and the models around its search."""
-        return (("models", spec_of(item).embedding), *models_around(spec_of(item)))
-
-    def sources(self, item: Item) -> Mapping[str, str]:
-        """One local name for each entry of ``sources``."""
-        return source_uris(item)
+    config = Config
 
     def compile(self, item: Item, given: Given) -> Compiled:
         """The steps that make a seed of the documents, when there are any, and the services."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
 from pydantic import BaseModel, ConfigDict
 
-from lsbuild.api import Compiled, Given, Item, Problem, Service, Step, config_problems
-from lsbuild_plugins.documents.around import models_around, with_models
+from lsbuild.api import Compiled, Given, Item, Service, Step
+from lsbuild_plugins.documents.around import with_models
 from lsbuild_plugins.documents.services import mutable_services, search_config
-from lsbuild_plugins.documents.steps import chunk_problems, embedding, passages_steps, source_uris, spec_of
+from lsbuild_plugins.documents.steps import embedding, passages_steps, spec_of
+from lsbuild_plugins.documents.store import DocumentStore
 from lsbuild_runtime.mutable import WHEELS
 
 _SERVE = "lsbuild_plugins.sqlite_vec.serve"
@@ -29,25 +29,11 @@ class Config(BaseModel):
     """How vectors are kept: ``float32`` is exact, ``int8`` a quarter of the size; ``auto`` takes float32 for small stores."""
 
 
-class SqliteVec:
+class SqliteVec(DocumentStore):
     """The compile half of `inline::sqlite-vec`."""
 
     provider = "inline::sqlite-vec"
-    kinds = ("vector_stores",)
-
-    def check(self, item: Item) -> Iterable[Problem]:
-        """Faults in ``config`` and in the sizes of passages."""
-        spec = spec_of(item)
-        yield from chunk_problems(spec)
-        yield from config_problems(Config, spec.config)
-
-    def refers(self, item: Item) -> Iterable[tuple[str, str]]:
-        """The embedding model, and the models around its search."""
-        return (("models", spec_of(item).embedding), *models_around(spec_of(item)))
-
-    def sources(self, item: Item) -> Mapping[str, str]:
-        """One local name for each entry of ``sources``."""
-        return source_uris(item)
+    config = Config
 
     def compile(self, item: Item, given: Given) -> Compiled:
         """One step for each shard of the documents, one that joins them, and the services."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import shutil
 import subprocess
 import sys
 import threading
@@ -28,6 +27,7 @@ from lsbuild_plugins.sqlite_vec.serve.delta import Delta
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import FileEntry
 from lsbuild_runtime.services import Services
+from small_disk import mounted
 from small_services import small_manifest
 
 CRASHES = int(os.environ.get("LSBUILD_CRASHES", "1000" if os.environ.get("LSBUILD_E2E") else "200"))
@@ -188,17 +188,8 @@ def test_compacting_on_a_disk_that_fails_changes_nothing(
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MiB of its own."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if os.getuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("mounting a small file system needs root and mount(8)")
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True)
-    if done.returncode:
-        pytest.skip("mount(8) may not mount a tmpfs here")
-    try:
+    with mounted(tmp_path / "small") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_real_disk_that_is_full_is_507_until_there_is_room(small_disk: Path) -> None:

@@ -14,7 +14,7 @@ from lsbuild_runtime.http import ApiError
 if TYPE_CHECKING:
     from apsw import Connection
 
-    from lsbuild_runtime.uploads.database import Database
+    from lsbuild_runtime.database import Database
 
 Clock = Callable[[], float]
 """Seconds since 1970."""

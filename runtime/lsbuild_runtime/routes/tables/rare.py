@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from lsbuild_runtime.http import OPENAI_ERRORS
 from lsbuild_runtime.routing import Route
 
 GET, POST, PUT, DELETE = "GET", "POST", "PUT", "DELETE"
@@ -13,8 +15,11 @@ LIST = ("limit", "order", "after", "before")
 Write = Callable[..., Route]
 
 
-def routes_of(api: str, module: str) -> Write:
-    """Writes routes of one API, whose handlers and Structs are in ``module`` below ``lsbuild_runtime.routes``."""
+def routes_of(api: str, module: str, errors: Any = OPENAI_ERRORS) -> Write:
+    """Writes routes of one API, whose handlers and Structs are in ``module`` below ``lsbuild_runtime.routes``.
+
+    ``errors`` is how it words its errors, or where that is defined (see ``Route``).
+    """
 
     def named(name: str) -> str | None:
         return name if ":" in name else f"{module}:{name}" if name else None
@@ -43,6 +48,7 @@ def routes_of(api: str, module: str) -> Write:
             large=large,
             form=form,
             streams=streams,
+            errors=errors,
         )
 
     return write

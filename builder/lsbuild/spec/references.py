@@ -18,7 +18,7 @@ SEARCH = "file_search"
 def check(tree: Node, *, targets: Collection[str], providers: Collection[str]) -> list[Problem]:
     """Every reference that leads nowhere or to the wrong kind of thing."""
     found = [*_names(tree), *_routes(tree), *_agents(tree), *_stores(tree), *_evals(tree), *_targets(tree, targets)]
-    found += _shields(tree)
+    found += [*_shields(tree), *_tools(tree)]
     if not (plugins := tree.map.get("plugins")) or not plugins.list:
         found += _providers(tree, providers)
     return found
@@ -228,6 +228,13 @@ def _shield_routes(shields: Mapping[str, Node]) -> Iterator[Problem]:
                 yield Problem(path, f"these routes lead in a circle: {way}", node.origin.where)
 
 
+def _tools(tree: Node) -> Iterator[Problem]:
+    tools = tree.map.get("tools")
+    if tools is not None and "file_search" in _section(tree, "tools"):
+        message = "'file_search' is the search of an agent's vector stores, which is always there; choose another name"
+        yield Problem(("tools", "file_search"), message, tools.keys["file_search"].where)
+
+
 def _targets(tree: Node, known: Collection[str]) -> Iterator[Problem]:
     section = tree.map.get("targets")
     for name in section.map if section is not None else ():
@@ -237,7 +244,7 @@ def _targets(tree: Node, known: Collection[str]) -> Iterator[Problem]:
 
 
 def _providers(tree: Node, known: Collection[str]) -> Iterator[Problem]:
-    for kind in ("models", "vector_stores", "shields", "agents", "evals"):
+    for kind in ("models", "vector_stores", "shields", "tools", "agents", "evals"):
         for name, entry in _section(tree, kind).items():
             node = entry.map.get("provider")
             provider = _text(node)

@@ -19,8 +19,8 @@ from lsbuild.suggest import did_you_mean
 PLUGINS: Mapping[str, str] = {
     "inline::agent": "lsbuild_plugins.agent.plugin:PLUGIN",
     "inline::evals": "lsbuild_plugins.evals.plugin:PLUGIN",
-    "inline::llm-judge": "lsbuild_plugins.judge.plugin:PLUGIN",
     "inline::http": "lsbuild_plugins.http_tool.plugin:PLUGIN",
+    "inline::llm-judge": "lsbuild_plugins.judge.plugin:PLUGIN",
     "inline::onnx": "lsbuild_plugins.onnx.plugin:PLUGIN",
     "inline::python": "lsbuild_plugins.python_tool.plugin:PLUGIN",
     "inline::rules": "lsbuild_plugins.rules.plugin:PLUGIN",

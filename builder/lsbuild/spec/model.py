@@ -229,7 +229,13 @@ class Limits(Section):
     passages: int = Field(default=3, ge=1, le=50)
     """Retrieved passages that are shown to the model."""
     tokens: int = Field(default=512, ge=1)
-    """Generated tokens of one answer."""
+    """Generated tokens of one answer of the model."""
+    total_tokens: int | None = Field(default=None, ge=1)
+    """Generated tokens of all answers of one run together. Default: no limit beside the others."""
+    steps: int = Field(default=10, ge=1, le=100)
+    """Answers of the model in which it may call tools; a run that reaches them gets one more answer, without tools."""
+    calls: int = Field(default=32, ge=0, le=1000)
+    """Calls of tools in one run."""
     wall: Seconds = Field(default=30.0, gt=0)
     """Time of one run."""
 
@@ -240,11 +246,21 @@ class Agent(Section):
     provider: str = "inline::agent"
     """Who runs it."""
     model: str
-    """The model that answers (a key of ``models`` with ``type: llm``)."""
+    """The model that answers (a key of ``models`` with ``type: llm``, or of ``agents``)."""
+    description: str = ""
+    """What it is for, as agents read it that may ask it."""
     instructions: str = ""
     """The system prompt: a text, or the path of a .md or .txt file."""
     vector_stores: tuple[str, ...] = ()
-    """Stores that are searched with the user's question before the model answers; answers cite what was found."""
+    """Stores that are searched with the user's question before the model answers; answers cite what was found. With
+    ``file_search`` among the tools the model searches them itself, as often as it likes."""
+    tools: tuple[str, ...] = ()
+    """What the model may call: keys of ``tools``, and ``file_search`` for the search of its stores."""
+    agents: tuple[str, ...] = ()
+    """Other agents that it may ask as it calls tools."""
+    tainted: tuple[str, ...] = ()
+    """Tools that may send something out although the run has read text that nobody vouches for: keys of ``tools`` or
+    ``KEY.TOOL``. Without this, documents and results that were read cannot make an agent send anything."""
     shields: tuple[str, ...] = ()
     """Shields that look at what users say and at what is answered, beside those of ``server.shields``."""
     limits: Limits = Limits()

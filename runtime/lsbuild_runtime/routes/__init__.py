@@ -92,6 +92,17 @@ ROUTES = (
         ("beta",),
         errors="anthropic_answer:ERRORS",
     ),
+    Route(
+        POST,
+        "/v1alpha/interactions",
+        "inference",
+        "Chat, in Google's form",
+        "interactions:create",
+        "interactions:InteractionRequest",
+        "interactions_answer:Interaction",
+        streams=True,
+        errors="interactions_answer:ERRORS",
+    ),
     Route(POST, "/v1/embeddings", "embeddings", "Embed texts", embeddings.create, _EMBED, embeddings.EmbeddingList),
     Route(POST, "/v1/rerank", "rerank", "Rank documents", "rerank:create", "rerank:RerankRequest", "rerank:RerankBody"),
     Route(

@@ -19,6 +19,7 @@ ROUTES = {
     "embeddings": ("/v1/embeddings",),
     "safety": ("/v1/moderations", "/v1/safety/run-shield", "/v1/shields", "/v1/shields/{id}"),
     "rerank": ("/v1/rerank", "/v1alpha/inference/rerank"),
+    "prompts": ("/v1/prompts", "/v1/prompts/{id}", "/v1/prompts/{id}/versions"),
     "vector_io": (
         "/v1/vector-io/query",
         "/v1/vector_stores",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 from lsbuild_runtime.http import (
     OPENAI_ERRORS,
@@ -23,9 +25,11 @@ from lsbuild_runtime.http import (
 )
 from lsbuild_runtime.manifest import Manifest, check_files
 from lsbuild_runtime.routes import ROUTES
-from lsbuild_runtime.routing import Route, Table, found
+from lsbuild_runtime.routing import Route, Site, Table, found
 from lsbuild_runtime.services import Services, boot_files
 from lsbuild_runtime.stores import Stores
+
+T = TypeVar("T")
 
 Observe = Callable[[str], Watch]
 """Makes the Watch of one request from its id; the default watches nothing."""
@@ -64,6 +68,8 @@ class App:
         self.draining = False
         """Set by an adapter that is shutting down: /v1/ready answers 503 from then on."""
         self._observe = observe
+        self._kept: dict[Any, Any] = {}
+        self._making = threading.Lock()
         check_files(root, boot_files(manifest))
 
     def handle(self, request: Request) -> Response:
@@ -128,6 +134,14 @@ class App:
             return OPENAI_ERRORS
         return errors
 
+    def kept(self, kind: Callable[[Site], T]) -> T:
+        """See Site."""
+        with self._making:
+            if kind not in self._kept:
+                self._kept[kind] = kind(self)
+            found: T = self._kept[kind]
+        return found
+
     def instant(self, method: str, path: str) -> bool:
         """Whether the answer comes from memory, so that an adapter may ask for it outside its queue."""
         try:
@@ -148,6 +162,8 @@ class App:
 
     def close(self) -> None:
         """Stop the work in the background; what is not finished goes on with the next start."""
+        for kept in self._kept.values():
+            kept.close()
         self.stores.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from lsbuild_runtime.stores import Stores
 
 
+T = TypeVar("T")
+
+
 class Site(Protocol):
     """What a handler sees of the application: what it serves, and whether it is shutting down."""
 
@@ -24,6 +27,10 @@ class Site(Protocol):
     stores: Stores
     table: Table
     draining: bool
+
+    def kept(self, kind: Callable[[Site], T]) -> T:
+        """The one ``kind(site)`` of this application, made by whoever asks first and closed with it."""
+        ...
 
 
 Handler = Callable[..., Response]

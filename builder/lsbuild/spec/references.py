@@ -161,7 +161,7 @@ def _targets(tree: Node, known: Collection[str]) -> Iterator[Problem]:
 
 
 def _providers(tree: Node, known: Collection[str]) -> Iterator[Problem]:
-    for kind in ("models", "vector_stores", "shields", "agents", "evals"):
+    for kind in ("models", "vector_stores", "shields", "agents", "prompts", "evals"):
         for name, entry in _section(tree, kind).items():
             node = entry.map.get("provider")
             provider = _text(node)

@@ -19,6 +19,7 @@ from lsbuild.suggest import did_you_mean
 PLUGINS: Mapping[str, str] = {
     "inline::agent": "lsbuild_plugins.agent.plugin:PLUGIN",
     "inline::evals": "lsbuild_plugins.evals.plugin:PLUGIN",
+    "inline::llm-judge": "lsbuild_plugins.judge.plugin:PLUGIN",
     "inline::onnx": "lsbuild_plugins.onnx.plugin:PLUGIN",
     "inline::prompts": "lsbuild_plugins.prompts.plugin:PLUGIN",
     "inline::rules": "lsbuild_plugins.rules.plugin:PLUGIN",

@@ -5,7 +5,7 @@ Frozen values only. Loading, merging and substitution are ``load``'s; what a pro
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -90,12 +90,20 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _routed(self) -> Model:
-        if self.route and "provider" in self.model_fields_set and self.provider != "inline::route":
-            raise ValueError(f"{self.provider} takes no route; leave the provider out, or the route")
-        if self.route and "provider" not in self.model_fields_set:
-            # The one default that depends on another key; a validator before the fields would make them lax lists.
-            object.__setattr__(self, "provider", "inline::route")
-        return self
+        return _with_route(self)
+
+
+T = TypeVar("T", "Model", "Shield")
+
+
+def _with_route(entry: T) -> T:
+    """An entry with a ``route`` is provided by inline::route unless it says otherwise, which is an error."""
+    if entry.route and "provider" in entry.model_fields_set and entry.provider != "inline::route":
+        raise ValueError(f"{entry.provider} takes no route; leave the provider out, or the route")
+    if entry.route and "provider" not in entry.model_fields_set:
+        # The one default that depends on another key; a validator before the fields would make them lax lists.
+        object.__setattr__(entry, "provider", "inline::route")
+    return entry
 
 
 class Chunking(Section):
@@ -274,13 +282,46 @@ class Prompt(Section):
         return {"text": self.text, **rest} if rest else self.text
 
 
+class ShieldCandidate(Section):
+    """One shield that a route of shields may ask."""
+
+    shield: str
+    """The shield (a key of ``shields``), which may be a route too."""
+    on: tuple[Literal["error", "timeout", "overload", "context_length", "cost"], ...] = ("error", "timeout", "overload")
+    """Which failures of the candidates before it lead to this one."""
+    weight: float | None = Field(default=None, gt=0)
+    """Its share of the requests among the neighbours that have a weight too; without one the order of the list holds."""
+    timeout: Seconds | None = Field(default=None, gt=0)
+    """Longest wait for its verdict. Default: as long as the request may last."""
+    retries: int = Field(default=0, ge=0, le=10)
+    """How often it is asked again after an error or an overload, with growing random pauses."""
+    budget: Budget = Budget()
+    """What it may cost at most; tokens are reckoned, four characters each."""
+
+
 class Shield(Section):
     """What looks at texts before they go in or out, served under its key in ``shields``."""
 
     provider: str = "inline::rules"
-    """Who looks: ``inline::rules`` compiles packs of rules into the artifact."""
+    """Who looks: ``inline::rules`` compiles packs of rules into the artifact, ``inline::onnx`` a classifier,
+    ``inline::llm-judge`` asks a language model, ``remote::openai`` another server's moderations, ``inline::route`` (the
+    default with ``route``) other shields."""
+    source: str | None = None
+    """Where the weights of a classifier come from, as of a model."""
+    quantize: Literal["int4", "int8", "int8-fast", "none"] | None = None
+    """Weight format of a classifier. Default: ``int8``."""
+    model: str | None = None
+    """The model that judges (a key of ``models`` with ``type: llm``), for ``inline::llm-judge``."""
+    route: tuple[ShieldCandidate, ...] = ()
+    """Shields that stand in for each other under this name, the preferred first."""
+    fail: Literal["closed", "open"] = "closed"
+    """What becomes of a text that it cannot look at: ``closed`` ends the request with status 503, ``open`` lets it through."""
     config: dict[str, Any] = {}
-    """Settings of the provider: ``packs`` of rules, and ``actions`` by category."""
+    """Settings of the provider: ``packs`` of rules and ``actions`` by category, ``labels`` of a classifier."""
+
+    @model_validator(mode="after")
+    def _routed(self) -> Shield:
+        return _with_route(self)
 
 
 class Eval(Section):

@@ -119,7 +119,7 @@ def _service(item: Item) -> Service:
         api="agents",
         name=item.name,
         provider="inline::agent",
-        entry="lsbuild_runtime.agent:open_agent",
+        entry="lsbuild_runtime.agent_service:open_agent",
         path=f"agents/{item.name}",
         config=settings,
         metadata={"model_type": "llm", "sampling": {"temperature": config.temperature}},

@@ -10,6 +10,7 @@ import pytest
 
 from lsbuild_runtime.app import App
 from lsbuild_runtime.http import Context
+from lsbuild_runtime.looking import Look
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat
 from lsbuild_runtime.shielded import Shielded
@@ -59,5 +60,5 @@ class Short:
 
 @pytest.mark.parametrize(("text", "tokens"), [("one two three", 1), ("stop it now", 3)])
 def test_a_shield_counts_what_it_lets_through(text: str, tokens: int) -> None:
-    shielded = Shielded(Parrot(), [Short()])  # type: ignore[list-item]
+    shielded = Shielded(Parrot(), Look([Short()]))  # type: ignore[list-item]
     assert shielded.count(Chat([{"role": "user", "content": text}]), Context()) == tokens

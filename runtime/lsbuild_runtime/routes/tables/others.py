@@ -1,4 +1,4 @@
-"""The forms of other APIs: the same models and agents, asked as Anthropic's and Google's clients ask; prompts."""
+"""The forms of other APIs: the same models and agents, asked as Anthropic's and Google's clients ask; prompts and batches."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from lsbuild_runtime.routes.tables.rare import DELETE, GET, POST, PUT, routes_of
 _messages = routes_of("inference", "anthropic", "anthropic_answer:ERRORS")
 _interactions = routes_of("inference", "interactions", "interactions_answer:ERRORS")
 _prompts = routes_of("prompts", "prompts")
+_batches = routes_of("batches", "batches")
 _PROMPT = "/v1/prompts/{id}"
 
 OTHERS = (
@@ -50,4 +51,11 @@ PROMPTS = (
     _prompts(
         PUT, f"{_PROMPT}/set-default-version", "Choose the default", "set_default", "DefaultVersion", "PromptObject"
     ),
+)
+
+BATCHES = (
+    _batches(POST, "/v1/batches", "Create a batch", "create", "BatchCreate", "BatchObject"),
+    _batches(GET, "/v1/batches", "List batches", "listing", "", "BatchList", ("limit", "after")),
+    _batches(GET, "/v1/batches/{id}", "Get a batch", "retrieve", "", "BatchObject"),
+    _batches(POST, "/v1/batches/{id}/cancel", "Cancel a batch", "cancel", "", "BatchObject"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.prompts import FILE_NAME, PromptRef, TextValue, declared, render
 from runtime_asking import Ask, asked
 from small_services import PARROT, small_manifest
+from uploading import upload
 
 PATH = "/v1/prompts"
 GREET = Service(
@@ -105,6 +107,16 @@ def test_a_server_without_state_says_what_to_do(tmp_path: Path) -> None:
     answer = alone("POST", PATH, {"prompt": "x"})
     assert (answer.status, answer.error["code"]) == (503, "no_state")
     assert "--state" in answer.error["message"]
+
+
+@pytest.mark.parametrize("wheel", ["apsw", "multipart"])
+def test_an_artifact_without_the_wheels_of_state_says_what_to_do(
+    site: App, monkeypatch: pytest.MonkeyPatch, wheel: str
+) -> None:
+    monkeypatch.setitem(sys.modules, wheel, None)
+    answer = upload(site, "a.txt", "x") if wheel == "multipart" else asked(site, "POST", PATH, {"prompt": "x"})
+    assert (answer.status, answer.error["code"]) == (503, "no_state")
+    assert "mutable: true" in answer.error["message"]
 
 
 def test_looking_makes_no_database(site: App, tell: Ask, tmp_path: Path) -> None:

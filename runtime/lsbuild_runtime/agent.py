@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from lsbuild_runtime.counting import count
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Annotation, Chat, Completion, Delta, Embeddings, Hit, Host, Inference, VectorIO
@@ -86,24 +87,37 @@ class Agent:
 
     def chat(self, chat: Chat, context: Context) -> Iterator[Delta]:
         """See ports.Inference. ApiError 400 without a user message, 408 when the wall limit is reached."""
-        place = last_user(chat.messages)
-        question = str(chat.messages[place].get("content") or "")
-        limited = replace(context, deadline=min(context.deadline, time.monotonic() + self._settings.wall))
-        passages = self._retrieve(question, chat.messages[:place], limited)
-        asked = replace(
-            chat,
-            messages=self._messages(chat.messages, place, question, passages),
-            sampling=replace(chat.sampling, max_tokens=self._tokens(chat.sampling.max_tokens)),
-        )
+        limited = self._limited(context)
+        asked, question, passages = self._asked(chat, limited)
         answer = self._model.chat(asked, limited)
         if self._settings.exact and passages:
             texts = [passage.hit.text for passage in passages]
             answer = exact(answer, texts, question, self._nearest(passages[0].store, limited))
         return cited(answer, passages)
 
+    def count(self, chat: Chat, context: Context) -> int:
+        """See ports.Counter: with the instructions, and the passages that a search finds for the question."""
+        limited = self._limited(context)
+        return count(self._model, self._asked(chat, limited)[0], limited)
+
     def complete(self, completion: Completion, context: Context) -> Iterator[Delta]:  # noqa: ARG002 - refused
         """An agent needs a conversation."""
         raise ApiError(400, "an agent answers POST /v1/chat/completions", param="model")
+
+    def _limited(self, context: Context) -> Context:
+        return replace(context, deadline=min(context.deadline, time.monotonic() + self._settings.wall))
+
+    def _asked(self, chat: Chat, context: Context) -> tuple[Chat, str, list[Passage]]:
+        """What the model is asked, the question in it, and the passages that were found."""
+        place = last_user(chat.messages)
+        question = str(chat.messages[place].get("content") or "")
+        passages = self._retrieve(question, chat.messages[:place], context)
+        asked = replace(
+            chat,
+            messages=self._messages(chat.messages, place, question, passages),
+            sampling=replace(chat.sampling, max_tokens=self._tokens(chat.sampling.max_tokens)),
+        )
+        return asked, question, passages
 
     def _retrieve(self, question: str, earlier: Sequence[Mapping[str, Any]], context: Context) -> list[Passage]:
         """The best passages of all stores, best first; equal scores stay in the order of the stores."""

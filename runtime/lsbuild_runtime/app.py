@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from lsbuild_runtime.http import (
+    OPENAI_ERRORS,
     ApiError,
     Cancelled,
     Context,
+    Errors,
     Request,
     Response,
     Silence,
@@ -21,7 +23,7 @@ from lsbuild_runtime.http import (
 )
 from lsbuild_runtime.manifest import Manifest, check_files
 from lsbuild_runtime.routes import ROUTES
-from lsbuild_runtime.routing import Route, Table
+from lsbuild_runtime.routing import Route, Table, found
 from lsbuild_runtime.services import Services, boot_files
 from lsbuild_runtime.stores import Stores
 
@@ -94,15 +96,37 @@ class App:
         try:
             response = produce(request, span)
         except Exception as error:  # the one place that turns any failure into an answer
-            response = failure(error, span)
+            response = self._errors(request).response(failure(error, span), context.request_id)
         span.set(**{"http.response.status_code": response.status})
         headers = {"x-request-id": context.request_id, **trail_headers(context), **response.headers}
         if not isinstance(response.body, bytes):
-            return Response(response.status, stream(response.body, span), headers)
+            return Response(response.status, self._streamed(response.body, request, span), headers)
         span.__exit__(None, None, None)
         if response.status != 204:  # which has no body, and by RFC 9110 no length either
             headers["content-length"] = str(len(response.body))
         return Response(response.status, b"" if request.method == "HEAD" else response.body, headers)
+
+    def _streamed(self, chunks: Iterable[bytes], request: Request, span: Span) -> Iterator[bytes]:
+        """Pass ``chunks`` on; an unexpected error becomes the last event, since the status is sent already."""
+        try:
+            yield from chunks
+        except Cancelled:
+            span.set(**{"error.type": "cancelled"})
+        except Exception as error:
+            yield self._errors(request).event(failure(error, span), request.context.request_id)
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                close()
+            span.__exit__(None, None, None)
+
+    def _errors(self, request: Request) -> Errors:
+        """How the API that was asked words its errors."""
+        try:
+            errors: Errors = found(self.table.find(request.method, request.path)[0].errors)
+        except ApiError:
+            return OPENAI_ERRORS
+        return errors
 
     def instant(self, method: str, path: str) -> bool:
         """Whether the answer comes from memory, so that an adapter may ask for it outside its queue."""
@@ -152,32 +176,13 @@ def refuse_unknown_query(route: Route, request: Request) -> None:
             raise ApiError(400, f"unknown query parameter {name[:100]!r}", param=name[:100], code="unknown_parameter")
 
 
-def failure(error: Exception, span: Span) -> Response:
-    """The answer for ``error``; what nobody expected is logged with its traceback and answered without it."""
+def failure(error: Exception, span: Span) -> ApiError:
+    """What ``error`` is to a client; what nobody expected is logged with its traceback and told without it."""
     if isinstance(error, Cancelled):
-        error = ApiError(_CLIENT_CLOSED, "the request was cancelled", type="cancelled", code="cancelled")
-    if not isinstance(error, ApiError):
-        span.set(error=error)
-        error = ApiError(
-            500, "internal error; the server's log has it under this request's x-request-id", type="server_error"
-        )
-    headers = {"content-type": "application/json"}
-    if error.retry_after is not None:
-        headers["retry-after"] = str(error.retry_after)
-    return Response(error.status, error.body(), headers)
-
-
-def stream(chunks: Iterable[bytes], span: Span) -> Iterator[bytes]:
-    """Pass ``chunks`` on; an unexpected error becomes an error event, since the status is sent already."""
-    try:
-        yield from chunks
-    except Cancelled:
-        span.set(**{"error.type": "cancelled"})
-    except Exception as error:
-        body = failure(error, span).body
-        yield b"data: " + (body if isinstance(body, bytes) else b"") + b"\n\ndata: [DONE]\n\n"
-    finally:
-        close = getattr(chunks, "close", None)
-        if close is not None:
-            close()
-        span.__exit__(None, None, None)
+        return ApiError(_CLIENT_CLOSED, "the request was cancelled", type="cancelled", code="cancelled")
+    if isinstance(error, ApiError):
+        return error
+    span.set(error=error)
+    return ApiError(
+        500, "internal error; the server's log has it under this request's x-request-id", type="server_error"
+    )

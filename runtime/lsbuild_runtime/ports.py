@@ -130,7 +130,10 @@ class Annotation(Struct, frozen=True):
 
 
 class Delta(Struct, frozen=True):
-    """A piece of one choice, in order. The last of each choice carries ``finish``; the last of all carries ``usage``."""
+    """A piece of one choice, in order. The last of each choice carries ``finish``; the last of all carries ``usage``.
+
+    ``stop`` is the stop text of the request that ended the choice, where the provider knows it.
+    """
 
     index: int = 0
     text: str = ""
@@ -141,6 +144,7 @@ class Delta(Struct, frozen=True):
     finish: FinishReason | None = None
     usage: Usage | None = None
     refusal: str = ""
+    stop: str = ""
 
 
 class Inference(Protocol):
@@ -152,6 +156,14 @@ class Inference(Protocol):
 
     def complete(self, completion: Completion, context: Context) -> Iterator[Delta]:
         """Continue a prompt without a chat template."""
+        ...
+
+
+class Counter(Protocol):
+    """What a language model may have besides: it says how long a prompt is without answering it."""
+
+    def count(self, chat: Chat, context: Context) -> int:
+        """The tokens that ``chat`` would reach the model as. ApiError 400 where a provider cannot say."""
         ...
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
-from lsbuild_runtime.http import ApiError, Request, Response
+from lsbuild_runtime.http import OPENAI_ERRORS, ApiError, Errors, Request, Response
 
 if TYPE_CHECKING:
     from lsbuild_runtime.manifest import Manifest
@@ -35,9 +35,9 @@ class Route(Struct, frozen=True):
 
     ``takes`` and ``gives`` are the Structs of the bodies, for OpenAPI. ``query`` are the query parameters that are
     honoured; any other is refused. ``instant`` marks an answer from memory: it needs no worker and never queues.
-    ``large`` marks a body that may be as large as ``server.upload`` says, ``form`` one that is multipart/form-data. The
-    handler and the Structs of a rare route are named as ``"module:attr"`` below ``lsbuild_runtime.routes``, and imported
-    when they are needed.
+    ``large`` marks a body that may be as large as ``server.upload`` says, ``form`` one that is multipart/form-data.
+    ``errors`` is the http.Errors of another API than OpenAI's. The handler, the Structs and the errors of a rare route
+    are named as ``"module:attr"`` below ``lsbuild_runtime.routes``, and imported when they are needed.
     """
 
     method: str
@@ -52,6 +52,7 @@ class Route(Struct, frozen=True):
     streams: bool = False
     large: bool = False
     form: bool = False
+    errors: Errors | str = OPENAI_ERRORS
 
     def answer(self, app: Site, request: Request, arguments: tuple[str, ...]) -> Response:
         """Call the handler."""

@@ -63,9 +63,7 @@ class Engine:
 
     def chat(self, chat: Chat, context: Context) -> Stream[Delta]:
         """Answer messages. Refusals, a too long prompt and a full queue are raised here, before the first delta."""
-        check_supported(chat, tool_format=self._model.card.tool_format)
-        tools = chat.tools if chat.tool_choice == "auto" else ()
-        prompt = self._model.vocabulary.encode(self._render(chat, tools))
+        prompt, tools = self._read(chat)
         task = Task(
             prompt=prompt,
             budget=self._budget(len(prompt), chat.sampling, "messages"),
@@ -74,6 +72,10 @@ class Engine:
             parallel=chat.parallel_tool_calls,
         )
         return self._submit("chat", task, context)
+
+    def count(self, chat: Chat, context: Context) -> int:  # noqa: ARG002 - the port's shape; a count needs no time
+        """See ports.Counter; refuses what ``chat`` refuses, but for the length."""
+        return len(self._read(chat)[0])
 
     def complete(self, completion: Completion, context: Context) -> Stream[Delta]:
         """Continue a prompt. With ``echo`` each choice begins with the prompt, scored when logprobs are asked for."""
@@ -89,6 +91,12 @@ class Engine:
     def close(self) -> None:
         """Stop the thread; running requests end with Cancelled."""
         self._scheduler.close()
+
+    def _read(self, chat: Chat) -> tuple[tuple[int, ...], Sequence[Mapping[str, Any]]]:
+        """The prompt's tokens, and the tools that it offers."""
+        check_supported(chat, tool_format=self._model.card.tool_format)
+        tools = chat.tools if chat.tool_choice == "auto" else ()
+        return self._model.vocabulary.encode(self._render(chat, tools)), tools
 
     def _render(self, chat: Chat, tools: Sequence[Mapping[str, Any]]) -> str:
         card = self._model.card

@@ -69,7 +69,15 @@ class Output:
         if self.calls and reason == "stop":
             reason = "tool_calls"
         left = tuple(item.scored for item in self._pending if not self.stopped or item.start < self._shown)
-        return Delta(index=self._index, text=text, tool_calls=calls, logprobs=left, finish=reason, usage=usage)
+        return Delta(
+            index=self._index,
+            text=text,
+            tool_calls=calls,
+            logprobs=left,
+            finish=reason,
+            usage=usage,
+            stop=self._stops.stop,
+        )
 
     def _parse(self, shown: str) -> tuple[str, tuple[ToolCall, ...]]:
         if self._parser is None or not shown:

@@ -160,6 +160,9 @@ def json_response(value: Any, status: int = 200) -> Response:
 class Errors:
     """How an API's errors look: OpenAI's, which all routes have that name no other."""
 
+    shape: Any = None
+    """The Struct of the body, for OpenAPI; None: OpenAI's."""
+
     def response(self, error: ApiError, request_id: str) -> Response:
         """The whole answer."""
         headers = {"content-type": "application/json", **self.headers(request_id)}

@@ -5,6 +5,7 @@ It is an Inference port around another one, so neither routes nor agents know of
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -48,10 +49,8 @@ class Shielded:
 
     def count(self, chat: Chat, context: Context) -> int:
         """See ports.Counter: of what the model may read, or of the messages as they are when they would be refused."""
-        try:
+        with contextlib.suppress(Blocked):
             chat = replace(chat, messages=[self._message(message, context) for message in chat.messages])
-        except Blocked:
-            pass
         return count(self._port, chat, context)
 
     def complete(self, completion: Completion, context: Context) -> Iterator[Delta]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lsbuild_runtime.http import (
     OPENAI_ERRORS,
@@ -22,10 +24,14 @@ from lsbuild_runtime.http import (
     attempts,
 )
 from lsbuild_runtime.manifest import Manifest, check_files
+from lsbuild_runtime.responses import may_have_left
 from lsbuild_runtime.routes import ROUTES
 from lsbuild_runtime.routing import Route, Table, found
 from lsbuild_runtime.services import Services, boot_files
 from lsbuild_runtime.stores import Stores
+
+if TYPE_CHECKING:
+    from lsbuild_runtime.responses.keeping import Responses
 
 Observe = Callable[[str], Watch]
 """Makes the Watch of one request from its id; the default watches nothing."""
@@ -64,7 +70,20 @@ class App:
         self.draining = False
         """Set by an adapter that is shutting down: /v1/ready answers 503 from then on."""
         self._observe = observe
+        self._clock = clock
+        self._responses: Responses | None = None
+        self._making = threading.Lock()
         check_files(root, boot_files(manifest))
+
+    @property
+    def responses(self) -> Responses:
+        """The responses and conversations of this server; made when they are first asked for."""
+        if self._responses is None:
+            from lsbuild_runtime.responses.keeping import Responses
+
+            with self._making:
+                self._responses = self._responses or Responses(self, self._observe, self._clock)
+        return self._responses
 
     def handle(self, request: Request) -> Response:
         """Answer ``request``. Never raises: errors are answers, in OpenAI's shape.
@@ -145,10 +164,14 @@ class App:
     def start(self) -> None:
         """An adapter that serves for a while calls this once: work that an earlier process left goes on."""
         self.stores.start()
+        if may_have_left(self.services):
+            self.responses.start()
 
     def close(self) -> None:
         """Stop the work in the background; what is not finished goes on with the next start."""
         self.stores.close()
+        if self._responses is not None:
+            self._responses.close()
 
 
 def request_id(request: Request) -> str:

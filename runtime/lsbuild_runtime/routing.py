@@ -12,6 +12,7 @@ from lsbuild_runtime.http import OPENAI_ERRORS, ApiError, Errors, Request, Respo
 
 if TYPE_CHECKING:
     from lsbuild_runtime.manifest import Manifest
+    from lsbuild_runtime.responses.keeping import Responses
     from lsbuild_runtime.services import Services
     from lsbuild_runtime.stores import Stores
 
@@ -24,6 +25,11 @@ class Site(Protocol):
     stores: Stores
     table: Table
     draining: bool
+
+    @property
+    def responses(self) -> Responses:
+        """The responses and conversations that it works at and keeps."""
+        ...
 
 
 Handler = Callable[..., Response]

@@ -126,11 +126,17 @@ class InputItems(Struct):
     has_more: bool
 
 
+class ListedResponse(ResponseObject, kw_only=True):
+    """A response with its input, as Llama Stack lists it."""
+
+    input: list[Item] = []
+
+
 class ResponsePage(Struct):
-    """A page of responses, as Llama Stack lists them: each with its input."""
+    """A page of responses."""
 
     object: str
-    data: list[Any]
+    data: list[ListedResponse]
     first_id: str | None
     last_id: str | None
     has_more: bool

@@ -223,7 +223,9 @@ def fault(error: Exception, span: Span) -> ApiError:
     if isinstance(error, ApiError):
         return error
     span.set(error=error)
-    return ApiError(500, "internal error; the server's log has it under this request's x-request-id", type="server_error")
+    return ApiError(
+        500, "internal error; the server's log has it under this request's x-request-id", type="server_error"
+    )
 
 
 def shortened(messages: Sequence[Any]) -> list[Any]:
@@ -251,5 +253,3 @@ def _past(steps: Sequence[Step]) -> Past | None:
         last.tainted,
         tuple(found for step in steps for found in step.found),
     )
-
-

@@ -83,7 +83,7 @@ class Message(_Item, tag="message"):
     role: Literal["user", "assistant", "system", "developer"]
     content: str | list[Part]
     status: Status | None = None
-    phase: Literal["commentary", "final_answer"] | None | UnsetType = UNSET
+    phase: Literal["commentary", "final_answer"] | UnsetType | None = UNSET
 
 
 class FunctionCall(_Item, tag="function_call"):
@@ -127,7 +127,7 @@ class WebSearchCall(_Item, tag="web_search_call"):
 
     action: dict[str, Any]
     status: Literal["in_progress", "searching", "completed", "incomplete", "failed"] = "completed"
-    results: str | None | UnsetType = UNSET
+    results: str | UnsetType | None = UNSET
 
 
 class ListedTool(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -253,6 +253,8 @@ def shown(item: Item, include: frozenset[str]) -> Item:
         return msgspec.structs.replace(item, results=None)
     if isinstance(item, WebSearchCall):
         return msgspec.structs.replace(item, results=UNSET)
-    if isinstance(item, Message) and item.role != "assistant" and isinstance(item.content, str):
-        return msgspec.structs.replace(item, content=[InputText(item.content)])
+    if isinstance(item, Message) and (isinstance(item.content, str) or item.status is None):
+        part = OutputText if item.role == "assistant" else InputText
+        content = [part(item.content)] if isinstance(item.content, str) else item.content
+        return msgspec.structs.replace(item, content=content, status=item.status or "completed")
     return item

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
 from lsbuild_runtime.http import ApiError, Context, Watch
+from lsbuild_runtime.responses import API, NAME
 from lsbuild_runtime.responses.answer import ResponseObject, StreamEvent
 from lsbuild_runtime.responses.course import Course, Keeping
-from lsbuild_runtime.responses.items import encoded, shown
-from lsbuild_runtime.responses.live import Live, Tape
+from lsbuild_runtime.responses.items import decoded, encoded, shown
+from lsbuild_runtime.responses.live import Live
 from lsbuild_runtime.responses.preparing import Work, begun_of
-from lsbuild_runtime.responses.records import API, NAME, OPEN, Kept, Records
+from lsbuild_runtime.responses.records import OPEN, Kept, Records
 from lsbuild_runtime.responses.request import ResponseRequest
 from lsbuild_runtime.services import NO_STATE
 
@@ -52,7 +52,9 @@ class Responses:
     def records(self) -> Records:
         """What is kept; ApiError 503 says what to do where nothing is."""
         if self._app.services.find((API,), NAME) is None:
-            message = "this artifact keeps no responses; say `state: {provider: inline::sqlite}` under `server` in the spec"
+            message = (
+                "this artifact keeps no responses; say `state: {provider: inline::sqlite}` under `server` in the spec"
+            )
             raise ApiError(503, f"{message} and build again", type="server_error", code=NOT_BUILT)
         found: Records = self._app.services.get(API, NAME)
         return found
@@ -82,7 +84,9 @@ class Responses:
 
     # Beginning
 
-    def begin(self, work: Work, raw: dict[str, object], records: Records | None, context: Context) -> Iterator[StreamEvent]:
+    def begin(
+        self, work: Work, raw: dict[str, object], records: Records | None, context: Context
+    ) -> Iterator[StreamEvent]:
         """The events of a response whose client waits; it stops when they are given up."""
         work.response.store = records is not None
         keeping = None
@@ -141,7 +145,7 @@ class Responses:
         response = _RESPONSE.decode(kept.body)
         response.status = kept.status
         if kept.status in OPEN and (steps := self.records.steps(kept.id)):
-            response = _RESPONSE.decode(msgspec.json.encode(replace(response, output=msgspec.Raw(bytes(steps[-1].output)))))
+            response.output = decoded(bytes(steps[-1].output))
         response.output = [shown(item, include) for item in response.output]
         return response
 
@@ -188,30 +192,29 @@ class Responses:
         """Whether the server is going down."""
         return self.closing or self._app.draining
 
-    def worked(self) -> bool:
-        """Whether an earlier process may have left something: one look for a file, and none over a network."""
+    def start(self) -> None:
+        """Look for what an earlier process, or another server, has left: at once on this machine, over a network in a while."""
+        worker = self._work()
         service = self._app.services.find((API,), NAME)
-        if service is None:
-            return False
-        if not service.provider.startswith("inline::"):
-            return True
-        from lsbuild_runtime.responses import FILE_NAME, FOLDER
-
-        path: Path | None = self._app.services.state_path
-        return path is not None and (path / FOLDER / FILE_NAME).exists()
+        if service is not None and service.provider.startswith("inline::"):
+            worker.wake()
 
     def wake(self) -> None:
         """Something waits for the worker."""
+        self._work().wake()
+
+    def _work(self) -> Worker:
+        """The worker, begun."""
         records = self.records
         owner = self._mine(records)
         with self._lock:
-            if self.closing:
-                return
             if self._worker is None:
                 from lsbuild_runtime.responses.worker import Worker
 
                 self._worker = Worker(self, self._app, Keeping(records, owner))
-        self._worker.wake()
+                if not self.closing:
+                    self._worker.start()
+            return self._worker
 
     def close(self) -> None:
         """Stop the worker; what it has not finished goes on where this server starts again, or another one takes it."""
@@ -228,4 +231,6 @@ EVERYTHING = frozenset({"file_search_call.results"})
 
 def not_found(response_id: str) -> ApiError:
     """A 404 in OpenAI's words."""
-    return ApiError(404, f"Response with id {response_id[:100]!r} not found.", param="response_id", code="response_not_found")
+    return ApiError(
+        404, f"Response with id {response_id[:100]!r} not found.", param="response_id", code="response_not_found"
+    )

@@ -94,7 +94,9 @@ class _Telling:
             )
             for call, answer in calls
         )
-        requests = {approval.call.id: answer.approval_request_id for approval, (_, answer) in zip(approvals, calls, strict=True)}
+        requests = {
+            approval.call.id: answer.approval_request_id for approval, (_, answer) in zip(approvals, calls, strict=True)
+        }
         return Told(tuple(self._messages), approvals, requests, self._untrusted)
 
     def _take(self, item: Item, place: str) -> None:
@@ -148,7 +150,9 @@ class _Telling:
         if not self._images:
             raise refused(f"{place}.type", "this model takes text only")
         if part.image_url is None:
-            raise refused(f"{place}.image_url", "send the image as a URL or as a data URL", "missing_required_parameter")
+            raise refused(
+                f"{place}.image_url", "send the image as a URL or as a data URL", "missing_required_parameter"
+            )
         detail = {"detail": part.detail} if part.detail else {}
         return {"type": "image_url", "image_url": {"url": part.image_url, **detail}}
 
@@ -173,7 +177,9 @@ class _Telling:
         self._result(item.id or "", UNANSWERED)
 
     def _check_answer(self, answer: McpApprovalResponse, place: str) -> None:
-        if not any(isinstance(item, McpApprovalRequest) and item.id == answer.approval_request_id for item in self._items):
+        if not any(
+            isinstance(item, McpApprovalRequest) and item.id == answer.approval_request_id for item in self._items
+        ):
             raise refused(place, f"no mcp_approval_request {answer.approval_request_id[:80]!r} is in the conversation")
 
     def _called(self, call_id: str, name: str, arguments: str) -> None:

@@ -101,6 +101,18 @@ def opened(app: Site, work: Work, context: Context, past: Past | None = None) ->
     return Opened(runner, task if past is None else _after(task, past), listed)
 
 
+def functions_of(app: Site, work: Work, context: Context) -> list[dict[str, Any]]:
+    """The tools that the request names, in the form in which models are told of functions."""
+    extra, _ = _requested(app, work.wanted, frozenset(), context)
+    return [
+        {
+            "type": "function",
+            "function": {"name": tool.name, "description": tool.info.description, "parameters": tool.info.parameters},
+        }
+        for tool in extra
+    ]
+
+
 def runner_of(app: Site, work: Work) -> Runner:
     """The agent, or the model as one."""
     port = app.services.get(work.service.api, work.service.name)
@@ -123,7 +135,11 @@ def chosen(wanted: ResponseRequest, chat: Chat, tools: tuple[Bound, ...]) -> tup
             raise refused("tool_choice", "'required' needs tools")
         return tools, "required"
     if isinstance(choice, ChooseAllowed):
-        picked = [pick for place, each in enumerate(choice.tools) for pick in _picked(each, tools, functions, f"tool_choice.tools[{place}]")]
+        picked = [
+            pick
+            for place, each in enumerate(choice.tools)
+            for pick in _picked(each, tools, functions, f"tool_choice.tools[{place}]")
+        ]
         return tuple(tool for tool in tools if tool.name in picked), choice.mode
     names = _picked(choice, tools, functions, "tool_choice")
     if len(names) == 1:
@@ -142,7 +158,11 @@ def _picked(choice: Chosen, tools: Sequence[Bound], functions: Sequence[str], pl
             for tool in tools
             if tool.group == choice.server_label and choice.name in (None, tool.info.name, tool.name)
         ]
-        what = f"no tool of {choice.server_label!r} is named {choice.name!r}" if choice.name else f"no tools of {choice.server_label!r}"
+        what = (
+            f"no tool of {choice.server_label!r} is named {choice.name!r}"
+            if choice.name
+            else f"no tools of {choice.server_label!r}"
+        )
     else:
         group = SEARCH if isinstance(choice, ChooseFileSearch) else WEB
         found = [tool.name for tool in tools if tool.group == group]
@@ -196,7 +216,9 @@ def _file_search(app: Site, tool: FileSearchTool, param: str) -> ToolRuntime:
         try:
             store = app.stores.find(store_id)
         except ApiError as error:
-            raise ApiError(error.status, error.message, param=f"{param}.vector_store_ids[{index}]", code=error.code) from None
+            raise ApiError(
+                error.status, error.message, param=f"{param}.vector_store_ids[{index}]", code=error.code
+            ) from None
         stores[store_id] = app.stores.port(store)
         around[store_id] = models_around(store.service, app.services)
     ranking = ranked(tool.ranking_options, None, f"{param}.ranking_options")
@@ -238,7 +260,9 @@ def _names(given: list[str] | ToolNames | None) -> list[str] | None:
 
 def _service(app: Site, name: str, param: str, hint: str) -> ToolRuntime:
     if app.services.find((TOOLS,), name) is None:
-        raise ApiError(400, f"{param}: no tool {name[:64]!r} is in this artifact; {hint}", param=param, code="tool_not_found")
+        raise ApiError(
+            400, f"{param}: no tool {name[:64]!r} is in this artifact; {hint}", param=param, code="tool_not_found"
+        )
     runtime: ToolRuntime = app.services.get(TOOLS, name)
     return runtime
 
@@ -276,7 +300,10 @@ def _renamed(message: Mapping[str, Any], names: Mapping[str, str]) -> Mapping[st
     if not message.get("tool_calls"):
         return message
     calls = [
-        {**call, "function": {**call["function"], "name": names.get(call["function"]["name"], call["function"]["name"])}}
+        {
+            **call,
+            "function": {**call["function"], "name": names.get(call["function"]["name"], call["function"]["name"])},
+        }
         for call in message["tool_calls"]
     ]
     return {**message, "tool_calls": calls}
@@ -297,5 +324,3 @@ def _after(task: Task, past: Past) -> Task:
         approvals=() if past.messages else task.approvals,
         found=past.found,
     )
-
-

@@ -161,7 +161,9 @@ class _Output(Struct):
 def _chain(records: Records, response: str) -> list[Kept]:
     chain = records.chain(response)
     if not chain:
-        message = f"previous_response_id: the response {response[:80]!r}, or one before it, is not there; was it stored?"
+        message = (
+            f"previous_response_id: the response {response[:80]!r}, or one before it, is not there; was it stored?"
+        )
         raise ApiError(404, message, param="previous_response_id", code="previous_response_not_found")
     if chain[-1].status in OPEN:
         why = f"the response {response!r} has not ended; wait for it or cancel it"
@@ -176,7 +178,9 @@ def _resolved(item: Item, known: Mapping[str | None, Item], records: Kept_, plac
         return known[item.id]
     body = records().item(item.id or "")
     if body is None:
-        raise ApiError(404, f"input[{place}].id: no item {item.id!r} is kept", param=f"input[{place}].id", code="not_found")
+        raise ApiError(
+            404, f"input[{place}].id: no item {item.id!r} is kept", param=f"input[{place}].id", code="not_found"
+        )
     return decoded(b"[" + body + b"]")[0]
 
 
@@ -225,7 +229,9 @@ def _function(tool: FunctionTool) -> dict[str, Any]:
 
 def _sampling(wanted: ResponseRequest, service: Service, logprobs: bool) -> Sampling:
     usual = service.metadata.get("sampling", {})
-    first = Sampling(temperature=usual.get("temperature", 1.0), top_p=usual.get("top_p", 1.0), top_k=usual.get("top_k", 0))
+    first = Sampling(
+        temperature=usual.get("temperature", 1.0), top_p=usual.get("top_p", 1.0), top_k=usual.get("top_k", 0)
+    )
     return Sampling(
         temperature=first.temperature if wanted.temperature is None else wanted.temperature,
         top_p=first.top_p if wanted.top_p is None else wanted.top_p,
@@ -253,7 +259,10 @@ def _extra(wanted: Asked, service: Service) -> dict[str, Any]:
     effort = wanted.reasoning.effort if wanted.reasoning else None
     verbosity = wanted.text.verbosity if wanted.text else None
     extra = {}
-    for value, field, param in ((effort, "reasoning_effort", "reasoning.effort"), (verbosity, "verbosity", "text.verbosity")):
+    for value, field, param in (
+        (effort, "reasoning_effort", "reasoning.effort"),
+        (verbosity, "verbosity", "text.verbosity"),
+    ):
         if value is None or (field == "verbosity" and value == "medium"):  # what every model does anyway
             continue
         if not takes(service, field):

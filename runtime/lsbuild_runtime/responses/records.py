@@ -10,10 +10,6 @@ from msgspec import Struct
 
 from lsbuild_runtime.tools import Found
 
-API = "state"
-NAME = "responses"
-"""The service: ``state/responses``."""
-
 State = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 OPEN: tuple[State, ...] = ("queued", "in_progress")
 """States of a response that somebody still works at, or will."""

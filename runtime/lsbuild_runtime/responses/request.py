@@ -317,7 +317,9 @@ def _tool(tool: Any, place: str) -> Any:
     if tool.get("type") == "mcp":
         for name in ("connector_id", "tunnel_id"):
             if tool.get(name) is not None:
-                raise refused(f"{place}.{name}", "OpenAI's connectors are not available here; name an MCP server in the spec")
+                raise refused(
+                    f"{place}.{name}", "OpenAI's connectors are not available here; name an MCP server in the spec"
+                )
     return tool
 
 

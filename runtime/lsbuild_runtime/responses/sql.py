@@ -169,7 +169,7 @@ class SqlRecords:
     def page(self, *, limit: int, newest_first: bool, after: str | None, model: str | None) -> Page:
         """See records.Records."""
         order, than = ("DESC", "<") if newest_first else ("ASC", ">")
-        where, values = ["1 = 1"], []
+        where, values = ["1 = 1"], list[Any]()
         with self._store.reading() as db:
             if after is not None:
                 row = db.execute("SELECT seq FROM responses WHERE id = ?", (after,)).fetchone()
@@ -185,7 +185,8 @@ class SqlRecords:
     def cancel(self, response: str, body: bytes) -> bool:
         """See records.Records."""
         with self._store.writing() as db:
-            sql = f"UPDATE responses SET status = 'cancelled', body = ?, run = ?, owner = '' WHERE id = ? AND {_OPEN} RETURNING id"  # noqa: S608
+            change = "status = 'cancelled', body = ?, run = ?, owner = ''"
+            sql = f"UPDATE responses SET {change} WHERE id = ? AND {_OPEN} RETURNING id"  # noqa: S608
             done = db.execute(sql, (body, b"", response)).fetchall()
             if done:
                 db.execute("DELETE FROM steps WHERE response = ?", (response,))
@@ -303,10 +304,12 @@ class SqlRecords:
     def items(self, conversation: str, *, limit: int | None, newest_first: bool, after: str | None) -> Page:
         """See records.Records."""
         order, than = ("DESC", "<") if newest_first else ("ASC", ">")
-        where, values = "conversation = ?", [conversation]
+        where, values = "conversation = ?", list[Any]((conversation,))
         with self._store.reading() as db:
             if after is not None:
-                row = db.execute("SELECT seq FROM items WHERE conversation = ? AND id = ?", (conversation, after)).fetchone()
+                row = db.execute(
+                    "SELECT seq FROM items WHERE conversation = ? AND id = ?", (conversation, after)
+                ).fetchone()
                 where, values = f"{where} AND seq {than} ?", [conversation, _seq(row, after, "item")]
             sql = f"SELECT body FROM items WHERE {where} ORDER BY seq {order}"  # noqa: S608
             rows = db.execute(sql if limit is None else f"{sql} LIMIT {limit + 1:d}", values).fetchall()
@@ -344,7 +347,10 @@ class SqlRecords:
         for _, status, owner, alive_at in rows:
             if status == "in_progress" and owner:
                 heard[owner] = max(heard.get(owner, 0), int(alive_at))
-        gone = {"", *self._store.gone(heard, self._now())}  # nobody's are those that are queued, and those that were left
+        gone = {
+            "",
+            *self._store.gone(heard, self._now()),
+        }  # nobody's are those that are queued, and those that were left
         return next((row[0] for row in rows if row[2] in gone), None)
 
     def _known(self, db: Statements, conversation: str) -> bool:
@@ -355,7 +361,9 @@ class SqlRecords:
             raise conversation_gone(conversation)
         sql = f"SELECT id FROM responses WHERE conversation = ? AND {_OPEN}"  # noqa: S608
         if (row := db.execute(sql, (conversation,)).fetchone()) is not None:
-            message = f"conversation: the response {row[0]} of this conversation has not ended; wait for it or cancel it"
+            message = (
+                f"conversation: the response {row[0]} of this conversation has not ended; wait for it or cancel it"
+            )
             raise ApiError(409, message, param="conversation", code="conversation_locked")
 
     def _check_queue(self, db: Statements) -> None:

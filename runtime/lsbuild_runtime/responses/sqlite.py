@@ -32,7 +32,9 @@ def open_records(service: Service, root: Path, host: Host) -> Records:  # noqa: 
     try:
         import apsw  # noqa: F401 - a build without it is told from a broken disk
     except ImportError:
-        raise unavailable("this artifact was built without SQLite; say server.state in the spec and build again") from None
+        raise unavailable(
+            "this artifact was built without SQLite; say server.state in the spec and build again"
+        ) from None
     limits = msgspec.convert(service.config, Limits)
     return SqlRecords(SqliteStore(host.state(FOLDER)), limits, time.time)
 
@@ -51,11 +53,11 @@ class SqliteStore:
 
     def reading(self) -> AbstractContextManager[Statements]:
         """See sql.Store."""
-        return self._database.reading()  # type: ignore[return-value] # apsw's cursor has what Rows asks for
+        return self._database.reading()
 
     def writing(self) -> AbstractContextManager[Statements]:
         """See sql.Store."""
-        return self._database.writing()  # type: ignore[return-value]
+        return self._database.writing()
 
     def hold(self, owner: str) -> None:
         """Say that this process is ``owner``, until it ends."""
@@ -89,5 +91,3 @@ class SqliteStore:
         with contextlib.suppress(OSError):
             path.unlink()
         return True
-
-

@@ -23,8 +23,6 @@ MOST_TRIES = 4
 """A response that ends its server so often is failed."""
 EXPIRE_SECONDS = 3600.0
 _LONGEST_PAUSE = 60.0
-_FIRST_EVENTS = 2
-"""``created`` and ``queued`` are told when a response is queued."""
 
 
 class Worker:
@@ -39,13 +37,13 @@ class Worker:
         self._stopping = threading.Event()
         self._current: Context | None = None
         self._thread = threading.Thread(target=self._run, name="responses", daemon=True)
-        self._started = False
+
+    def start(self) -> None:
+        """Begin the thread; it looks for work when it is woken, and in a while."""
+        self._thread.start()
 
     def wake(self) -> None:
         """There is something to do."""
-        if not self._started and not self._stopping.is_set():
-            self._started = True
-            self._thread.start()
         self._signal.set()
 
     def stop(self, seconds: float = 5.0) -> None:
@@ -55,14 +53,17 @@ class Worker:
         current = self._current
         if current is not None:
             current.cancel.set()
-        if self._started:
+        if self._thread.ident is not None:
             self._thread.join(seconds)
 
     def _run(self) -> None:
         failed = 0
         expire_at = 0.0
-        while not self._stopping.is_set():
+        while True:
+            self._signal.wait(min(2.0**failed, _LONGEST_PAUSE) if failed else self._limits.lease)
             self._signal.clear()
+            if self._stopping.is_set():
+                return
             try:
                 if time.monotonic() >= expire_at:
                     self._keeping.records.expire()
@@ -74,7 +75,6 @@ class Worker:
                 failed += 1
                 with self._responses.observe("responses").span("responses queue") as span:
                     span.set(error=error)
-            self._signal.wait(min(2.0**failed, _LONGEST_PAUSE) if failed else self._limits.lease)
 
     def _work(self, kept: Kept) -> None:
         context = Context(

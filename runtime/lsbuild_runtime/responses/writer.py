@@ -30,6 +30,7 @@ from lsbuild_runtime.responses.items import (
     Message,
     OutputRefusal,
     OutputText,
+    Part,
     Reasoning,
     ReasoningText,
     SummaryText,
@@ -53,6 +54,9 @@ _STOPPED: Mapping[Reason, str] = {
     "wall": "max_messages",
 }
 """OpenAI's word for each way to be incomplete."""
+_TEXT_OF = {True: "reasoning_summary_text", False: "reasoning_text"}
+_PART_OF = {True: "reasoning_summary_part", False: "content_part"}
+"""What the events of reasoning are called: of a summary, and of what it is."""
 
 
 class Listed(Struct, frozen=True):
@@ -88,7 +92,9 @@ class Writer:
         """Tokens of earlier parts of a run that was cut, and of all so far."""
         self._shape = shape
         self._message: Message | None = None
+        self._parts: list[Part] = []
         self._reasoning: Reasoning | None = None
+        self._thought: ReasoningText | SummaryText = ReasoningText("")
         self._calls: dict[str, Item] = {}
         self._refused = False
         self._step_over = False
@@ -117,7 +123,10 @@ class Writer:
             yield from self._call_ended(event)
         elif isinstance(event, ApprovalAsked):
             asked = McpApprovalRequest(
-                id=new_id("mcpr"), server_label=event.tool.group, name=event.tool.info.name, arguments=event.call.arguments
+                id=new_id("mcpr"),
+                server_label=event.tool.group,
+                name=event.tool.info.name,
+                arguments=event.call.arguments,
             )
             yield from self._whole(asked)
         else:
@@ -163,7 +172,7 @@ class Writer:
 
     def _say(self, delta: Delta) -> Events:
         message, part = yield from self._part(OutputText)
-        place = {**self._place(message), "content_index": len(message.content) - 1}
+        place = {**self._place(message), "content_index": len(self._parts) - 1}
         if delta.text or delta.logprobs:
             part.text += delta.text
             tokens = logprobs_of(delta.logprobs) if self._shape.logprobs else []
@@ -181,30 +190,29 @@ class Writer:
         self._refused = True
         message, part = yield from self._part(OutputRefusal)
         part.refusal += text
-        index = len(message.content) - 1
-        yield self._event("response.refusal.delta", **self._place(message), content_index=index, delta=text)
+        place = {**self._place(message), "content_index": len(self._parts) - 1}
+        yield self._event("response.refusal.delta", **place, delta=text)
 
     def _part(self, kind: type[Any]) -> Any:
         """The message that grows and its last part, both opened if need be; a generator that returns them."""
         if self._message is None:
             yield from self._close()
-            self._message = Message(id=new_id("msg"), role="assistant", content=[], status="in_progress")
+            self._parts = []
+            self._message = Message(id=new_id("msg"), role="assistant", content=self._parts, status="in_progress")
             yield self._added(self._message)
-        message, parts = self._message, self._message.content
-        assert isinstance(parts, list)
+        message, parts = self._message, self._parts
         if not parts or not isinstance(parts[-1], kind):
             yield from self._part_done()
             parts.append(OutputText("", [], []) if kind is OutputText else OutputRefusal(""))
-            index = len(parts) - 1
-            yield self._event("response.content_part.added", **self._place(message), content_index=index, part=parts[-1])
+            place = {**self._place(message), "content_index": len(parts) - 1}
+            yield self._event("response.content_part.added", **place, part=parts[-1])
         return message, parts[-1]
 
     def _part_done(self) -> Events:
-        message = self._message
-        if message is None or not message.content:
+        if self._message is None or not self._parts:
             return
-        part = message.content[-1]
-        place = {**self._place(message), "content_index": len(message.content) - 1}
+        part = self._parts[-1]
+        place = {**self._place(self._message), "content_index": len(self._parts) - 1}
         if isinstance(part, OutputText):
             yield self._event("response.output_text.done", **place, text=part.text, logprobs=part.logprobs)
         elif isinstance(part, OutputRefusal):
@@ -214,24 +222,18 @@ class Writer:
     def _think(self, text: str) -> Events:
         if self._reasoning is None:
             yield from self._close()
-            self._reasoning = Reasoning(id=new_id("rs"), summary=[], status="in_progress")
+            self._reasoning = Reasoning(id=new_id("rs"), status="in_progress")
             yield self._added(self._reasoning)
-            yield self._thought_part("added", SummaryText("") if self._shape.summary else ReasoningText(""))
-            self._reasoning.summary = [SummaryText("")] if self._shape.summary else []
-            self._reasoning.content = None if self._shape.summary else [ReasoningText("")]
-        part = (self._reasoning.content or self._reasoning.summary)[0]
-        part.text += text
-        yield self._thought("delta", delta=text)
+            self._thought = SummaryText("") if self._shape.summary else ReasoningText("")
+            yield self._thinking(_PART_OF[self._shape.summary], "added", self._reasoning, part=self._thought)
+            self._reasoning.summary = [self._thought] if isinstance(self._thought, SummaryText) else []
+            self._reasoning.content = [self._thought] if isinstance(self._thought, ReasoningText) else None
+        self._thought.text += text
+        yield self._thinking(_TEXT_OF[self._shape.summary], "delta", self._reasoning, delta=text)
 
-    def _thought(self, what: str, **fields: Any) -> StreamEvent:
-        assert self._reasoning is not None
-        kind, index = ("reasoning_summary_text", "summary_index") if self._shape.summary else ("reasoning_text", "content_index")
-        return self._event(f"response.{kind}.{what}", **self._place(self._reasoning), **{index: 0}, **fields)
-
-    def _thought_part(self, what: str, part: Any) -> StreamEvent:
-        assert self._reasoning is not None
-        kind, index = ("reasoning_summary_part", "summary_index") if self._shape.summary else ("content_part", "content_index")
-        return self._event(f"response.{kind}.{what}", **self._place(self._reasoning), **{index: 0}, part=part)
+    def _thinking(self, kind: str, what: str, item: Reasoning, **fields: Any) -> StreamEvent:
+        index = {"summary_index" if self._shape.summary else "content_index": 0}
+        return self._event(f"response.{kind}.{what}", **self._place(item), **index, **fields)
 
     def _close(self, status: Any = "completed") -> Events:
         """End the message or the reasoning that grows."""
@@ -242,9 +244,8 @@ class Writer:
             yield self._done(self._message)
             self._message = None
         if self._reasoning is not None:
-            part = (self._reasoning.content or self._reasoning.summary)[0]
-            yield self._thought("done", text=part.text)
-            yield self._thought_part("done", part)
+            yield self._thinking(_TEXT_OF[self._shape.summary], "done", self._reasoning, text=self._thought.text)
+            yield self._thinking(_PART_OF[self._shape.summary], "done", self._reasoning, part=self._thought)
             self._reasoning.status = status
             yield self._done(self._reasoning)
             self._reasoning = None
@@ -263,7 +264,9 @@ class Writer:
 
     def _begun(self, call: ToolCall, tool: Bound) -> Events:
         if tool.group == SEARCH:
-            yield from self._searching(FileSearchCall(id=new_id("fs"), queries=[_query(call)], status="in_progress"), call)
+            yield from self._searching(
+                FileSearchCall(id=new_id("fs"), queries=[_query(call)], status="in_progress"), call
+            )
         elif tool.group == WEB:
             action = {"type": "search", "query": _query(call), "queries": [_query(call)]}
             yield from self._searching(WebSearchCall(id=new_id("ws"), action=action, status="in_progress"), call)
@@ -281,7 +284,12 @@ class Writer:
     def _calling(self, call: ToolCall, label: str, name: str) -> Events:
         request = self._shape.requests.get(call.id)
         item = McpCall(
-            id=new_id("mcp"), server_label=label, name=name, arguments="", status="in_progress", approval_request_id=request
+            id=new_id("mcp"),
+            server_label=label,
+            name=name,
+            arguments="",
+            status="in_progress",
+            approval_request_id=request,
         )
         self._calls[call.id] = item
         yield self._added(item)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lsbuild_runtime.routes.tables.core import INFERENCE, INSPECTION
 from lsbuild_runtime.routes.tables.others import OTHERS
+from lsbuild_runtime.routes.tables.responses import CONVERSATIONS, RESPONSES
 from lsbuild_runtime.routes.tables.safety import SAFETY
 from lsbuild_runtime.routes.tables.stores import FILES, STORES
 
-ROUTES = (*INSPECTION, *INFERENCE, *OTHERS, *SAFETY, *STORES, *FILES)
+ROUTES = (*INSPECTION, *INFERENCE, *RESPONSES, *CONVERSATIONS, *OTHERS, *SAFETY, *STORES, *FILES)

@@ -106,6 +106,7 @@ class Context(Struct):
 
     ``affinity`` is what the requests of one conversation share, "" when nothing is known of that: who keeps something
     warm for a conversation goes by it. ``trail`` grows with each model that a route asks; copies of a context share it.
+    ``tainted`` says that this is done for a run that has read text which nobody vouches for (see runs.Policy).
     """
 
     request_id: str = ""
@@ -114,6 +115,7 @@ class Context(Struct):
     watch: Watch = field(default_factory=Silence)
     affinity: str = ""
     trail: list[Attempt] = field(default_factory=list)
+    tainted: bool = False
 
     def check(self) -> None:
         """Raise Cancelled or a 408 ApiError when this request need not go on; cheap enough for every token."""

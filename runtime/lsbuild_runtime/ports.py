@@ -23,6 +23,10 @@ class Host(Protocol):
         """The opened service ``api/name``; raises ApiError 404 when the bundle has none."""
         ...
 
+    def bare(self, api: str, name: str) -> Any:
+        """The opened service without the shields before it: for a shield that asks a model, which would ask itself."""
+        ...
+
     def find(self, apis: Iterable[str], name: str) -> Service | None:
         """What the manifest says about the first service of that name among ``apis``, or None."""
         ...

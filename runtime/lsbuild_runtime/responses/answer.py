@@ -6,17 +6,28 @@ from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
+from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.ports import TokenLogprob, Usage
 from lsbuild_runtime.responses.items import Item
 from lsbuild_runtime.routes.sampling import clamp
 
 
 class ResponseError(Struct):
-    """Why a response failed; ``param`` names the field of the request at fault, if one is."""
+    """Why a response failed: one of OpenAI's codes, and in ``type`` the code of the error as a chat would have it.
+
+    ``param`` names the field of the request at fault, if one is.
+    """
 
     code: str
     message: str
     param: str | None = None
+    type: str | None = None
+
+
+def error_of(error: ApiError) -> ResponseError:
+    """The wire form of ``error``."""
+    code = "rate_limit_exceeded" if error.status == 429 else "server_error" if error.status >= 500 else "invalid_prompt"
+    return ResponseError(code, error.message, error.param, error.code or error.type)
 
 
 class IncompleteDetails(Struct, omit_defaults=True):
@@ -56,7 +67,7 @@ class ConversationOf(Struct):
 
 
 class ResponseObject(Struct, kw_only=True):
-    """A response. ``error.code`` beyond OpenAI's is the code of the ApiError that a chat would have been answered."""
+    """A response, with OpenAI's fields."""
 
     id: str
     object: str = "response"

@@ -31,7 +31,7 @@ _ASK = (
 def compacted(app: Site, wanted: Asked, context: Context) -> CompactedResponse:
     """What its users said as it was, and the rest as one item that stands for it.
 
-    A conversation that is too long for its model is read in halves.
+    A conversation that is too long for its model is read in parts.
     """
     work = _prepared(app, wanted)
     summary, usage = _summary(app, work, work.told.messages, context)
@@ -60,17 +60,21 @@ def _prepared(app: Site, wanted: Asked) -> Work:
 
 
 def _summary(app: Site, work: Work, messages: Sequence[Mapping[str, Any]], context: Context) -> tuple[str, Usage]:
-    try:
-        return _asked(app, work, messages, context)
-    except ApiError as error:
-        if error.code != "context_length_exceeded" or len(messages) < 2:
-            raise
-    half = len(messages) // 2
-    first, spent = _summary(app, work, messages[:half], context)
-    earlier = {"role": "user", "content": f"(what was said before, in few words) {first}"}
-    second, also = _summary(app, work, [earlier, *messages[half:]], context)
-    total = Usage(spent.prompt + also.prompt, spent.completion + also.completion, spent.cached + also.cached)
-    return second, total
+    """Read as many messages at a time as the model takes, each time with the summary of those before."""
+    summary, total = "", Usage()
+    place, size = 0, len(messages)
+    while place < len(messages):
+        earlier = [{"role": "user", "content": f"(said before, in few words) {summary}"}] if summary else []
+        try:
+            summary, spent = _asked(app, work, [*earlier, *messages[place : place + size]], context)
+        except ApiError as error:
+            if error.code != "context_length_exceeded" or size == 1:
+                raise
+            size = (size + 1) // 2
+            continue
+        place += size
+        total = Usage(total.prompt + spent.prompt, total.completion + spent.completion, total.cached + spent.cached)
+    return summary, total
 
 
 def _asked(app: Site, work: Work, messages: Sequence[Mapping[str, Any]], context: Context) -> tuple[str, Usage]:

@@ -170,7 +170,7 @@ class Responses:
 
     def follow(self, kept: Kept, after: int, context: Context) -> Iterator[bytes]:
         """The events of a response in the background with a larger number than ``after``, as JSON, until it ends."""
-        while True:
+        while not self.closing:
             tape = self.live.tape(kept.id)
             ended = self.get(kept.id).status not in OPEN
             for number, event in self.records.events(kept.id, after):

@@ -347,11 +347,20 @@ def _check(wanted: ResponseRequest) -> None:
             raise refused("stream_options.include_obfuscation", "deltas are not padded here; say false")
     if wanted.reasoning is not None and "concise" in (wanted.reasoning.summary, wanted.reasoning.generate_summary):
         raise refused("reasoning.summary", "nothing condenses what a model thought; ask for 'auto' or 'detailed'")
+    seen: set[str] = set()
     for place, item in enumerate(wanted.tools or ()):
-        if isinstance(item, McpTool):
-            names = item.allowed_tools
-            if isinstance(names, list) and not names:
-                raise refused(f"tools[{place}].allowed_tools", "an empty list allows nothing; leave the tool out")
+        _check_tool(item, f"tools[{place}]", seen)
+
+
+def _check_tool(tool: ToolParam, place: str, seen: set[str]) -> None:
+    """``seen`` are the names of the tools before it."""
+    field = {FunctionTool: "name", McpTool: "server_label"}.get(type(tool), "type")
+    name = str(getattr(tool, field, None) or type(tool).__struct_config__.tag)
+    if f"{field} {name}" in seen:
+        raise refused(f"{place}.{field}", f"{name!r} is there twice")
+    seen.add(f"{field} {name}")
+    if isinstance(tool, McpTool) and tool.allowed_tools == []:
+        raise refused(f"{place}.allowed_tools", "an empty list allows nothing; leave the tool out")
 
 
 def unavailable(param: str, why: str) -> ApiError:

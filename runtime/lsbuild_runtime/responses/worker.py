@@ -119,11 +119,11 @@ class Worker:
 
     def _give_up(self, kept: Kept, error: ApiError) -> None:
         """The response cannot even begin: keep that it failed."""
-        from lsbuild_runtime.responses.answer import ResponseError, StreamEvent
+        from lsbuild_runtime.responses.answer import StreamEvent, error_of
 
         response = self._responses.view(kept)
         response.status = "failed"
-        response.error = ResponseError(error.code or "server_error", error.message, error.param)
+        response.error = error_of(error)
         body = msgspec.json.encode(response)
         number = self._first(kept)
         event = StreamEvent(type="response.failed", sequence_number=number, response=response)

@@ -12,9 +12,9 @@ from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.ports import Annotation, Delta, ToolCall, Usage
 from lsbuild_runtime.responses.answer import (
     IncompleteDetails,
-    ResponseError,
     ResponseObject,
     StreamEvent,
+    error_of,
     logprobs_of,
     usage_of,
 )
@@ -143,9 +143,8 @@ class Writer:
         """Close what is open; the response has failed."""
         yield from self._close("incomplete")
         self._give_up_calls()
-        code = error.code or ("rate_limit_exceeded" if error.status == 429 else "server_error")
         self.response.status = "failed"
-        self.response.error = ResponseError(code, error.message, error.param)
+        self.response.error = error_of(error)
 
     def cancelled(self) -> None:
         """The response was given up: what is open stays as it is."""

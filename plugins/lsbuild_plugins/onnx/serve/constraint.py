@@ -1,0 +1,150 @@
+"""Holds what a model writes to a grammar: llguidance says which tokens may follow; it samples nothing and knows no API.
+
+llguidance (about 8 MB) is imported by the first request that needs it. What is slow then, its view of the vocabulary, is
+made once per model: 0.2 s for 49,000 tokens. A compiled grammar is kept and copied for each answer.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsbuild_plugins.onnx.serve.sampler import Row
+from lsbuild_plugins.onnx.serve.text import Vocabulary
+from lsbuild_runtime.http import ApiError
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
+
+KEPT = 32
+"""Compiled grammars kept for later requests."""
+_LIMITS = {"max_lexer_states": 20_000, "max_grammar_size": 100_000, "verbose_errors": False}
+"""A lexer state takes 1 to 2 kB."""
+_CUT = 300
+
+
+class Constraint:
+    """One answer held to a grammar. ``where`` is the parameter that asked for it."""
+
+    def __init__(self, matcher: LLMatcher, eos: Sequence[int], where: str) -> None:
+        self._matcher = matcher
+        self._eos = list(eos)
+        self._where = where
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing but the end may follow."""
+        return bool(self._matcher.is_stopped())
+
+    def mask(self, row: Row) -> None:
+        """Give every token that may not come next no probability at all."""
+        blocked = self.blocked(len(row))
+        row[blocked] = -np.inf
+
+    def blocked(self, vocab: int) -> NDArray[np.bool_]:
+        """Which tokens may not come next, bool[V]; ApiError 400 when the grammar turned out to be too complex."""
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        if self._matcher.is_error():
+            raise too_complex(self._where, self._matcher.get_error())
+        blocked = np.unpackbits(bits, bitorder="little")[:vocab] == 0
+        # llguidance is told one end of text; a model may have several, and they mean the same.
+        blocked[self._eos] = blocked[self._eos[0]]
+        return blocked
+
+    def take(self, token: int) -> tuple[int, ...]:
+        """Go on with ``token``; gives the tokens that have to follow it."""
+        self._consume(token)
+        forced = () if self.ended else tuple(self._matcher.compute_ff_tokens())
+        for each in forced:
+            self._consume(each)
+        return forced
+
+    def _consume(self, token: int) -> None:
+        if not self._matcher.consume_token(token):
+            raise too_complex(self._where, self._matcher.get_error())
+
+
+class Grammars:
+    """What one model needs to hold answers to grammars. Thread-safe; nothing is loaded before the first ``open``."""
+
+    def __init__(self, vocabulary: Vocabulary, vocab: int, eos: Sequence[int]) -> None:
+        self._vocabulary = vocabulary
+        self._vocab = vocab
+        self._eos = tuple(eos)
+        self._lock = threading.Lock()
+        self._tokens: Any = None
+        self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
+
+    def open(self, grammar: str, where: str) -> Constraint:
+        """A new answer of ``grammar`` (Lark, as llguidance reads it); ApiError 400 when it cannot be compiled."""
+        return Constraint(self._compiled(grammar, where).deep_copy(), self._eos, where)
+
+    def fault(self, grammar: str) -> str:
+        """Why ``grammar`` cannot be compiled, or ""."""
+        return str(self._matcher(grammar).get_error())
+
+    def _compiled(self, grammar: str, where: str) -> LLMatcher:
+        with self._lock:
+            if grammar in self._kept:
+                self._kept.move_to_end(grammar)
+                return self._kept[grammar]
+        matcher = self._matcher(grammar)
+        if not matcher.is_error():
+            # The first mask shows what compiling does not: too many ways to begin.
+            matcher.compute_bitmask()
+        if matcher.is_error():
+            raise too_complex(where, matcher.get_error())
+        with self._lock:
+            self._kept[grammar] = matcher
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return matcher
+
+    def _matcher(self, grammar: str) -> LLMatcher:
+        from llguidance import LLMatcher, LLParserLimits
+
+        return LLMatcher(self._tokenizer(), grammar, log_level=0, limits=LLParserLimits(**_LIMITS))
+
+    def _tokenizer(self) -> Any:
+        from llguidance import LLTokenizer
+
+        with self._lock:
+            if self._tokens is None:
+                self._tokens = LLTokenizer(_Tokens(self._vocabulary, self._vocab, self._eos[0]), n_vocab=self._vocab)  # type: ignore[arg-type]
+            return self._tokens
+
+
+class _Tokens:
+    """The vocabulary as llguidance takes one from outside: the bytes of every token, and how a text is cut into tokens."""
+
+    is_tokenizer_wrapper = True
+    bos_token_id = None
+
+    def __init__(self, vocabulary: Vocabulary, vocab: int, eos: int) -> None:
+        self._vocabulary = vocabulary
+        self.eos_token_id = eos
+        self.special_token_ids = sorted(vocabulary.controls)
+        self.tokens = [b"" if n in vocabulary.controls else vocabulary.raw(n) for n in range(vocab)]
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        words = text if isinstance(text, str) else text.decode("utf-8", "replace")
+        return list(self._vocabulary.continued(words))
+
+
+def too_complex(where: str, said: str) -> ApiError:
+    """A 400 with the engine's reason, without the state it prints after it."""
+    said = re.split(r"\n|<state>|<backtrace>", said.split("failed to compile JSON schema: ")[-1].strip(), maxsplit=1)[0]
+    hints = {
+        "too many expressions": "a pattern or a length in it is too complex",
+        "Current row has": "too many things may come next at one place (optional properties, alternatives)",
+        "NoExtensionBias": "no value fits it, or none that this model's tokens can write",
+        "Unable to determine": "a pattern in it is too complex to combine with the others",
+    }
+    plain = next((hint for part, hint in hints.items() if part in said), said[:_CUT])
+    return ApiError(400, f"{where}: the schema cannot be enforced: {plain}", param=where, code="unsupported_schema")

@@ -12,7 +12,9 @@ from lsbuild.spec.model import Model
 
 _COMPILE = "lsbuild_plugins.onnx.compile"
 _SERVE = "lsbuild_plugins.onnx.serve"
-_READ = tuple(f"{_SERVE}.{name}" for name in ("format", "pairs", "template", "tools", "text"))
+_READ = tuple(
+    f"{_SERVE}.{name}" for name in ("format", "forms", "pairs", "template", "tools", "calls", "text", "schema", "bounds", "known")
+)
 """What the compile half uses of the serve half: the step's key changes with it."""
 _TOOLS = ("numpy", "onnx", "onnxruntime", "tokenizers", "minijinja", "jinja2")
 _DEFAULTS = {"llm": "int4", "embedding": "int8", "rerank": "int8"}
@@ -132,7 +134,7 @@ def _wheels(spec: Model) -> tuple[str, ...]:
         "onnxruntime>=1.31,<1.32",
         "numpy>=2.2",
         "tokenizers>=0.22",
-        *(("minijinja>=3.0.5",) if spec.type == "llm" else ()),
+        *(("minijinja>=3.0.5", "llguidance>=1.6.1,<2") if spec.type == "llm" else ()),
     )
 
 

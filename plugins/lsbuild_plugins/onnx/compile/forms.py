@@ -121,8 +121,10 @@ def _region(render: Render, calls: Sequence[Message]) -> str | None:
     header, _, end = said.rpartition(_TEXT)
     shared = [begun for begun in (header, prompt) if begun and whole.startswith(begun)]
     start = max(map(len, shared)) if shared else len(commonprefix((whole, header)))
-    tail = len(commonprefix((whole[::-1], end[::-1])))
-    return whole[start : len(whole) - tail]
+    region = whole[start : len(whole) - len(commonprefix((whole[::-1], end[::-1])))]
+    # What the template also puts behind plain words is no part of a call.
+    behind = commonprefix((region, end)).rstrip("<[{")
+    return region.removeprefix(behind)
 
 
 def _form(first: str, both: str | None) -> ToolForm | None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from lsbuild_plugins.onnx.serve.sampler import Row
@@ -29,13 +30,24 @@ _LIMITS = {"max_lexer_states": 20_000, "max_grammar_size": 100_000, "verbose_err
 _CUT = 300
 
 
-class Constraint:
-    """One answer held to a grammar. ``where`` is the parameter that asked for it."""
+class _Marks(Struct, frozen=True):
+    """The special tokens: those that end a text, and the others."""
 
-    def __init__(self, matcher: LLMatcher, eos: Sequence[int], where: str) -> None:
+    eos: NDArray[np.intp]
+    others: NDArray[np.intp]
+
+
+class Constraint:
+    """One answer held to a grammar; ``where`` is the parameter that asked for it."""
+
+    def __init__(self, matcher: LLMatcher, marks: _Marks, where: str) -> None:
         self._matcher = matcher
-        self._eos = list(eos)
+        self._marks = marks
         self._where = where
+
+    def copy(self) -> Constraint:
+        """The same place in the grammar, for another answer."""
+        return Constraint(self._matcher.deep_copy(), self._marks, self._where)
 
     @property
     def ended(self) -> bool:
@@ -53,8 +65,14 @@ class Constraint:
         if self._matcher.is_error():
             raise too_complex(self._where, self._matcher.get_error())
         blocked = np.unpackbits(bits, bitorder="little")[:vocab] == 0
-        # llguidance is told one end of text; a model may have several, and they mean the same.
-        blocked[self._eos] = blocked[self._eos[0]]
+        # Where a text may go on or a special token may follow, llguidance allows all special ones: these are asked one by
+        # one. It is told one end of text; a model may have several, and they mean the same.
+        others = self._marks.others
+        for token in others[~blocked[others]].tolist():
+            blocked[token] = not self._matcher.validate_tokens([token])
+        blocked[self._marks.eos] = not self._matcher.is_accepting()
+        if blocked.all():
+            raise too_complex(self._where, "NoExtensionBias")
         return blocked
 
     def take(self, token: int) -> tuple[int, ...]:
@@ -76,14 +94,16 @@ class Grammars:
     def __init__(self, vocabulary: Vocabulary, vocab: int, eos: Sequence[int]) -> None:
         self._vocabulary = vocabulary
         self._vocab = vocab
-        self._eos = tuple(eos)
+        self._eos = eos[0]
+        others = sorted(token for token in vocabulary.controls if token < vocab and token not in eos)
+        self._marks = _Marks(np.array(eos, np.intp), np.array(others, np.intp))
         self._lock = threading.Lock()
         self._tokens: Any = None
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
 
     def open(self, grammar: str, where: str) -> Constraint:
         """A new answer of ``grammar`` (Lark, as llguidance reads it); ApiError 400 when it cannot be compiled."""
-        return Constraint(self._compiled(grammar, where).deep_copy(), self._eos, where)
+        return Constraint(self._compiled(grammar, where).deep_copy(), self._marks, where)
 
     def fault(self, grammar: str) -> str:
         """Why ``grammar`` cannot be compiled, or ""."""
@@ -116,7 +136,7 @@ class Grammars:
 
         with self._lock:
             if self._tokens is None:
-                self._tokens = LLTokenizer(_Tokens(self._vocabulary, self._vocab, self._eos[0]), n_vocab=self._vocab)  # type: ignore[arg-type]
+                self._tokens = LLTokenizer(_Tokens(self._vocabulary, self._vocab, self._eos), n_vocab=self._vocab)  # type: ignore[arg-type]
             return self._tokens
 
 

@@ -96,6 +96,8 @@ class Vocabulary:
             if token.special and not any(token.content in marker for marker in markers)
         )
         self.controls = frozenset(number for number, token in added.items() if token.special)
+        special = sorted((token.content for token in added.values() if token.special and token.content), key=len)
+        self._specials = re.compile(f"({'|'.join(map(re.escape, reversed(special))) or '(?!)'})")
         self._shielded = _first_characters(token.content for token in added.values() if token.special)
         self._decoder: Any = json.loads(tokenizer.decoder.__getstate__()) if tokenizer.decoder else {"type": "None"}
         self._chain: list[dict[str, Any]] = self._decoder.get("decoders", [self._decoder])
@@ -115,6 +117,13 @@ class Vocabulary:
         """Token ids; special tokens are read as such unless they were shielded. Adds none of its own."""
         pieces = (self.tokenizer.encode(piece, add_special_tokens=False).ids for piece in text.split(BORDER) if piece)
         return tuple(token for piece in pieces for token in piece)
+
+    def pieces(self, text: str) -> Iterable[str | int]:
+        """``text`` cut at its special tokens, which are given by their ids."""
+        for piece in self._specials.split(text):
+            if piece:
+                token = self.tokenizer.token_to_id(piece)
+                yield token if token is not None and token in self.controls else piece
 
     def continued(self, text: str) -> tuple[int, ...]:
         """Token ids of plain ``text`` in the middle of a longer one: no special token, no space that a text begins with.

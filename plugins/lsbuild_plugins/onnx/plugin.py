@@ -13,7 +13,7 @@ from lsbuild.spec.model import Model
 _COMPILE = "lsbuild_plugins.onnx.compile"
 _SERVE = "lsbuild_plugins.onnx.serve"
 _READ = tuple(
-    f"{_SERVE}.{name}" for name in ("format", "forms", "pairs", "template", "tools", "calls", "text", "schema", "bounds", "known")
+    f"{_SERVE}.{name}" for name in ("format", "forms", "pairs", "template", "tools", "calls", "text")
 )
 """What the compile half uses of the serve half: the step's key changes with it."""
 _TOOLS = ("numpy", "onnx", "onnxruntime", "tokenizers", "minijinja", "jinja2")
@@ -49,6 +49,8 @@ class Config(BaseModel):
     """Sampling of a language model where a request says nothing. Default: temperature 1."""
     pooling: Literal["mean", "cls"] | None = None
     """How an encoder's tokens become one vector, where the model does not say it (modules.json)."""
+    schemas: list[str] = Field(default_factory=list)
+    """Files with JSON schemas, or lists of tools, that requests will hold a language model to: checked when it is built."""
     export: bool | str = False
     """``true`` allows the export of other architectures with optimum in an environment of its own (gigabytes); a path
     names the Python interpreter of an environment that has optimum-onnx already."""
@@ -77,9 +79,9 @@ class Onnx:
             yield from faults
             return
         config = Config.model_validate(spec.config)
-        only = {"queue": "llm", "sampling": "llm", "pooling": "embedding"}
+        only = {"queue": "llm", "sampling": "llm", "schemas": "llm", "pooling": "embedding"}
         for key, kind in only.items():
-            if getattr(config, key) is not None and spec.type != kind:
+            if getattr(config, key) not in (None, []) and spec.type != kind:
                 yield Problem(("config", key), f"is for models of type {kind}")
 
     def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
@@ -87,9 +89,10 @@ class Onnx:
         return ()
 
     def sources(self, item: Item) -> Mapping[str, str]:
-        """The checkpoint."""
-        source = _spec(item).source
-        return {"weights": source} if source else {}
+        """The checkpoint, and the schemas of ``config.schemas``."""
+        spec = _spec(item)
+        schemas = spec.config.get("schemas", [])
+        return ({"weights": spec.source} if spec.source else {}) | {f"schema{n}": uri for n, uri in enumerate(schemas)}
 
     def compile(self, item: Item, given: Given) -> Compiled:
         """One step and one service; what the model is (its family, its dimensions) is found when the step runs."""
@@ -111,7 +114,23 @@ class Onnx:
             code=(_COMPILE, *_READ),
             ship=folder,
         )
-        return Compiled((step,), (_service(item, config, folder),), _wheels(spec), (_SERVE,))
+        steps = (step, *_schemas(item, config, given))
+        return Compiled(steps, (_service(item, config, folder),), _wheels(spec), (_SERVE,))
+
+
+def _schemas(item: Item, config: Config, given: Given) -> tuple[Step, ...]:
+    if not config.schemas:
+        return ()
+    step = Step(
+        name=f"models.{item.name}.schemas",
+        run=f"{_COMPILE}.schemas:run",
+        sources={name: source for name, source in given.sources.items() if name != "weights"},
+        tools=("llguidance",),
+        code=(f"{_COMPILE}.schemas", _SERVE),
+        ship=f"grammars/{item.name}",
+        part="app",
+    )
+    return (step,)
 
 
 def _service(item: Item, config: Config, folder: str) -> Service:

@@ -7,6 +7,7 @@ around them is the form. What was found is proved: the parser that will ship has
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -123,7 +124,7 @@ def _region(render: Render, calls: Sequence[Message]) -> str | None:
     start = max(map(len, shared)) if shared else len(commonprefix((whole, header)))
     region = whole[start : len(whole) - len(commonprefix((whole[::-1], end[::-1])))]
     # What the template also puts behind plain words is no part of a call.
-    behind = commonprefix((region, end)).rstrip("<[{")
+    behind = re.split(r"[<\[{`]", commonprefix((region, end)))[0]
     return region.removeprefix(behind)
 
 

@@ -28,6 +28,14 @@ KEPT = 32
 _LIMITS = {"max_lexer_states": 20_000, "max_grammar_size": 100_000, "verbose_errors": False}
 """A lexer state takes 1 to 2 kB."""
 _CUT = 300
+_HINTS = {
+    "too many expressions": "a pattern or a length in it is too complex",
+    "Current row has": "too many things may come next at one place (optional properties, alternatives)",
+    "NoExtensionBias": "no value fits it, or none that this model's tokens can write",
+    "Unable to determine": "a pattern in it is too complex to combine with the others",
+    "oneOf constraints": "the branches of a 'oneOf' cannot be told apart; use 'anyOf'",
+}
+"""What a client can do about llguidance's errors, by a part of their text; others are clear as they are."""
 
 
 class _Marks(Struct, frozen=True):
@@ -107,7 +115,7 @@ class Grammars:
 
     def fault(self, grammar: str) -> str:
         """Why ``grammar`` cannot be compiled, or ""."""
-        return str(self._matcher(grammar).get_error())
+        return reason(self._matcher(grammar).get_error())
 
     def _compiled(self, grammar: str, where: str) -> LLMatcher:
         with self._lock:
@@ -158,13 +166,14 @@ class _Tokens:
 
 
 def too_complex(where: str, said: str) -> ApiError:
-    """A 400 with the engine's reason, without the state it prints after it."""
-    said = re.split(r"\n|<state>|<backtrace>", said.split("failed to compile JSON schema: ")[-1].strip(), maxsplit=1)[0]
-    hints = {
-        "too many expressions": "a pattern or a length in it is too complex",
-        "Current row has": "too many things may come next at one place (optional properties, alternatives)",
-        "NoExtensionBias": "no value fits it, or none that this model's tokens can write",
-        "Unable to determine": "a pattern in it is too complex to combine with the others",
-    }
-    plain = next((hint for part, hint in hints.items() if part in said), said[:_CUT])
-    return ApiError(400, f"{where}: the schema cannot be enforced: {plain}", param=where, code="unsupported_schema")
+    """A 400 with the engine's reason."""
+    return ApiError(400, f"{where}: the schema cannot be enforced: {reason(said)}", param=where, code="unsupported_schema")
+
+
+def reason(said: str) -> str:
+    """The engine's reason in plain words, without the state that it prints after it."""
+    said = said.split("failed to compile JSON schema: ")[-1].strip()
+    found = next((hint for part, hint in _HINTS.items() if part in said), "")
+    if "regex parse error" in said:
+        found = f"a pattern cannot be used: {said.rpartition('error: ')[2].partition(chr(10))[0]}"
+    return found or re.split(r"\n|<state>|<backtrace>", said, maxsplit=1)[0][:_CUT]

@@ -272,9 +272,7 @@ def _compact(schema: Any, root: Schema) -> str:
 
 
 def _json(schema: Schema | bool, **options: Any) -> str:
-    whole = {**(schema if isinstance(schema, dict) else {}), "x-guidance": options}
-    if schema is False:
-        whole["not"] = {}
+    whole = {**(schema if isinstance(schema, dict) else {"anyOf": [schema]}), "x-guidance": options}
     return f"%json {json.dumps(whole)}"
 
 

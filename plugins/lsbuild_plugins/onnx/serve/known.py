@@ -1,6 +1,6 @@
 """Schemas that were checked when the artifact was built, by the digest of what a request sends; it checks none itself.
 
-The compile half writes ``grammars/MODEL/*.json``: each maps digests to schemas in plain form. At run time such a schema
+The compile half writes JSON files below ``grammars/MODEL``: each maps digests to schemas in plain form. At run time such a schema
 needs no check, only its matcher.
 """
 
@@ -27,6 +27,6 @@ def digest(schema: Any) -> str:
 def read(root: Path, model: str) -> Known:
     """All schemas that were compiled for ``model``; raises OSError or MsgspecError for a damaged file."""
     out: dict[str, Schema | bool] = {}
-    for path in sorted((root / FOLDER / model).glob("*.json")):
+    for path in sorted((root / FOLDER / model).rglob("*.json")):
         out.update(msgspec.json.decode(path.read_bytes(), type=dict[str, Any]))
     return out

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from typing import Any
 from urllib.parse import unquote
 
@@ -38,6 +39,8 @@ _COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "m
 _MAPS = ("properties", "patternProperties")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties")
+_INSIDE = 1e-6
+_CONTROLS = r"\x00-\x08\x0b\x0c\x0e-\x1f"
 _ANNOTATION = object()
 _REFUSED = frozenset(
     """not if then else dependentRequired dependentSchemas dependencies propertyNames contains minContains maxContains
@@ -107,7 +110,7 @@ class _Reader:
         out: Schema = {}
         for key, value in schema.items():
             self._keyword(out, key, value, f"{place}.{key}", depth)
-        return out
+        return out if out.get("type") == "integer" else _with_closed_range(out)
 
     def _keyword(self, out: Schema, key: str, value: Any, place: str, depth: int) -> None:
         if key == "$ref":
@@ -146,6 +149,8 @@ class _Reader:
             raise self._fault(place, f"must be a number, not {_kind(value)}")
         if key == "multipleOf" and value <= 0:
             raise self._fault(place, "must be greater than 0")
+        if not isfinite(value):
+            raise self._fault(place, "must be finite")
         return value
 
     def _type(self, value: Any, place: str) -> Any:
@@ -158,12 +163,11 @@ class _Reader:
         return value
 
     def _required(self, value: Any, place: str) -> Sequence[str]:
-        names = self._list(value, place)
-        for name in names:
-            if not isinstance(name, str):
-                raise self._fault(place, "must be a list of names")
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            raise self._fault(place, "must be a list of names")
+        for name in value:
             self._text(name, place)
-        return list(dict.fromkeys(names))
+        return list(dict.fromkeys(value))
 
     def _pattern(self, value: Any, place: str) -> str:
         if not isinstance(value, str):
@@ -171,7 +175,7 @@ class _Reader:
         if len(value) > PATTERN:
             raise self._fault(place, f"the pattern has {len(value)} characters; at most {PATTERN} are taken")
         self._text(value, place)
-        return value
+        return _without_controls(value)
 
     def _format(self, value: Any, place: str) -> str:
         if value not in FORMATS:
@@ -191,8 +195,9 @@ class _Reader:
             raise self._fault(place, f"must be an object, not {_kind(value)}")
         out: Schema = {}
         for name, each in value.items():
-            self._pattern(name, f"{place}.{name}") if key == "patternProperties" else self._text(name, place)
-            out[name] = self._read(each, f"{place}.{name}", depth + 1)
+            kept = self._pattern(name, f"{place}.{name}") if key == "patternProperties" else name
+            self._text(name, place)
+            out[kept] = self._read(each, f"{place}.{name}", depth + 1)
         return out
 
     def _ref(self, value: Any, place: str) -> str:
@@ -247,6 +252,34 @@ class _Reader:
         self._characters += len(text)
         if self._characters > CHARACTERS:
             raise self._fault(place, f"names, values and patterns have more than {CHARACTERS} characters")
+
+
+def _with_closed_range(schema: Schema) -> Schema:
+    """Open ends of a range of numbers, which llguidance lets through in places, as closed ones a millionth further in."""
+    for open_end, closed, side, narrower in (
+        ("exclusiveMinimum", "minimum", 1, max),
+        ("exclusiveMaximum", "maximum", -1, min),
+    ):
+        if open_end in schema:
+            end = schema.pop(open_end)
+            inside = end + side * max(_INSIDE, abs(end) * _INSIDE)
+            schema[closed] = narrower(inside, schema.get(closed, inside))
+    return schema
+
+
+def _without_controls(pattern: str) -> str:
+    """The pattern whose negated classes leave out control characters too.
+
+    llguidance lets an escaped quotation mark or backslash pass a class that excludes these and little else.
+    """
+    out, at = [], 0
+    while at < len(pattern):
+        size = 2 if pattern[at] == "\\" or pattern.startswith("[^", at) else 1
+        out.append(pattern[at : at + size])
+        if out[-1] == "[^":
+            out.append(_CONTROLS)
+        at += size
+    return "".join(out)
 
 
 def _kind(value: Any) -> str:

@@ -159,9 +159,9 @@ def _smallest(
     schema: Schema | bool, place: str, defs: Mapping[str, Any], grammars: Grammars, tries: Iterator[int]
 ) -> tuple[str, str]:
     """The place of the deepest part that fails, and why; ("", "") when ``schema`` compiles."""
-    if next(tries, None) is None:
+    if isinstance(schema, bool) or next(tries, None) is None:
         return "", ""
-    whole = {**schema, "$defs": defs} if isinstance(schema, dict) and defs else schema
+    whole = {**schema, "$defs": defs} if defs else schema
     said = grammars.fault(write(Wanted(answer=whole), None, None, lambda text: (text,)))
     if not said:
         return "", ""

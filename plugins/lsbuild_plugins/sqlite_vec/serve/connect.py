@@ -68,10 +68,11 @@ def connect(path: Path) -> Connection:
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOMUTEX
     connection = Connection(f"file:{quoted}?immutable=1", flags=flags)
     load_vec0(connection)
-    connection.execute("PRAGMA query_only=1; PRAGMA temp_store=MEMORY; PRAGMA cell_size_check=1")
+    pragmas = "PRAGMA query_only=1; PRAGMA temp_store=MEMORY; PRAGMA cell_size_check=1"
+    connection.execute(f"{pragmas}; PRAGMA cache_size=-{CACHE_KIB}")
     lists = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'lists'").get
     mapped = MAPPED if lists else path.stat().st_size
-    connection.execute(f"PRAGMA mmap_size={mapped}; PRAGMA cache_size=-{CACHE_KIB}")
+    connection.execute(f"PRAGMA mmap_size={mapped}")  # alone: it answers, and apsw does not run what follows an answer
     return connection
 
 

@@ -32,9 +32,9 @@ _NEARLY_ALL = 0.9
 _FEW = 0.3
 """A smaller share of the first lists is a reason to ask how many rows are allowed at all."""
 
-CANDIDATES = 100
-"""Rows, at least, that L1 hands to L2: with 50 the ten nearest of 24,000 real passages were all among them, but not where a
-filter leaves only what is far."""
+CANDIDATES = 50
+"""Rows, at least, that L1 hands to L2: the ten nearest of 24,000 real passages, and of clusters, were all among them. Twice as
+many behind a filter: of what is far away L1 is a worse judge."""
 
 
 def near(db: apsw.Connection, meta: Meta, vector: bytes, limit: int, depth: int, where: Where | None) -> Ranked:
@@ -44,7 +44,7 @@ def near(db: apsw.Connection, meta: Meta, vector: bytes, limit: int, depth: int,
     wanted = max(2 * limit, depth)
     kept = wanted if meta.scan == "l2" and not meta.unrounded else max(CANDIDATES, 2 * wanted)
     if where:
-        places = _allowed(db, meta, query, probes, kept, where)
+        places = _allowed(db, meta, query, probes, 2 * kept, where)
     else:
         values = (query, 2 * probes + 16, query, probes, query, kept)
         places = [place for (place,) in db.execute(_SCAN[meta.scan], values)]

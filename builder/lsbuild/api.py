@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lsbuild.errors import GateError, LsbuildError, Problem, SourceError, StepError, TargetError
+from lsbuild.errors import GateError, LsbuildError, Problem, SourceError, StepError, TargetError, VerifyError
 from lsbuild_runtime.manifest import FileEntry, Manifest, Service
 
 if TYPE_CHECKING:  # 0.3 CPU seconds that a step's process need not pay
     from pydantic import BaseModel
 
 __all__ = [
+    "SERVER_WHEELS",
     "Artifact",
     "Bundle",
     "Check",
@@ -44,6 +45,7 @@ __all__ = [
     "StepError",
     "Target",
     "TargetError",
+    "VerifyError",
     "config_problems",
 ]
 
@@ -133,6 +135,9 @@ class StepContext:
     memo: Memo = field(default_factory=NoMemo)
     cache: Path | None = None
 
+
+SERVER_WHEELS = ("httptools>=0.6.4", "uvicorn>=0.35")
+"""What ``lsbuild_runtime.serve.main`` listens with."""
 
 Run = Callable[[StepContext], Mapping[str, Json] | None]
 
@@ -286,6 +291,8 @@ class Target(Protocol):
     """What wraps bundles into an artifact, and how that is proved."""
 
     name: str
+    wheels: tuple[str, ...]
+    """What the server needs beside the runtime's own wheel: ``SERVER_WHEELS`` where it listens on a port."""
     Options: type[BaseModel]
     """The keys under ``targets.NAME`` that are the target's own."""
 

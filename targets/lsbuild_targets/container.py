@@ -15,7 +15,18 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lsbuild import bytecode
-from lsbuild.api import Artifact, Bundle, Check, LsbuildError, Manifest, Platform, Source, Step, TargetError
+from lsbuild.api import (
+    SERVER_WHEELS,
+    Artifact,
+    Bundle,
+    Check,
+    LsbuildError,
+    Manifest,
+    Platform,
+    Source,
+    Step,
+    TargetError,
+)
 from lsbuild.archive import Member, check_paths, normalise, source_date_epoch, tree_sha256, tree_size
 from lsbuild.boot import BOOTSTRAP
 from lsbuild.boot_image import boot, require_machine
@@ -67,6 +78,7 @@ class Container:
     """Packs one bundle for each architecture into one image; implements ``lsbuild.api.Target``."""
 
     name = "container"
+    wheels = SERVER_WHEELS
     Options: type[BaseModel] = Options
 
     def platforms(self, options: BaseModel) -> tuple[Platform, ...]:

@@ -55,12 +55,16 @@ Json = Any
 
 @dataclass(frozen=True, slots=True, order=True)
 class Platform:
-    """Where an artifact runs. ``arch`` is x86_64 or aarch64, ``python`` "3.11", ``glibc`` the oldest it may meet."""
+    """Where an artifact runs. ``arch`` is x86_64 or aarch64, ``python`` "3.11", ``glibc`` the oldest it may meet.
+
+    ``level`` is the x86-64 micro-architecture level (v1 to v4) that its processors have at least: v2 is of 2009, v3 has AVX2.
+    """
 
     arch: str
     python: str
     glibc: str = "2.28"
     os: str = "linux"
+    level: int = 2
 
     @property
     def tag(self) -> str:

@@ -19,6 +19,8 @@ LAYERS = 5
 """Layers that a function may have."""
 GLIBC = "2.34"
 """glibc of Amazon Linux 2023, which Lambda's Python 3.12 and later run on; the 3.11 runtime has 2.26, too old for the wheels."""
+LEVEL = 3
+"""x86-64 level of Lambda's processors: all have AVX2."""
 _DOCKER = {"amd64": "x86_64", "aarch64": "arm64"}
 _MANAGED = ("3.12", "3.13", "3.14")
 

@@ -49,7 +49,7 @@ class Lambda:
     def platforms(self, options: BaseModel) -> tuple[Platform, ...]:
         """Amazon Linux 2023, also for images: the same wheels fit both."""
         chosen = checked(options)
-        return (Platform(chosen.kernel_arch, chosen.python, limits.GLIBC),)
+        return (Platform(chosen.kernel_arch, chosen.python, limits.GLIBC, level=limits.LEVEL),)
 
     def sources(self, options: BaseModel, platform: Platform) -> Mapping[str, str]:
         """``debs`` for an image or a Python of our own, ``tools`` to compile bytecode with; neither where no suite has them."""

@@ -36,9 +36,9 @@ def event(method: str, target: str, headers: Iterable[tuple[str, str]], body: by
     url = urlsplit(target)
     domain = _URL_DOMAIN if streams else _API_DOMAIN
     joined: dict[str, str] = {}
-    for name, value in headers:
+    for name, text in headers:
         key = name.lower()
-        joined[key] = f"{joined[key]},{value}" if key in joined else value
+        joined[key] = f"{joined[key]},{text}" if key in joined else text
     value: dict[str, Any] = {
         "version": "2.0",
         "routeKey": "$default",

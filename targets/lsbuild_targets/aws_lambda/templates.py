@@ -66,6 +66,7 @@ def _sam(record: Record) -> dict[str, Any]:
 
 def _sam_function(record: Record, layers: list[str]) -> dict[str, Any]:
     secrets = {name: {"Ref": parameter(name)} for name in record.secrets}
+    code: dict[str, Any]
     if record.package == "zip":
         code = {
             "CodeUri": record.function.file,

@@ -23,6 +23,8 @@ __all__ = [
     "Bundle",
     "Check",
     "Compiled",
+    "Deployment",
+    "Deploys",
     "File",
     "FileEntry",
     "GateError",
@@ -289,6 +291,31 @@ class Check:
     name: str
     ok: bool
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What a user says when deploying; "" leaves it to the artifact or to the tools' own configuration.
+
+    ``name`` is that of the function, ``role`` the ARN it runs as, ``bucket`` where large files go first, ``image`` the URI of
+    an image that was pushed, ``environment`` further variables. ``rollback`` goes back to what was live before.
+    """
+
+    name: str = ""
+    region: str = ""
+    role: str = ""
+    bucket: str = ""
+    image: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    rollback: bool = False
+
+
+class Deploys(Protocol):
+    """What a target has beside ``Target`` when artifacts of it can be deployed from here."""
+
+    def deploy(self, artifact: Path, order: Deployment, say: Callable[[str], None]) -> Mapping[str, Json]:
+        """Make ``artifact`` what answers, or raise and leave everything as it was; ``say`` takes lines for people."""
+        ...
 
 
 class Target(Protocol):

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from lsbuild import bytecode
-from lsbuild.api import Artifact, Bundle, Check, Manifest, Platform, Source, Step, TargetError
+from lsbuild.api import Artifact, Bundle, Check, Deployment, Json, Manifest, Platform, Source, Step, TargetError
 from lsbuild.archive import (
     Member,
     check_paths,
@@ -112,6 +112,15 @@ class Lambda:
         from lsbuild_targets.aws_lambda import proof
 
         return proof.verify(artifact, ask)
+
+    def deploy(self, artifact: Path, order: Deployment, say: Callable[[str], None]) -> Mapping[str, Json]:
+        """Put the artifact on AWS, or go back; implements ``lsbuild.api.Deploys``."""
+        from lsbuild_targets.aws_lambda import deploy
+
+        found = record.read(artifact)
+        if found is None:
+            raise TargetError("this is no artifact of target lambda", where=str(artifact))
+        return deploy.deploy(artifact, found, order, say)
 
 
 TARGET = Lambda()

@@ -32,6 +32,7 @@ from lsbuild_runtime.manifest import from_json
 from lsbuild_targets.aws_lambda import contents, own_python, record, templates
 from lsbuild_targets.aws_lambda import options as limits
 from lsbuild_targets.aws_lambda.options import Options, checked
+from lsbuild_targets.aws_lambda.unpack import IMAGE, manifest_bytes
 
 _USER = 993
 """Lambda's own user, ``sbx_user1051``."""
@@ -90,7 +91,7 @@ class Lambda:
                 zips = tuple(_zip(pack, folder, out, mtime) for pack in packs)
             else:
                 zips = ()
-                _image(bundle, chosen, folder / "image", out / "image", mtime)
+                _image(bundle, chosen, folder / IMAGE, out / IMAGE, mtime)
             made = _record(bundle, chosen, zips)
             (folder / record.FILE).write_bytes(record.to_json(made))
             (folder / templates.SAM).write_bytes(templates.sam(made))
@@ -103,8 +104,6 @@ class Lambda:
         found = record.read(artifact) if artifact.is_dir() else None
         if found is None:
             return ()
-        from lsbuild_targets.aws_lambda.unpack import manifest_bytes
-
         return (from_json(manifest_bytes(artifact, found)),)
 
     def verify(self, artifact: Path, ask: Callable[[str], Iterable[Check]]) -> Iterable[Check]:

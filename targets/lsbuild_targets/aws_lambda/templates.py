@@ -29,7 +29,7 @@ def sam(record: Record) -> bytes:
 
 
 def terraform(record: Record) -> bytes:
-    """``main.tf.json`` for ``terraform apply`` (provider hashicorp/aws 6)."""
+    """``main.tf.json`` for ``terraform apply`` (provider hashicorp/aws)."""
     return json.dumps(_terraform(record), indent=2).encode() + b"\n"
 
 
@@ -46,7 +46,7 @@ def _sam(record: Record) -> dict[str, Any]:
     if record.package == "image":
         parameters["ImageUri"] = {
             "Type": "String",
-            "Description": "The image in ECR, by its digest, after `skopeo copy oci:image docker://...`",
+            "Description": "The image in ECR, by its digest, after `skopeo copy oci:oci docker://...`",
         }
     layers = {_title(layer): _sam_layer(record, layer) for layer in record.layers}
     outputs: dict[str, Any] = {
@@ -164,7 +164,7 @@ def _terraform(record: Record) -> dict[str, Any]:
     return {
         "terraform": {
             "required_version": ">= 1.5",
-            "required_providers": {"aws": {"source": "hashicorp/aws", "version": ">= 6.28"}},
+            "required_providers": {"aws": {"source": "hashicorp/aws", "version": _provider(record)}},
         },
         "provider": {"aws": {"region": "${var.region}"}},
         "variable": variables,
@@ -216,6 +216,11 @@ def _terraform_layer(record: Record, layer: Zip) -> dict[str, Any]:
 def _terraform_zip(found: Zip, hashed: str) -> dict[str, Any]:
     path = f"${{path.module}}/{found.file}"
     return {"filename": path, hashed: f'${{filebase64sha256("{path}")}}'}
+
+
+def _provider(record: Record) -> str:
+    """The provider's version; only newer ones know the second permission of an open URL."""
+    return ">= 6.28" if record.url == "public" else ">= 5.100"
 
 
 def _terraform_permissions() -> dict[str, Any]:

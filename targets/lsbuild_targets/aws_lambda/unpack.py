@@ -12,6 +12,8 @@ from lsbuild_runtime.manifest import FILE_NAME
 from lsbuild_targets.aws_lambda.contents import LAYER_ROOT
 from lsbuild_targets.aws_lambda.record import Record
 
+IMAGE = "oci"
+"""Folder of an artifact that holds an image layout."""
 _MODES = {0o644, 0o755}
 
 
@@ -41,9 +43,9 @@ def manifest_bytes(artifact: Path, record: Record) -> bytes:
 
 def image(artifact: Path) -> ReadImage:
     """The one image of the layout. Raises VerifyError."""
-    found = images(artifact / "image")
+    found = images(artifact / IMAGE)
     if len(found) != 1:
-        raise VerifyError(f"{len(found)} images where one was expected", where=str(artifact / "image"))
+        raise VerifyError(f"{len(found)} images where one was expected", where=str(artifact / IMAGE))
     return found[0]
 
 

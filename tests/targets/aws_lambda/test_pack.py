@@ -175,11 +175,11 @@ def test_auto_becomes_an_image_when_zips_are_too_large(
     assert "more than zip files may have" in made.media
     assert sorted(path.name for path in made.path.iterdir()) == [
         "artifact.json",
-        "image",
         "main.tf.json",
+        "oci",
         "template.yaml",
     ]
-    (image,) = images(made.path / "image")
+    (image,) = images(made.path / "oci")
     assert image.config["config"]["Entrypoint"][0] == "/usr/bin/python3.13"
     assert [manifest.name for manifest in TARGET.manifests(made.path)] == ["small"]
     template = (made.path / "template.yaml").read_text()

@@ -92,6 +92,22 @@ def test_terraform_refers_only_to_what_it_declares(form: str) -> None:
     assert used <= declared
 
 
+@pytest.mark.parametrize("form", ["snapstart", "image"])
+def test_terraform_validates(form: str, tmp_path: Path) -> None:
+    plugins = os.environ.get("LSBUILD_TF_PLUGINS")
+    if not shutil.which("terraform") or not plugins:
+        pytest.skip("no terraform, or no LSBUILD_TF_PLUGINS: a mirror folder with the provider hashicorp/aws")
+    (tmp_path / "main.tf.json").write_bytes(templates.terraform(FORMS[form]))
+    for zipped in FORMS[form].zips:
+        (tmp_path / zipped.file).write_bytes(b"")
+    env = {name: value for name, value in os.environ.items() if name != "TF_CLI_CONFIG_FILE"}
+    for words in (["init", f"-plugin-dir={plugins}"], ["validate"]):
+        done = subprocess.run(
+            ["terraform", *words, "-no-color"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_an_open_url_has_both_permissions() -> None:
     permissions = json.loads(templates.terraform(FORMS["public"]))["resource"]["aws_lambda_permission"]
     assert {each["action"] for each in permissions.values()} == {"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"}

@@ -35,6 +35,7 @@ PLUGINS: Mapping[str, str] = {
 TARGETS: Mapping[str, str] = {
     "container": "lsbuild_targets.container:TARGET",
     "host": "lsbuild_targets.host:TARGET",
+    "lambda": "lsbuild_targets.aws_lambda.target:TARGET",
 }
 
 

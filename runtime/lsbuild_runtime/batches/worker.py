@@ -35,6 +35,10 @@ _KEEP_SECONDS = 2_592_000
 _CLIENT_CLOSED = 499
 
 
+class _Cached(Struct, frozen=True):
+    cached_tokens: int = 0
+
+
 class _Counted(Struct):
     """Token counts of any answer: chats and vectors name them one way, responses the other."""
 
@@ -42,6 +46,8 @@ class _Counted(Struct):
     completion_tokens: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    prompt_tokens_details: _Cached = _Cached()
+    input_tokens_details: _Cached = _Cached()
 
 
 class _Answer(Struct):
@@ -236,4 +242,8 @@ def _usage(body: bytes) -> Usage:
         found = _ANSWER.decode(body).usage or _Counted()
     except msgspec.DecodeError:
         return Usage()
-    return Usage(found.prompt_tokens or found.input_tokens, found.completion_tokens or found.output_tokens)
+    return Usage(
+        found.prompt_tokens or found.input_tokens,
+        found.completion_tokens or found.output_tokens,
+        found.prompt_tokens_details.cached_tokens or found.input_tokens_details.cached_tokens,
+    )

@@ -36,8 +36,8 @@ _NAME = 64
 class Settings(Showing, frozen=True, kw_only=True):
     """What the manifest says about one agent. ``tokens`` are those of one answer, ``total_tokens`` of a whole run.
 
-    ``tools`` are groups of tools; ``tainted`` are those of them (``group`` or ``group.tool``) that may send something out
-    after the run has read text that nobody vouches for.
+    ``tools`` are groups of tools, ``agents`` others that it may ask; ``tainted`` are those of the tools (``group`` or
+    ``group.tool``) that may send something out after the run has read text that nobody vouches for.
     """
 
     model: str
@@ -46,6 +46,7 @@ class Settings(Showing, frozen=True, kw_only=True):
     tokens: int
     wall: float
     tools: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
     steps: int = 10
     calls: int = 32
     total_tokens: int | None = None
@@ -208,14 +209,16 @@ def open_agent(service: Service, root: Path, host: Host) -> Agent:
     settings = settings_of(service, root)
     stores = {name: host.get("vector_io", name) for name in settings.vector_stores}
     around = {name: models_around(host.find(("vector_io",), name), host) for name in stores}
-    tools: dict[str, ToolRuntime] = {}
-    for name in settings.tools:
-        if name == FILE_SEARCH:
-            tools[name] = FileSearch(stores, around, settings.passages, Ranking(threshold=settings.threshold))
-        elif (other := host.find(("agents",), name)) is not None:
-            tools[name] = AgentTool(name, str(other.metadata.get("description", "")), host.get(other.api, name))
-        else:
-            tools[name] = host.get(TOOLS, name)
+    tools: dict[str, ToolRuntime] = {
+        name: FileSearch(stores, around, settings.passages, Ranking(threshold=settings.threshold))
+        if name == FILE_SEARCH
+        else host.get(TOOLS, name)
+        for name in settings.tools
+    }
+    for name in settings.agents:
+        known = host.find(("agents",), name)
+        description = known.metadata.get("description", "") if known is not None else ""
+        tools[name] = AgentTool(name, description, host.get("agents", name))
     model = host.get(*model_of(settings.model, service.needs))
     return Agent(settings, model, stores, around, host, tools, before(service, host))
 
@@ -242,6 +245,7 @@ def settings_of(service: Service, root: Path) -> Settings:
         exact=config.get("exact", False),
         nearest=config.get("nearest", False),
         tools=tuple(config.get("tools", ())),
+        agents=tuple(config.get("agents", ())),
         steps=config.get("steps", 10),
         calls=config.get("calls", 32),
         total_tokens=config.get("total_tokens"),

@@ -13,6 +13,10 @@ from lsbuild_plugins.documents import texts
 
 INSTRUCTIONS = "instructions.txt"
 """The file in the agent's folder, which the runtime reads."""
+SEARCH = "file_search"
+"""The search of the agent's own stores, among its tools."""
+_VALIDATION = ("jsonschema>=4.23",)
+"""What the arguments of calls are checked with."""
 
 
 class Config(BaseModel):
@@ -60,9 +64,14 @@ class AgentPlugin:
                 yield Problem(("config", "prompt"), f"the form has no {place}")
 
     def refers(self, item: Item) -> Iterable[tuple[str, str]]:
-        """Its model and its stores."""
+        """Its model, its stores, and what it may call."""
         spec = _spec(item)
-        return (("models", spec.model), *(("vector_stores", name) for name in spec.vector_stores))
+        return (
+            ("models", spec.model),
+            *(("vector_stores", name) for name in spec.vector_stores),
+            *(("tools", name) for name in spec.tools if name != SEARCH),
+            *(("agents", name) for name in spec.agents),
+        )
 
     def sources(self, item: Item) -> Mapping[str, str]:
         """The file of the instructions, if they are in one."""
@@ -82,7 +91,8 @@ class AgentPlugin:
             ship=f"agents/{item.name}",
             part="app",
         )
-        return Compiled(steps=(step,), services=(_service(item),))
+        wheels = _VALIDATION if spec.tools or spec.agents else ()
+        return Compiled(steps=(step,), services=(_service(item, given),), wheels=wheels)
 
 
 PLUGIN = AgentPlugin()
@@ -99,15 +109,16 @@ def _spec(item: Item) -> Agent:
     return cast("Agent", item.spec)
 
 
-def _service(item: Item) -> Service:
+def _service(item: Item, given: Given) -> Service:
     spec = _spec(item)
     config = Config.model_validate(spec.config)
+    limits = spec.limits
     settings: dict[str, Any] = {
         "model": spec.model,
         "vector_stores": list(spec.vector_stores),
-        "passages": spec.limits.passages,
-        "tokens": spec.limits.tokens,
-        "wall": spec.limits.wall,
+        "passages": limits.passages,
+        "tokens": limits.tokens,
+        "wall": limits.wall,
         "threshold": config.threshold,
         "keep_lines": config.keep_lines,
         "exact": config.exact,
@@ -115,6 +126,18 @@ def _service(item: Item) -> Service:
     }
     if config.prompt is not None:
         settings["prompt"] = config.prompt
+    if spec.tools or spec.agents:
+        settings |= {
+            "tools": list(spec.tools),
+            "agents": list(spec.agents),
+            "steps": limits.steps,
+            "calls": limits.calls,
+            "tainted": list(spec.tainted),
+        }
+    if limits.total_tokens is not None:
+        settings["total_tokens"] = limits.total_tokens
+    described = {"description": spec.description} if spec.description else {}
+    model = "agents" if ("agents", spec.model) in given.peers else "inference"
     return Service(
         api="agents",
         name=item.name,
@@ -122,6 +145,11 @@ def _service(item: Item) -> Service:
         entry="lsbuild_runtime.agent_service:open_agent",
         path=f"agents/{item.name}",
         config=settings,
-        metadata={"model_type": "llm", "sampling": {"temperature": config.temperature}},
-        needs=(f"inference/{spec.model}", *(f"vector_io/{name}" for name in spec.vector_stores)),
+        metadata={"model_type": "llm", "sampling": {"temperature": config.temperature}, **described},
+        needs=(
+            f"{model}/{spec.model}",
+            *(f"vector_io/{name}" for name in spec.vector_stores),
+            *(f"tool_runtime/{name}" for name in spec.tools if name != SEARCH),
+            *(f"agents/{name}" for name in spec.agents),
+        ),
     )

@@ -207,8 +207,8 @@ class _Until:
         close = getattr(self._chunks, "close", None)
         if close is not None:
             close()
-        if self._end is not None:
-            self._end, end = None, self._end
+        end, self._end = self._end, None
+        if end is not None:
             end()
 
 

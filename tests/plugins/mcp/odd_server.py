@@ -99,9 +99,14 @@ def call(number: Any, params: dict[str, Any]) -> None:  # noqa: C901 - one way t
             answer(number, {"structuredContent": {"a": 1}})
             return
         case "kinds":
-            parts = [{"type": "audio", "mimeType": "audio/wav", "data": "AAAA"},
-                     {"type": "resource", "resource": {"text": "inner"}}, {"type": "resource", "resource": {"blob": "AA"}}, {"type": "resource_link", "uri": "file:///x", "name": "x"},
-                     {"type": "new"}, 7]  # fmt: skip
+            parts = [
+                {"type": "audio", "mimeType": "audio/wav", "data": "AAAA"},
+                {"type": "resource", "resource": {"text": "inner"}},
+                {"type": "resource", "resource": {"blob": "AA"}},
+                {"type": "resource_link", "uri": "file:///x", "name": "x"},
+                {"type": "new"},
+                7,
+            ]
             answer(number, {"content": parts})
             return
         case "long":

@@ -294,7 +294,10 @@ class Pages:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 
 
-def plain(result: Any, status: int = 200, **headers: str) -> Any:
+def plain(result: Any, status: int = 200, **more: str) -> Any:
+    """Header names with _ for -."""
+    headers = {name.replace("_", "-"): value for name, value in more.items()}
+
     def answer(handler: Any, number: int) -> None:
         body = json.dumps({"jsonrpc": "2.0", "id": number, "result": result}).encode()
         handler.send_response(status)
@@ -319,7 +322,7 @@ def raw(text: bytes, kind: str = "text/event-stream") -> Any:
     return answer
 
 
-BEGIN = plain({"protocolVersion": "2025-06-18"}, **{"mcp-session-id": "s-1"})
+BEGIN = plain({"protocolVersion": "2025-06-18"}, mcp_session_id="s-1")
 LIST = plain({"tools": json.loads(definitions.written(PINNED))})
 
 
@@ -429,18 +432,20 @@ def test_a_secret_that_is_missing_at_build_is_told(monkeypatch: pytest.MonkeyPat
 
 
 def test_faults_of_the_spec() -> None:
-    for mcp, says in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({}, "either command or url"),
         ({"command": ["x"], "url": "https://x"}, "either command or url"),
         ({"command": ["x"], "token": {"secret": "T"}}, "are for a url"),
         ({"url": "https://x", "env": {"A": "b"}}, "env is for a command"),
-    ):
+    ]
+    for mcp, says in cases:
         with pytest.raises(ValidationError, match=says):
             item(mcp)
-    for mcp, says in (
+    cases = [
         ({"url": "ftp://x"}, "no http or https URL"),
         ({"url": "https://u:p@x/"}, "holds a password"),
         ({"url": "https://x", "headers": {"a b": "c"}}, "not the name of an HTTP header"),
-    ):
+    ]
+    for mcp, says in cases:
         (fault,) = PLUGIN.check(item(mcp))
         assert says in fault.message

@@ -35,6 +35,7 @@ from lsbuild.evals import gates as quality
 from lsbuild.evals.result import Result
 from lsbuild.evals.result import read as read_result
 from lsbuild.monitor import Monitor
+from lsbuild.spec.kinds import KINDS
 from lsbuild.spec.load import Loaded, load
 
 LOCK_NAME = "lsbuild.lock"
@@ -217,7 +218,7 @@ def _items(loaded: Loaded) -> list[Item]:
     root = loaded.path.parent
     return [
         Item(kind, name, entry.provider, entry, root)
-        for kind in ("models", "vector_stores", "shields", "tools", "agents", "evals")
+        for kind in KINDS
         for name, entry in getattr(loaded.spec, kind).items()
     ]
 

@@ -5,7 +5,7 @@ Frozen values only. Loading, merging and substitution are ``load``'s; what a pro
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -91,12 +91,20 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _routed(self) -> Model:
-        if self.route and "provider" in self.model_fields_set and self.provider != "inline::route":
-            raise ValueError(f"{self.provider} takes no route; leave the provider out, or the route")
-        if self.route and "provider" not in self.model_fields_set:
-            # The one default that depends on another key; a validator before the fields would make them lax lists.
-            object.__setattr__(self, "provider", "inline::route")
-        return self
+        return _with_route(self)
+
+
+T = TypeVar("T", "Model", "Shield")
+
+
+def _with_route(entry: T) -> T:
+    """An entry with a ``route`` is provided by inline::route unless it says otherwise, which is an error."""
+    if entry.route and "provider" in entry.model_fields_set and entry.provider != "inline::route":
+        raise ValueError(f"{entry.provider} takes no route; leave the provider out, or the route")
+    if entry.route and "provider" not in entry.model_fields_set:
+        # The one default that depends on another key; a validator before the fields would make them lax lists.
+        object.__setattr__(entry, "provider", "inline::route")
+    return entry
 
 
 class Chunking(Section):
@@ -221,7 +229,13 @@ class Limits(Section):
     passages: int = Field(default=3, ge=1, le=50)
     """Retrieved passages that are shown to the model."""
     tokens: int = Field(default=512, ge=1)
-    """Generated tokens of one answer."""
+    """Generated tokens of one answer of the model."""
+    total_tokens: int | None = Field(default=None, ge=1)
+    """Generated tokens of all answers of one run together. Default: no limit beside the others."""
+    steps: int = Field(default=10, ge=1, le=100)
+    """Answers of the model in which it may call tools; a run that reaches them gets one more answer, without tools."""
+    calls: int = Field(default=32, ge=0, le=1000)
+    """Calls of tools in one run."""
     wall: Seconds = Field(default=30.0, gt=0)
     """Time of one run."""
 
@@ -232,11 +246,21 @@ class Agent(Section):
     provider: str = "inline::agent"
     """Who runs it."""
     model: str
-    """The model that answers (a key of ``models`` with ``type: llm``)."""
+    """The model that answers (a key of ``models`` with ``type: llm``, or of ``agents``)."""
+    description: str = ""
+    """What it is for, as agents read it that may ask it."""
     instructions: str = ""
     """The system prompt: a text, or the path of a .md or .txt file."""
     vector_stores: tuple[str, ...] = ()
-    """Stores that are searched with the user's question before the model answers; answers cite what was found."""
+    """Stores that are searched with the user's question before the model answers; answers cite what was found. With
+    ``file_search`` among the tools the model searches them itself, as often as it likes."""
+    tools: tuple[str, ...] = ()
+    """What the model may call: keys of ``tools``, and ``file_search`` for the search of its stores."""
+    agents: tuple[str, ...] = ()
+    """Other agents that it may ask as it calls tools."""
+    tainted: tuple[str, ...] = ()
+    """Tools that may send something out although the run has read text that nobody vouches for: keys of ``tools`` or
+    ``KEY.TOOL``. Without this, documents and results that were read cannot make an agent send anything."""
     shields: tuple[str, ...] = ()
     """Shields that look at what users say and at what is answered, beside those of ``server.shields``."""
     limits: Limits = Limits()
@@ -245,13 +269,76 @@ class Agent(Section):
     """Settings of the provider: ``prompt`` is the form in which passages and question reach the model."""
 
 
+class Prompt(Section):
+    """A text with places for what changes, served under its key in ``prompts``. A plain text stands for its text."""
+
+    provider: str = "inline::prompts"
+    """Who ships it."""
+    text: str = Field(min_length=1)
+    """The prompt, with ``{{name}}`` for what a request fills in: a text, or the path of a .md or .txt file."""
+    variables: tuple[str, ...] | None = None
+    """The names that a request may fill in, all of those in the text among them. Default: those in the text."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"text": value}
+        if not isinstance(value, dict | Prompt):
+            raise PydanticCustomError("string_type", "expected a text or a map")
+        if isinstance(value, dict) and isinstance(value.get("variables"), list):
+            # What a validator before the fields hands on counts as Python's, where only a tuple is one.
+            return {**value, "variables": tuple(value["variables"])}
+        return value
+
+    def spelled(self) -> str | dict[str, Any]:
+        """As a user would write it: a text when there is nothing else."""
+        rest = {"variables": self.variables} if self.variables is not None else {}
+        if "provider" in self.model_fields_set:
+            rest = {"provider": self.provider, **rest}  # type: ignore[dict-item]
+        return {"text": self.text, **rest} if rest else self.text
+
+
+class ShieldCandidate(Section):
+    """One shield that a route of shields may ask."""
+
+    shield: str
+    """The shield (a key of ``shields``), which may be a route too."""
+    on: tuple[Literal["error", "timeout", "overload", "context_length", "cost"], ...] = ("error", "timeout", "overload")
+    """Which failures of the candidates before it lead to this one."""
+    weight: float | None = Field(default=None, gt=0)
+    """Its share of the requests among the neighbours that have a weight too; without one the order of the list holds."""
+    timeout: Seconds | None = Field(default=None, gt=0)
+    """Longest wait for its verdict. Default: as long as the request may last."""
+    retries: int = Field(default=0, ge=0, le=10)
+    """How often it is asked again after an error or an overload, with growing random pauses."""
+    budget: Budget = Budget()
+    """What it may cost at most; tokens are reckoned, four characters each."""
+
+
 class Shield(Section):
     """What looks at texts before they go in or out, served under its key in ``shields``."""
 
     provider: str = "inline::rules"
-    """Who looks: ``inline::rules`` compiles packs of rules into the artifact."""
+    """Who looks: ``inline::rules`` compiles packs of rules into the artifact, ``inline::onnx`` a classifier,
+    ``inline::llm-judge`` asks a language model, ``remote::openai`` another server's moderations, ``inline::route`` (the
+    default with ``route``) other shields."""
+    source: str | None = None
+    """Where the weights of a classifier come from, as of a model."""
+    quantize: Literal["int4", "int8", "int8-fast", "none"] | None = None
+    """Weight format of a classifier. Default: ``int8``."""
+    model: str | None = None
+    """The model that judges (a key of ``models`` with ``type: llm``), for ``inline::llm-judge``."""
+    route: tuple[ShieldCandidate, ...] = ()
+    """Shields that stand in for each other under this name, the preferred first."""
+    fail: Literal["closed", "open"] = "closed"
+    """What becomes of a text that it cannot look at: ``closed`` ends the request with status 503, ``open`` lets it through."""
     config: dict[str, Any] = {}
-    """Settings of the provider: ``packs`` of rules, and ``actions`` by category."""
+    """Settings of the provider: ``packs`` of rules and ``actions`` by category, ``labels`` of a classifier."""
+
+    @model_validator(mode="after")
+    def _routed(self) -> Shield:
+        return _with_route(self)
 
 
 class McpServer(Section):
@@ -443,6 +530,8 @@ class Spec(Section):
     tools: dict[Name, Tool] = {}
     """Tools and groups of tools, by the name agents use. ``file_search`` is the search of an agent's stores and no key here;
     a tool named ``web_search`` is what clients get who ask for one."""
+    prompts: dict[Name, Annotated[Prompt, _OrText, PlainSerializer(Prompt.spelled)]] = {}
+    """Prompts by the name clients use."""
     evals: dict[Name, Eval] = {}
     """Question sets with gates, by name."""
     server: Server = Server()

@@ -378,7 +378,8 @@ class HttpCall(Section):
     """The request's method."""
     parameters: dict[str, dict[str, Any]] = {}
     """What the model fills in: a JSON Schema by name, with ``in`` (``path``, ``query``, ``header`` or ``body``; default:
-    ``path`` where the url names it, else ``query``, or ``body`` for POST, PUT and PATCH) and ``required`` (default: true, unless the schema has a default)."""
+    ``path`` where the url names it, else ``query``, or ``body`` for POST, PUT and PATCH) and ``required`` (default: true,
+    unless the schema has a default)."""
     headers: dict[str, str | Secret] = {}
     """Headers of each request; neither models nor logs see them."""
     query: dict[str, str | Secret] = {}

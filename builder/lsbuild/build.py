@@ -217,7 +217,7 @@ def _items(loaded: Loaded) -> list[Item]:
     root = loaded.path.parent
     return [
         Item(kind, name, entry.provider, entry, root)
-        for kind in ("models", "vector_stores", "shields", "tools", "agents", "evals")
+        for kind in ("models", "vector_stores", "shields", "tools", "agents", "workflows", "evals")
         for name, entry in getattr(loaded.spec, kind).items()
     ]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lsbuild_runtime.http import (
     OPENAI_ERRORS,
@@ -26,6 +28,9 @@ from lsbuild_runtime.routes import ROUTES
 from lsbuild_runtime.routing import Route, Table, found
 from lsbuild_runtime.services import Services, boot_files
 from lsbuild_runtime.stores import Stores
+
+if TYPE_CHECKING:
+    from lsbuild_runtime.workflows.service import Workflows
 
 Observe = Callable[[str], Watch]
 """Makes the Watch of one request from its id; the default watches nothing."""
@@ -64,7 +69,20 @@ class App:
         self.draining = False
         """Set by an adapter that is shutting down: /v1/ready answers 503 from then on."""
         self._observe = observe
+        self._clock = clock
+        self._making = threading.Lock()
+        self._workflows: Workflows | None = None
         check_files(root, boot_files(manifest))
+
+    @property
+    def workflows(self) -> Workflows:
+        """The workflows of this server and their runs; made when they are first asked for."""
+        if self._workflows is None:
+            from lsbuild_runtime.workflows.service import Workflows
+
+            with self._making:
+                self._workflows = self._workflows or Workflows(self.services, self._observe, self._clock)
+        return self._workflows
 
     def handle(self, request: Request) -> Response:
         """Answer ``request``. Never raises: errors are answers, in OpenAI's shape.
@@ -145,10 +163,14 @@ class App:
     def start(self) -> None:
         """An adapter that serves for a while calls this once: work that an earlier process left goes on."""
         self.stores.start()
+        if any(service.api == "workflows" for service in self.services):
+            self.workflows.start()
 
     def close(self) -> None:
         """Stop the work in the background; what is not finished goes on with the next start."""
         self.stores.close()
+        if self._workflows is not None:
+            self._workflows.close()
 
 
 def request_id(request: Request) -> str:

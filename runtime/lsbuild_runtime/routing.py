@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lsbuild_runtime.manifest import Manifest
     from lsbuild_runtime.services import Services
     from lsbuild_runtime.stores import Stores
+    from lsbuild_runtime.workflows.service import Workflows
 
 
 class Site(Protocol):
@@ -24,6 +25,11 @@ class Site(Protocol):
     stores: Stores
     table: Table
     draining: bool
+
+    @property
+    def workflows(self) -> Workflows:
+        """The workflows and their runs."""
+        ...
 
 
 Handler = Callable[..., Response]

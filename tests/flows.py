@@ -9,8 +9,6 @@ from typing import Any
 
 import msgspec
 
-from lsbuild.spec.workflow import Workflow
-from lsbuild_plugins.workflow.plugin import compiled
 from lsbuild_runtime.app import App
 from lsbuild_runtime.http import Context
 from lsbuild_runtime.manifest import Service
@@ -78,6 +76,22 @@ class Strict:
         )
 
 
+DURABLE: Mapping[str, Any] = {
+    "input": {"type": "object"},
+    "steps": {
+        "first": {"tool": "kit.note", "arguments": {"text": "first {{input.text}}"}},
+        "each": {
+            "map": "{{input.list}}",
+            "concurrency": 1,
+            "steps": {"one": {"tool": "kit.note", "arguments": {"text": "{{item}}"}}},
+        },
+        "stop": {"tool": "kit.slow", "arguments": {"text": "{{steps.each.text}}"}},
+        "last": {"tool": "kit.note", "arguments": {"text": "last {{steps.stop.text}}"}},
+    },
+}
+"""A workflow that stands before the gate when half of it is done."""
+
+
 def open_kit(service: Service, root: Path, host: Host) -> Kit:
     """Entry of the tools."""
     return Kit()
@@ -92,11 +106,18 @@ TOOLS = Service(api="tool_runtime", name="kit", provider="inline::kit", entry="f
 SHIELD = Service(api="safety", name="strict", provider="inline::strict", entry="flows:open_strict")
 
 
-def services_of(root: Path, name: str, spec: Mapping[str, Any]) -> tuple[Service, Service]:
-    """The services of a workflow, whose file is written below ``root``."""
+def write(root: Path, name: str, spec: Mapping[str, Any]) -> None:
+    """Compile a workflow into the bundle below ``root``."""
+    from lsbuild.spec.workflow import Workflow  # a process that serves what was written does without the builder
+    from lsbuild_plugins.workflow.plugin import compiled
+
     folder = root / "workflows" / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "workflow.json").write_bytes(msgspec.json.encode(compiled(name, Workflow.model_validate(spec))))
+
+
+def services_of(name: str) -> tuple[Service, Service]:
+    """The services of a workflow."""
     runs = Service(
         api="workflows", name=name, provider="inline::workflow", entry="lsbuild_runtime.workflows.service:open_workflow",
         path=f"workflows/{name}",
@@ -109,16 +130,18 @@ def services_of(root: Path, name: str, spec: Mapping[str, Any]) -> tuple[Service
 
 
 def flow_app(
-    root: Path,
-    specs: Mapping[str, Mapping[str, Any]],
-    state: Path | None = None,
-    more: Sequence[Service] = (),
-    **server: Any,
+    root: Path, specs: Mapping[str, Mapping[str, Any]], state: Path | None = None, more: Sequence[Service] = ()
 ) -> App:
     """An application over workflows and the small services."""
-    own = [service for name, spec in specs.items() for service in services_of(root, name, spec)]
-    manifest = small_manifest((PARROT, SHELF, HELPER, TOOLS, SHIELD, *more, *own), **server)
-    return App(manifest, root, state=state)
+    for name, spec in specs.items():
+        write(root, name, spec)
+    return written_app(root, tuple(specs), state, more)
+
+
+def written_app(root: Path, names: Sequence[str], state: Path | None, more: Sequence[Service] = ()) -> App:
+    """The same over workflows that are written already."""
+    own = [service for name in names for service in services_of(name)]
+    return App(small_manifest((PARROT, SHELF, HELPER, TOOLS, SHIELD, *more, *own)), root, state=state)
 
 
 def kit(app: App) -> Kit:

@@ -28,6 +28,7 @@ PLUGINS: Mapping[str, str] = {
     "inline::route": "lsbuild_plugins.route.plugin:PLUGIN",
     "inline::sqlite-vec": "lsbuild_plugins.sqlite_vec.plugin:PLUGIN",
     "inline::tools": "lsbuild_plugins.tools.plugin:PLUGIN",
+    "inline::workflow": "lsbuild_plugins.workflow.plugin:PLUGIN",
     "remote::mcp": "lsbuild_plugins.mcp.plugin:PLUGIN",
     "remote::openai": "lsbuild_plugins.openai.plugin:PLUGIN",
     "remote::pgvector": "lsbuild_plugins.pgvector.plugin:PLUGIN",

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     GetJsonSchemaHandler,
     PlainSerializer,
@@ -19,13 +18,15 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from lsbuild.spec.secret import Secret
+from lsbuild.spec.section import CONFIG
 from lsbuild.spec.units import Bytes, Name, Seconds
+from lsbuild.spec.workflow import Workflow
 
 
 class Section(BaseModel):
     """Base of every part of the spec: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=False)
+    model_config = CONFIG
 
 
 class Budget(Section):
@@ -525,6 +526,8 @@ class Spec(Section):
     """Document stores by the name clients use."""
     agents: dict[Name, Agent] = {}
     """Agents by the name clients use; each is also a model."""
+    workflows: dict[Name, Workflow] = {}
+    """Workflows by the name clients use; each is also a model."""
     shields: dict[Name, Shield] = {}
     """Shields by the name clients use."""
     tools: dict[Name, Tool] = {}

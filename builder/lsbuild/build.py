@@ -36,6 +36,7 @@ from lsbuild.evals.result import Result
 from lsbuild.evals.result import read as read_result
 from lsbuild.monitor import Monitor
 from lsbuild.spec.load import Loaded, load
+from lsbuild.spec.model import Spec, State
 
 LOCK_NAME = "lsbuild.lock"
 RUNTIME_WHEELS = ("httptools>=0.6.4", "msgspec>=0.19", "uvicorn>=0.35")
@@ -219,7 +220,13 @@ def _items(loaded: Loaded) -> list[Item]:
         Item(kind, name, entry.provider, entry, root)
         for kind in ("models", "vector_stores", "shields", "agents", "evals")
         for name, entry in getattr(loaded.spec, kind).items()
-    ]
+    ] + _state(loaded.spec, root)
+
+
+def _state(spec: Spec, root: Path) -> list[Item]:
+    """What keeps responses: as the spec says, or SQLite where there are agents, whose runs are worth keeping."""
+    state = spec.server.state or (State() if spec.agents else None)
+    return [] if state is None or state.provider == "none" else [Item("server", "state", state.provider, state, root)]
 
 
 def _check(items: list[Item], plugins: Mapping[str, Plugin], loaded: Loaded) -> None:

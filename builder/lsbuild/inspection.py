@@ -13,9 +13,19 @@ from lsbuild import registry
 from lsbuild.api import Manifest, Target
 from lsbuild.errors import VerifyError
 
+_RESPONSES = ("/v1/responses", "/v1/responses/compact", "/v1/responses/input_tokens")
 ROUTES = {
-    "inference": ("/v1/chat/completions", "/v1/completions"),
-    "agents": ("/v1/chat/completions",),
+    "inference": ("/v1/chat/completions", "/v1/completions", *_RESPONSES),
+    "agents": ("/v1/chat/completions", *_RESPONSES),
+    "state": (
+        "/v1/conversations",
+        "/v1/conversations/{id}",
+        "/v1/conversations/{id}/items",
+        "/v1/conversations/{id}/items/{item_id}",
+        "/v1/responses/{id}",
+        "/v1/responses/{id}/cancel",
+        "/v1/responses/{id}/input_items",
+    ),
     "embeddings": ("/v1/embeddings",),
     "safety": ("/v1/moderations", "/v1/safety/run-shield", "/v1/shields", "/v1/shields/{id}"),
     "rerank": ("/v1/rerank", "/v1alpha/inference/rerank"),

@@ -22,6 +22,7 @@ PLUGINS: Mapping[str, str] = {
     "inline::onnx": "lsbuild_plugins.onnx.plugin:PLUGIN",
     "inline::rules": "lsbuild_plugins.rules.plugin:PLUGIN",
     "inline::route": "lsbuild_plugins.route.plugin:PLUGIN",
+    "inline::sqlite": "lsbuild_plugins.sqlite.plugin:PLUGIN",
     "inline::sqlite-vec": "lsbuild_plugins.sqlite_vec.plugin:PLUGIN",
     "remote::openai": "lsbuild_plugins.openai.plugin:PLUGIN",
     "remote::pgvector": "lsbuild_plugins.pgvector.plugin:PLUGIN",

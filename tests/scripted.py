@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from lsbuild_runtime.http import ApiError, Context
-from lsbuild_runtime.ports import Chat, Completion, Delta, FinishReason, ToolCall, Usage
+from lsbuild_runtime.manifest import Service
+from lsbuild_runtime.ports import Chat, Completion, Delta, FinishReason, Host, ToolCall, Usage
 from lsbuild_runtime.runs import Bound, Event, Task
 from lsbuild_runtime.tools import Sends, ToolInfo, ToolResult
 
@@ -157,3 +159,36 @@ def of(kind: type[Any], events: Sequence[Event]) -> list[Any]:
 def text_of(events: Sequence[Event]) -> str:
     """All words of a run."""
     return "".join(event.text for event in of(Delta, events))
+
+
+def open_scripted(service: Service, root: Path, host: Host) -> Scripted:
+    """Entry of a Scripted model: ``config.steps`` are its steps, as JSON."""
+    return Scripted(*(msgspec.convert(step, Step) for step in service.config["steps"]))
+
+
+def open_kit(service: Service, root: Path, host: Host) -> Tools:
+    """Entry of three tools: ``echo`` says its text, ``break`` raises, ``mail`` sends it away."""
+
+    def broken(arguments: Mapping[str, Any], context: Context) -> str:
+        raise RuntimeError("secret")
+
+    tools = Tools(echo=lambda arguments, _: f"<{arguments['text']}>", broken=broken, mail=lambda *_: "sent")
+    return tools.described("echo", TEXT).described("mail", TEXT, "external")
+
+
+KIT = Service(api="tool_runtime", name="kit", provider="inline::kit", entry="scripted:open_kit")
+
+
+def scripted(name: str, *steps: Step) -> Service:
+    """A model of that name."""
+    config = {"steps": msgspec.to_builtins(steps)}
+    return Service(api="inference", name=name, provider="inline::script", entry="scripted:open_scripted", config=config)
+
+
+def agent_of(model: str, *tools: str, **config: Any) -> Service:
+    """The agent ``NAME-agent`` over a model, with tools."""
+    return Service(
+        api="agents", name=f"{model}-agent", provider="inline::agent", entry="lsbuild_runtime.agent_service:open_agent",
+        config={"model": model, "tools": list(tools), **config},
+        needs=(f"inference/{model}", *(f"tool_runtime/{name}" for name in tools if name != "file_search")),
+    )  # fmt: skip

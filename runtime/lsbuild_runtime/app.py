@@ -7,8 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
+from lsbuild_runtime import batches
 from lsbuild_runtime.http import (
     OPENAI_ERRORS,
     ApiError,
@@ -26,12 +29,12 @@ from lsbuild_runtime.http import (
 from lsbuild_runtime.manifest import Manifest, check_files
 from lsbuild_runtime.responses import may_have_left
 from lsbuild_runtime.routes import ROUTES
-from lsbuild_runtime.routing import Route, Table, found
+from lsbuild_runtime.routing import Route, Site, Table, found
 from lsbuild_runtime.services import Services, boot_files
 from lsbuild_runtime.stores import Stores
+from lsbuild_runtime.traffic import Traffic
 
-if TYPE_CHECKING:
-    from lsbuild_runtime.responses.keeping import Responses
+T = TypeVar("T")
 
 Observe = Callable[[str], Watch]
 """Makes the Watch of one request from its id; the default watches nothing."""
@@ -67,29 +70,28 @@ class App:
         self.stores = Stores(self.services, root, observe, clock)
         self.table = Table(ROUTES)
         self.started = int(clock())
+        self.traffic = Traffic()
         self.draining = False
         """Set by an adapter that is shutting down: /v1/ready answers 503 from then on."""
-        self._observe = observe
-        self._clock = clock
-        self._responses: Responses | None = None
+        self.observe = observe
+        self._kept: dict[Any, Any] = {}
         self._making = threading.Lock()
         check_files(root, boot_files(manifest))
-
-    @property
-    def responses(self) -> Responses:
-        """The responses and conversations of this server; made when they are first asked for."""
-        if self._responses is None:
-            from lsbuild_runtime.responses.keeping import Responses
-
-            with self._making:
-                self._responses = self._responses or Responses(self, self._observe, self._clock)
-        return self._responses
 
     def handle(self, request: Request) -> Response:
         """Answer ``request``. Never raises: errors are answers, in OpenAI's shape.
 
         A streamed body must be iterated to its end or closed; its last work and its log line happen there.
         """
+        self.traffic.come()
+        response = self._answer(request, self._routed)
+        if isinstance(response.body, bytes):
+            self.traffic.go()
+            return response
+        return replace(response, body=_Until(response.body, self.traffic.go))
+
+    def background(self, request: Request) -> Response:
+        """As ``handle``, for a request that no client waits for: it does not count as traffic."""
         return self._answer(request, self._routed)
 
     def refuse(self, request: Request, error: ApiError) -> Response:
@@ -109,7 +111,7 @@ class App:
     def _answer(self, request: Request, produce: Callable[[Request, Span], Response]) -> Response:
         context = request.context
         context.request_id = request_id(request)
-        watch = context.watch = self._observe(context.request_id)
+        watch = context.watch = self.observe(context.request_id)
         span = watch.span("http.server.request", **{"http.request.method": request.method})
         span.__enter__()
         try:
@@ -147,6 +149,14 @@ class App:
             return OPENAI_ERRORS
         return errors
 
+    def kept(self, kind: Callable[[Site], T]) -> T:
+        """See Site."""
+        with self._making:
+            if kind not in self._kept:
+                self._kept[kind] = kind(self)
+            found: T = self._kept[kind]
+        return found
+
     def instant(self, method: str, path: str) -> bool:
         """Whether the answer comes from memory, so that an adapter may ask for it outside its queue."""
         try:
@@ -164,14 +174,47 @@ class App:
     def start(self) -> None:
         """An adapter that serves for a while calls this once: work that an earlier process left goes on."""
         self.stores.start()
+        state = self.services.state_path
+        if state is not None and (state / batches.FOLDER / batches.FILE_NAME).exists():
+            from lsbuild_runtime.batches.batches import Batches
+
+            self.kept(Batches).wake()
         if may_have_left(self.services):
-            self.responses.start()
+            from lsbuild_runtime.responses.keeping import Responses
+
+            self.kept(Responses).start()
 
     def close(self) -> None:
         """Stop the work in the background; what is not finished goes on with the next start."""
+        for kept in self._kept.values():
+            kept.close()
         self.stores.close()
-        if self._responses is not None:
-            self._responses.close()
+
+
+class _Until:
+    """``chunks``, and ``end()`` once, when they are over or closed, even if nobody began to read them."""
+
+    def __init__(self, chunks: Iterable[bytes], end: Callable[[], None]) -> None:
+        self._chunks = iter(chunks)
+        self._end: Callable[[], None] | None = end
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._chunks)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        close = getattr(self._chunks, "close", None)
+        if close is not None:
+            close()
+        if self._end is not None:
+            self._end, end = None, self._end
+            end()
 
 
 def request_id(request: Request) -> str:

@@ -43,7 +43,7 @@ class Decider:
 
     def __init__(self, task: Task, look: Look, context: Context) -> None:
         self.used = task.used
-        self.tainted = task.tainted
+        self.tainted = task.tainted or any(not tool.info.vouched for tool in task.tools)
         self.closed = ""
         """The rule for which no more calls are made; "" while they are."""
         self._tools = {tool.name: tool for tool in task.tools}

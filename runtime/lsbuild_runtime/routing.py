@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from msgspec import Struct
 
-from lsbuild_runtime.http import OPENAI_ERRORS, ApiError, Errors, Request, Response
+from lsbuild_runtime.http import OPENAI_ERRORS, ApiError, Errors, Request, Response, Watch
 
 if TYPE_CHECKING:
     from lsbuild_runtime.manifest import Manifest
-    from lsbuild_runtime.responses.keeping import Responses
     from lsbuild_runtime.services import Services
     from lsbuild_runtime.stores import Stores
+    from lsbuild_runtime.traffic import Traffic
+
+
+T = TypeVar("T")
 
 
 class Site(Protocol):
@@ -24,11 +27,16 @@ class Site(Protocol):
     services: Services
     stores: Stores
     table: Table
+    traffic: Traffic
+    observe: Callable[[str], Watch]
     draining: bool
 
-    @property
-    def responses(self) -> Responses:
-        """The responses and conversations that it works at and keeps."""
+    def kept(self, kind: Callable[[Site], T]) -> T:
+        """The one ``kind(site)`` of this application, made by whoever asks first and closed with it."""
+        ...
+
+    def background(self, request: Request) -> Response:
+        """Answer a request that no client waits for."""
         ...
 
 

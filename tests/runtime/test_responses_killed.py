@@ -12,6 +12,7 @@ import pytest
 
 import response_process
 from live_server import eventually
+from lsbuild_runtime.responses.keeping import Responses
 from responding import Actor, events_of, opened, settled, text_of
 from runtime_asking import asked
 
@@ -67,7 +68,7 @@ def test_a_run_goes_on_from_its_last_finished_step(tmp_path: Path, kind: str) ->
 def test_a_response_that_ends_its_server_each_time_is_failed(tmp_path: Path) -> None:
     killed(tmp_path, "background")
     with opened(tmp_path, started=False) as app:
-        records = app.responses.records
+        records = app.kept(Responses).records
         for number in range(4):
             records.enter(f"owner_{number}")
             assert records.take(f"owner_{number}") is not None
@@ -86,9 +87,9 @@ def test_another_server_on_the_same_folder_takes_over_when_one_dies(tmp_path: Pa
         actor: Actor = app.services.get("inference", "actor")
         actor.gate.set()
         killed(tmp_path, "background")
-        assert app.responses.records.waiting()
-        app.responses.wake()
+        assert app.kept(Responses).records.waiting()
+        app.kept(Responses).wake()
         response = asked(app, "GET", "/v1/responses").json["data"][0]["id"]
         assert settled(app, response)["status"] == "completed"
-        assert eventually(lambda: not app.responses.records.waiting())
+        assert eventually(lambda: not app.kept(Responses).records.waiting())
     assert made(tmp_path) == ["first", "second"]

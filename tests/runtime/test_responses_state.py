@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from lsbuild_runtime.app import App
+from lsbuild_runtime.responses.keeping import Responses
 from responding import SERVICES, STATE, opened, respond, streamed, text_of
 from runtime_asking import asked
 from small_services import small_manifest
@@ -150,7 +151,7 @@ def test_only_background_responses_can_be_cancelled_or_streamed_again(app: App) 
 def test_the_oldest_go_when_there_is_too_much_and_conversations_do_not(tmp_path: Path) -> None:
     with opened(tmp_path, replace(STATE, config={"bytes": 20_000})) as app:
         made = [respond(app, f"say {number} " + "word " * 200).json for number in range(20)]
-        app.responses.records.expire()
+        app.kept(Responses).records.expire()
         kept = [response["id"] for response in made if asked(app, "GET", path(response)).status == 200]
         assert 0 < len(kept) < 20
         assert kept == [response["id"] for response in made[-len(kept) :]]

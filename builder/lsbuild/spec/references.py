@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from lsbuild.errors import Problem
+from lsbuild.spec.kinds import KINDS
 from lsbuild.spec.marks import Node, Path
 from lsbuild.suggest import did_you_mean
 
@@ -18,7 +19,7 @@ SEARCH = "file_search"
 def check(tree: Node, *, targets: Collection[str], providers: Collection[str]) -> list[Problem]:
     """Every reference that leads nowhere or to the wrong kind of thing."""
     found = [*_names(tree), *_routes(tree), *_agents(tree), *_stores(tree), *_evals(tree), *_targets(tree, targets)]
-    found += _shields(tree)
+    found += [*_shields(tree), *_tools(tree)]
     if not (plugins := tree.map.get("plugins")) or not plugins.list:
         found += _providers(tree, providers)
     return found
@@ -65,10 +66,10 @@ def _routes(tree: Node) -> Iterator[Problem]:
                 yield Problem(path, message, node.origin.where)
 
 
-def _candidates(model: Node) -> Iterator[tuple[int, str, Node]]:
-    """Place, name and node of each candidate that names a model."""
-    for index, entry in enumerate(model.map["route"].list if "route" in model.map else ()):
-        node = entry.map.get("model")
+def _candidates(routed: Node, key: str = "model") -> Iterator[tuple[int, str, Node]]:
+    """Place, name and node of each candidate that names a model, or what else the ``key`` is of."""
+    for index, entry in enumerate(routed.map["route"].list if "route" in routed.map else ()):
+        node = entry.map.get(key)
         name = _text(node)
         if node is not None and name is not None:
             yield index, name, node
@@ -189,6 +190,50 @@ def _shields(tree: Node) -> Iterator[Problem]:
             if shield is not None and shield not in known:
                 message = f"there is no shield '{shield}'.{did_you_mean(shield, known)}"
                 yield Problem((*path, "shields", index), message, entry.origin.where)
+    yield from _judges(tree, known)
+    yield from _shield_routes(known)
+
+
+def _judges(tree: Node, shields: Mapping[str, Node]) -> Iterator[Problem]:
+    """A judge's model is an llm, and no route: its candidates would be asked behind the shields, and so the judge itself."""
+    models = _section(tree, "models")
+    types = _types(tree)
+    for name, shield in shields.items():
+        node = shield.map.get("model")
+        model = _text(node)
+        if node is None or model is None:
+            continue
+        path: Path = ("shields", name, "model")
+        if model not in models:
+            fitting = [each for each, kind in types.items() if kind == "llm"]
+            yield Problem(path, f"there is no model '{model}'.{did_you_mean(model, fitting)}", node.origin.where)
+        elif (kind := types[model]) in _KINDS and kind != "llm":
+            yield Problem(path, f"'{model}' is {_KINDS[kind or '']}; a judge needs type: llm", node.origin.where)
+        elif "route" in models[model].map:
+            message = f"'{model}' is a route; name one model, and put two judges into a route of shields"
+            yield Problem(path, message, node.origin.where)
+
+
+def _shield_routes(shields: Mapping[str, Node]) -> Iterator[Problem]:
+    leads = {name: [shield for _, shield, _ in _candidates(each, "shield")] for name, each in shields.items()}
+    for name, entry in shields.items():
+        for index, shield, node in _candidates(entry, "shield"):
+            path: Path = ("shields", name, "route", index, "shield")
+            if shield == name:
+                yield Problem(path, "a route cannot lead to itself", node.origin.where)
+            elif shield not in shields:
+                known = [each for each in shields if each != name]
+                yield Problem(path, f"there is no shield '{shield}'.{did_you_mean(shield, known)}", node.origin.where)
+            elif circle := _way(leads, shield, name):
+                way = " -> ".join((name, *circle))
+                yield Problem(path, f"these routes lead in a circle: {way}", node.origin.where)
+
+
+def _tools(tree: Node) -> Iterator[Problem]:
+    tools = tree.map.get("tools")
+    if tools is not None and "file_search" in _section(tree, "tools"):
+        message = "'file_search' is the search of an agent's vector stores, which is always there; choose another name"
+        yield Problem(("tools", "file_search"), message, tools.keys["file_search"].where)
 
 
 def _targets(tree: Node, known: Collection[str]) -> Iterator[Problem]:
@@ -200,7 +245,7 @@ def _targets(tree: Node, known: Collection[str]) -> Iterator[Problem]:
 
 
 def _providers(tree: Node, known: Collection[str]) -> Iterator[Problem]:
-    for kind in ("models", "vector_stores", "shields", "agents", "evals"):
+    for kind in KINDS:
         for name, entry in _section(tree, kind).items():
             node = entry.map.get("provider")
             provider = _text(node)

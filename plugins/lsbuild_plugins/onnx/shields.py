@@ -38,7 +38,7 @@ class Label(BaseModel):
 class Config(Judging):
     """Settings of a classifier under ``config``."""
 
-    labels: dict[str, Label] = {}
+    labels: dict[str, Label] = Field(default={})
     """The model's labels that matter, by name. Default: those whose names say what they mean (``INJECTION``, ``toxic``)."""
     scores: Literal["softmax", "sigmoid"] | None = None
     """How its logits become scores. Default: ``sigmoid`` for several labels at a time or one alone, else ``softmax``."""

@@ -12,6 +12,7 @@ from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.ports import Chat, Sampling, Usage
 from lsbuild_runtime.responses.answer import CompactedResponse, usage_of
 from lsbuild_runtime.responses.items import Compaction, Item, Message, new_id, shown
+from lsbuild_runtime.responses.keeping import Responses
 from lsbuild_runtime.responses.messages import closed
 from lsbuild_runtime.responses.opening import functions_of
 from lsbuild_runtime.responses.preparing import Work, prepared
@@ -40,7 +41,7 @@ def compacted(app: Site, wanted: Asked, context: Context) -> CompactedResponse:
     ]
     return CompactedResponse(
         id=new_id("resp"),
-        created_at=int(app.responses.clock()),
+        created_at=int(app.kept(Responses).clock()),
         output=[*users, Compaction(id=new_id("cmp"), encrypted_content=closed(summary))],
         usage=usage_of(usage),
     )
@@ -56,7 +57,7 @@ def counted(app: Site, wanted: Asked, context: Context) -> int:
 
 def _prepared(app: Site, wanted: Asked) -> Work:
     given = {name: getattr(wanted, name) for name in Asked.__struct_fields__}
-    return prepared(app, ResponseRequest(**given), lambda: app.responses.records, int(app.responses.clock()))
+    return prepared(app, ResponseRequest(**given), lambda: app.kept(Responses).records, int(app.kept(Responses).clock()))
 
 
 def _summary(app: Site, work: Work, messages: Sequence[Mapping[str, Any]], context: Context) -> tuple[str, Usage]:

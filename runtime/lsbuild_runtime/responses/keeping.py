@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
-from lsbuild_runtime.http import ApiError, Context, Watch
+from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.responses import API, NAME
 from lsbuild_runtime.responses.answer import ResponseObject, StreamEvent
 from lsbuild_runtime.responses.course import Course, Keeping
@@ -35,11 +35,10 @@ _RESPONSE = msgspec.json.Decoder(ResponseObject)
 class Responses:
     """Safe for use from several threads. It opens nothing before it is asked."""
 
-    def __init__(self, app: Site, observe: Callable[[str], Watch], clock: Callable[[], float]) -> None:
+    def __init__(self, app: Site) -> None:
         self.live = Live()
         self.owner = f"owner_{os.urandom(12).hex()}"
-        self.clock = clock
-        self.observe = observe
+        self.clock = app.stores.clock
         self.closing = False
         self._app = app
         self._lock = threading.Lock()

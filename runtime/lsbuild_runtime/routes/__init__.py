@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lsbuild_runtime.routes.tables.core import INFERENCE, INSPECTION
-from lsbuild_runtime.routes.tables.others import OTHERS
+from lsbuild_runtime.routes.tables.core import ADMIN, INFERENCE, INSPECTION
+from lsbuild_runtime.routes.tables.others import BATCHES, OTHERS, PROMPTS
 from lsbuild_runtime.routes.tables.responses import CONVERSATIONS, RESPONSES
 from lsbuild_runtime.routes.tables.safety import SAFETY
 from lsbuild_runtime.routes.tables.stores import FILES, STORES
 
-ROUTES = (*INSPECTION, *INFERENCE, *RESPONSES, *CONVERSATIONS, *OTHERS, *SAFETY, *STORES, *FILES)
+ROUTES = (*INSPECTION, *ADMIN, *INFERENCE, *RESPONSES, *CONVERSATIONS, *OTHERS, *PROMPTS, *BATCHES, *SAFETY, *STORES, *FILES)

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from lsbuild_runtime.http import ApiError, Request, Response, json_response
 from lsbuild_runtime.responses.course import entries
 from lsbuild_runtime.responses.items import Item, ItemReference, decoded, named, new_id, shown
+from lsbuild_runtime.responses.keeping import Responses
 from lsbuild_runtime.responses.records import Conversation, Records
 from lsbuild_runtime.responses.request import read
 from lsbuild_runtime.responses.sql import conversation_gone
@@ -73,27 +74,27 @@ class ItemPage(Struct):
 def create(app: Site, request: Request, _: str) -> Response:
     """Begin a conversation; the body may be left out."""
     wanted: CreateRequest = read(request, CreateRequest) if request.body else CreateRequest()
-    made = Conversation(id=new_id("conv"), created_at=int(app.responses.clock()), metadata=wanted.metadata or {})
-    app.responses.records.create(made, entries(_named(wanted.items or [])))
+    made = Conversation(id=new_id("conv"), created_at=int(app.kept(Responses).clock()), metadata=wanted.metadata or {})
+    app.kept(Responses).records.create(made, entries(_named(wanted.items or [])))
     return json_response(described(made))
 
 
 def retrieve(app: Site, _: Request, conversation_id: str) -> Response:
     """One conversation."""
-    return json_response(described(_known(app.responses.records, conversation_id)))
+    return json_response(described(_known(app.kept(Responses).records, conversation_id)))
 
 
 def update(app: Site, request: Request, conversation_id: str) -> Response:
     """Replace its metadata."""
     wanted: UpdateRequest = read(request, UpdateRequest)
-    if not app.responses.records.update(conversation_id, wanted.metadata or {}):
+    if not app.kept(Responses).records.update(conversation_id, wanted.metadata or {}):
         raise conversation_gone(conversation_id)
     return retrieve(app, request, conversation_id)
 
 
 def delete(app: Site, _: Request, conversation_id: str) -> Response:
     """Forget a conversation with its items; responses that belonged to it stay."""
-    if not app.responses.records.drop(conversation_id):
+    if not app.kept(Responses).records.drop(conversation_id):
         raise conversation_gone(conversation_id)
     return json_response(ConversationDeleted(conversation_id))
 
@@ -103,13 +104,13 @@ def add(app: Site, request: Request, conversation_id: str) -> Response:
     wanted: ItemsRequest = read(request, ItemsRequest)
     include = included_in(request)
     added = _named(wanted.items)
-    app.responses.records.append(conversation_id, entries(added))
+    app.kept(Responses).records.append(conversation_id, entries(added))
     return json_response(_page([shown(item, include) for item in added], more=False))
 
 
 def items(app: Site, request: Request, conversation_id: str) -> Response:
     """Its items, newest first unless ``order`` is asc."""
-    records, query = app.responses.records, request.query
+    records, query = app.kept(Responses).records, request.query
     include = included_in(request)
     _known(records, conversation_id)
     newest_first = one_of(query, "order", ("asc", "desc"), "desc") == "desc"
@@ -120,7 +121,7 @@ def items(app: Site, request: Request, conversation_id: str) -> Response:
 
 def item(app: Site, request: Request, conversation_id: str, item_id: str) -> Response:
     """One of its items."""
-    records = app.responses.records
+    records = app.kept(Responses).records
     _known(records, conversation_id)
     body = records.entry(conversation_id, item_id)
     if body is None:
@@ -130,8 +131,8 @@ def item(app: Site, request: Request, conversation_id: str, item_id: str) -> Res
 
 def remove(app: Site, request: Request, conversation_id: str, item_id: str) -> Response:
     """Take an item out."""
-    _known(app.responses.records, conversation_id)
-    if not app.responses.records.remove(conversation_id, item_id):
+    _known(app.kept(Responses).records, conversation_id)
+    if not app.kept(Responses).records.remove(conversation_id, item_id):
         raise _no_item(item_id)
     return retrieve(app, request, conversation_id)
 

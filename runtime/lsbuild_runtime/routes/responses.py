@@ -19,6 +19,7 @@ from lsbuild_runtime.responses.answer import (
 )
 from lsbuild_runtime.responses.compacting import compacted, counted
 from lsbuild_runtime.responses.items import decoded, shown
+from lsbuild_runtime.responses.keeping import Responses
 from lsbuild_runtime.responses.preparing import prepared
 from lsbuild_runtime.responses.request import CompactRequest, CountRequest, ResponseRequest, converted, included, read
 from lsbuild_runtime.routes.paging import limit, one_of, page
@@ -58,7 +59,7 @@ def create(app: Site, request: Request, _: str) -> Response:
     """Respond: whole, as a stream, or in the background."""
     raw = decode(request, _RAW)
     wanted: ResponseRequest = converted(raw)
-    responses = app.responses
+    responses = app.kept(Responses)
     records = responses.records_for(wanted)
     work = prepared(app, wanted, lambda: responses.records, int(responses.clock()))
     context = request.context
@@ -81,12 +82,12 @@ def listing(app: Site, request: Request, _: str) -> Response:
     """Kept responses with their input, newest first, as Llama Stack lists them."""
     query = request.query
     newest_first = one_of(query, "order", ("asc", "desc"), "desc") == "desc"
-    found = app.responses.records.page(
+    found = app.kept(Responses).records.page(
         limit=limit(query, 50), newest_first=newest_first, after=query.get("after"), model=query.get("model")
     )
     data = []
     for kept in found.values:
-        response = app.responses.view(kept)
+        response = app.kept(Responses).view(kept)
         fields = {name: getattr(response, name) for name in response.__struct_fields__}
         data.append(ListedResponse(**fields, input=[shown(item, frozenset()) for item in decoded(kept.input)]))
     first, last = (data[0].id, data[-1].id) if data else (None, None)
@@ -99,11 +100,11 @@ def retrieve(app: Site, request: Request, response_id: str) -> Response:
     include = included_in(request)
     if one_of(query, "include_obfuscation", ("true", "false"), "false") == "true":
         raise refused("include_obfuscation", "deltas are not padded here; say false")
-    kept = app.responses.get(response_id)
+    kept = app.kept(Responses).get(response_id)
     if one_of(query, "stream", ("true", "false"), "false") == "false":
         if "starting_after" in query:
             raise refused("starting_after", "only allowed when stream is true")
-        return json_response(app.responses.view(kept, include))
+        return json_response(app.kept(Responses).view(kept, include))
     if not kept.background:
         raise refused(
             "stream", "only responses in the background can be streamed again; this one was answered to its client"
@@ -113,18 +114,18 @@ def retrieve(app: Site, request: Request, response_id: str) -> Response:
 
 def delete(app: Site, _: Request, response_id: str) -> Response:
     """Forget a response; it stops if it is under way."""
-    app.responses.delete(response_id)
+    app.kept(Responses).delete(response_id)
     return json_response(ResponseDeleted(response_id))
 
 
 def cancel(app: Site, _: Request, response_id: str) -> Response:
     """Stop a response in the background; one that has ended stays as it is."""
-    return json_response(app.responses.view(app.responses.cancel(response_id)))
+    return json_response(app.kept(Responses).view(app.kept(Responses).cancel(response_id)))
 
 
 def input_items(app: Site, request: Request, response_id: str) -> Response:
     """What the request of a response sent as ``input``, newest first."""
-    kept = app.responses.get(response_id)
+    kept = app.kept(Responses).get(response_id)
     include = included_in(request)
     part = page(decoded(kept.input), lambda item: item.id or "", request.query)
     data = [shown(item, include) for item in part.values]
@@ -149,7 +150,7 @@ def included_in(request: Request) -> frozenset[str]:
 
 
 def _followed(app: Site, kept: Any, after: int, context: Context) -> Response:
-    return streamed(app.responses.follow(kept, after, context), _framed, ERRORS, context.request_id)
+    return streamed(app.kept(Responses).follow(kept, after, context), _framed, ERRORS, context.request_id)
 
 
 class _Typed(msgspec.Struct):

@@ -26,6 +26,15 @@ def decode(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
         raise malformed(error) from None
 
 
+def converted(value: Any, kind: type[T], place: str) -> T:
+    """A part of a body, already decoded, as ``kind``; ApiError 400 that names what is wrong below ``place``."""
+    try:
+        return msgspec.convert(value, kind, str_keys=True)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at `$")
+        raise invalid(f"{what} - at `$.{place}{path}") from None
+
+
 def json_body(request: Request) -> bytes:
     """The body; 415 unless it is declared as JSON (or not declared at all), 400 when it is empty."""
     declared = request.headers.get("content-type", "")

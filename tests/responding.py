@@ -1,8 +1,8 @@
 """What tests of the Responses API share: a model that does what it is told, tools, and an application that keeps state.
 
 The last user message is a script, one line for each answer of the model: ``say WORDS``, ``think WORDS``, ``refuse WORDS``,
-``call NAME {json}``, several of them with `` ; `` between; ``wait`` stands before the gate, ``fail STATUS`` and ``break`` go
-wrong. After the last line it says what it has read last.
+``call NAME {json}``, several of them with `` ; `` between; ``decode HEX`` says what no shield sees in the message, ``wait`` stands
+before the gate, ``fail STATUS`` and ``break`` go wrong. After the last line it says what it has read last.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class Actor(Scripted):
             elif verb == "break":
                 raise RuntimeError("a fault of the model")
             else:
-                for word in _words(rest if verb in ("say", "think", "refuse") else part):
+                rest = bytes.fromhex(rest).decode() if verb == "decode" else rest
+                for word in _words(rest if verb in ("say", "think", "refuse", "decode") else part):
                     if most is not None and tokens >= most:
                         yield Delta(finish="length", usage=Usage(10, tokens))
                         return

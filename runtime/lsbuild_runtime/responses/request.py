@@ -230,7 +230,7 @@ class ResponseRequest(Asked):
     background: bool | None = None
     safety_identifier: Annotated[str, Meta(max_length=512)] | None = None
     user: str | None = None
-    guardrails: bool | list[str] | None = None
+    guardrails: bool | list[str | dict[str, Any]] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 

@@ -95,7 +95,7 @@ def compile_items(
     ]
     if problems:
         raise SpecError(problems)
-    refers = {item.path: tuple(plugins[item.provider].refers(item)) for item in items}
+    refers = references(items, plugins)
 
     def peers_of(path: tuple[str, str]) -> list[tuple[str, str]]:
         return [each for peer in refers[path] for each in (*peers_of(peer), peer)]
@@ -111,10 +111,23 @@ def compile_items(
     return compiled
 
 
+def references(
+    items: Sequence[Item], plugins: Mapping[str, Plugin]
+) -> dict[tuple[str, str], tuple[tuple[str, str], ...]]:
+    """What each item refers to. Agents are models too: who names a model may mean an agent."""
+    paths = {item.path for item in items}
+
+    def meant(path: tuple[str, str]) -> tuple[str, str]:
+        agent = ("agents", path[1])
+        return agent if path[0] == "models" and path not in paths and agent in paths else path
+
+    return {item.path: tuple(meant(path) for path in plugins[item.provider].refers(item)) for item in items}
+
+
 def in_order(items: Sequence[Item], plugins: Mapping[str, Plugin]) -> list[Item]:
     """``items`` with every item after those it refers to, otherwise in the order given."""
     by_path = {item.path: item for item in items}
-    refers = {item.path: tuple(plugins[item.provider].refers(item)) for item in items}
+    refers = references(items, plugins)
     for path, peers in refers.items():
         for peer in peers:
             if peer not in by_path:

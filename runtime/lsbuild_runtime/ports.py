@@ -35,6 +35,14 @@ class Host(Protocol):
         ...
 
 
+class Behind(Host, Protocol):
+    """The Host of a service that is itself a shield."""
+
+    def bare(self, api: str, name: str) -> Any:
+        """As ``get``, without the shields before the service: a shield that asks a model would ask itself."""
+        ...
+
+
 Open = Callable[[Service, Path, Host], Any]
 """The entry of a serve half: ``(service, root of the bundle, host) -> port``. May be slow; is called once, on first use."""
 
@@ -130,7 +138,10 @@ class Annotation(Struct, frozen=True):
 
 
 class Delta(Struct, frozen=True):
-    """A piece of one choice, in order. The last of each choice carries ``finish``; the last of all carries ``usage``."""
+    """A piece of one choice, in order. The last of each choice carries ``finish``; the last of all carries ``usage``.
+
+    ``stop`` is the stop text of the request that ended the choice, where the provider knows it.
+    """
 
     index: int = 0
     text: str = ""
@@ -141,6 +152,7 @@ class Delta(Struct, frozen=True):
     finish: FinishReason | None = None
     usage: Usage | None = None
     refusal: str = ""
+    stop: str = ""
 
 
 class Inference(Protocol):
@@ -152,6 +164,14 @@ class Inference(Protocol):
 
     def complete(self, completion: Completion, context: Context) -> Iterator[Delta]:
         """Continue a prompt without a chat template."""
+        ...
+
+
+class Counter(Protocol):
+    """What a language model may have besides: it says how long a prompt is without answering it."""
+
+    def count(self, chat: Chat, context: Context) -> int:
+        """The tokens that ``chat`` would reach the model as. ApiError 400 where a provider cannot say."""
         ...
 
 

@@ -33,7 +33,7 @@ def texts(
     paths = []
     for number, document in enumerate(corpus.documents(), start=1):
         paths.append(document.path)
-        file = (number, document.file_id, document.path, document.sha256, document.size)
+        file = (number, document.file_id, document.path, bytes.fromhex(document.sha256), document.size)
         db.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?)", file)
         pairs = [(number, key, *typed(value)) for key, value in sorted(document.attributes.items())]
         db.executemany("INSERT INTO attributes VALUES (?, ?, ?, ?)", pairs)

@@ -15,14 +15,27 @@ PATTERNS = (
     "^[A-Z][a-z]+( [A-Z][a-z]+)?$",
     r"^\d{3}-\d{4}$",
     "^(red|green|blue)+$",
-    "^[^\"\\\\]{1,8}$",
+    '^[^"\\\\]{1,8}$',
     "ab",
     "^x.*y$",
     "^[äöü]{1,3}$",
     r"^\w+@\w+\.(com|org)$",
     "^(a|b(c|d)*){1,4}$",
 )
-WORDS = ("a", "name", "Größe", "x y", 'quo"te', "back\\slash", "line\nbreak", "", "0", "日本", "</tool_call>", "<|im_end|>")
+WORDS = (
+    "a",
+    "name",
+    "Größe",
+    "x y",
+    'quo"te',
+    "back\\slash",
+    "line\nbreak",
+    "",
+    "0",
+    "日本",
+    "</tool_call>",
+    "<|im_end|>",
+)
 
 
 def schemas(count: int, seed: int) -> list[Schema]:

@@ -12,9 +12,7 @@ from lsbuild.spec.model import Model
 
 _COMPILE = "lsbuild_plugins.onnx.compile"
 _SERVE = "lsbuild_plugins.onnx.serve"
-_READ = tuple(
-    f"{_SERVE}.{name}" for name in ("format", "forms", "pairs", "template", "tools", "calls", "text")
-)
+_READ = tuple(f"{_SERVE}.{name}" for name in ("format", "forms", "pairs", "template", "tools", "calls", "text"))
 """What the compile half uses of the serve half: the step's key changes with it."""
 _TOOLS = ("numpy", "onnx", "onnxruntime", "tokenizers", "minijinja", "jinja2")
 _DEFAULTS = {"llm": "int4", "embedding": "int8", "rerank": "int8"}

@@ -62,7 +62,9 @@ def _read(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     try:
         value = msgspec.json.decode(path.read_bytes())
     except msgspec.DecodeError as error:
-        raise SourceError(f"{name} is not JSON: {error}", where=name, hint="Give a JSON schema, or a list of tools.") from None
+        raise SourceError(
+            f"{name} is not JSON: {error}", where=name, hint="Give a JSON schema, or a list of tools."
+        ) from None
     if not isinstance(value, list):
         yield name, value
         return

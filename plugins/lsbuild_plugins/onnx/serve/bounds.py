@@ -20,7 +20,9 @@ def check(schema: Schema | bool, where: str) -> None:
             raise refusal(where, place, f"one value is held to more than {TOGETHER} patterns and formats at once")
     ends = _ending(defs)
     if not _ends(schema, ends):
-        raise refusal(where, "", "no finite value fits: the schema requires itself inside itself; make that part optional")
+        raise refusal(
+            where, "", "no finite value fits: the schema requires itself inside itself; make that part optional"
+        )
 
 
 def _all(schema: Schema | bool, place: str) -> Iterator[tuple[str, Schema]]:
@@ -70,7 +72,7 @@ def _own(schema: Any) -> int:
 
 def _meeting(schemas: Sequence[Schema]) -> Iterator[tuple[Any, ...]]:
     """The groups of schemas that hold one property or item together; single ones are checked where they stand."""
-    if len(schemas) < 2:  # noqa: PLR2004 - nothing meets
+    if len(schemas) < 2:
         return
     names = dict.fromkeys(name for each in schemas for name in each.get("properties", {}))
     for name in names:
@@ -111,7 +113,11 @@ def _ends(schema: Any, ends: frozenset[str]) -> bool:
     types = [types] if isinstance(types, str) else types
     if types and not {"object", "array"} >= set(types):
         return True
-    return not types or ("object" in types and _object_ends(schema, ends)) or ("array" in types and _array_ends(schema, ends))
+    return (
+        not types
+        or ("object" in types and _object_ends(schema, ends))
+        or ("array" in types and _array_ends(schema, ends))
+    )
 
 
 def _object_ends(schema: Schema, ends: frozenset[str]) -> bool:

@@ -30,7 +30,7 @@ def of_object(text: str, form: ToolForm) -> Call | None:
     if not isinstance(call, dict):
         return None
     name = call.get(form.name_key, call.get("name"))
-    given = next((call[key] for key in (form.arguments_key, "arguments", "parameters") if key in call), {})
+    given: Any = next((call[key] for key in (form.arguments_key, "arguments", "parameters") if key in call), {})
     return _call(name, _loads(given) if isinstance(given, str) else given)
 
 
@@ -81,7 +81,7 @@ def _Names() -> Any:  # noqa: N802 - a class that is made where ast is loaded
     words = {"true": True, "false": False, "null": None}
 
     class Names(ast.NodeTransformer):
-        def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802 - ast's own convention
+        def visit_Name(self, node: ast.Name) -> ast.AST:
             return ast.Constant(words[node.id]) if node.id in words else node
 
     return Names()

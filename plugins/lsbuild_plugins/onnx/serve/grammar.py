@@ -128,7 +128,9 @@ class _Writer:
 
     def _object(self, _: str, function: Function) -> str:
         form = self._form
-        head = f'{{"{form.name_key}"{form.colon}{json.dumps(function.name)}{form.comma}"{form.arguments_key}"{form.colon}'
+        head = (
+            f'{{"{form.name_key}"{form.colon}{json.dumps(function.name)}{form.comma}"{form.arguments_key}"{form.colon}'
+        )
         return f'{_quoted(head)} {self._arguments(function.schema)} "}}"'
 
     def _named(self, _: str, function: Function) -> str:
@@ -145,10 +147,8 @@ class _Writer:
     def _pairs(self, name: str, function: Function) -> str:
         form = self._form
         head = self.literal(function.name + form.middle)
-        if form.quote:
-            value = _QuotedValues(self, form.quote, function.schema).value
-        else:
-            value = self._bare_value(function.schema)
+        quoted = _QuotedValues(self, form.quote, function.schema).value
+        value = quoted if form.quote else self._bare_value(function.schema)
         members = self.members(name, function.schema, form.key_open, form.key_close, value, form.pair_join)
         return f"{head} {members}"
 
@@ -174,7 +174,9 @@ class _Writer:
         glue = self.literal(join)
         rest = [self.rule(f"{name}_end", '""')] * 2
         for n, (key, each) in reversed(list(enumerate(known.items()))):
-            pair = self.rule(f"{name}_p{n}", f"{self.literal(key_open + key + key_close)} {value(f'{name}_p{n}', each)}")
+            pair = self.rule(
+                f"{name}_p{n}", f"{self.literal(key_open + key + key_close)} {value(f'{name}_p{n}', each)}"
+            )
             first, later = f"{pair} {rest[1]}", f"{glue} {pair} {rest[1]}"
             if key not in needed:
                 first, later = f"{first} | {rest[0]}", f"{later} | {rest[1]}"
@@ -209,7 +211,9 @@ class _QuotedValues:
         return self._anything()
 
     def _either(self, name: str, schemas: Sequence[Any]) -> str:
-        choices = [self._writer.rule(f"{name}_o{n}", self.value(f"{name}_o{n}", each)) for n, each in enumerate(schemas)]
+        choices = [
+            self._writer.rule(f"{name}_o{n}", self.value(f"{name}_o{n}", each)) for n, each in enumerate(schemas)
+        ]
         return f"({' | '.join(choices)})"
 
     def _string(self, name: str, words: Sequence[str]) -> str:
@@ -252,7 +256,9 @@ def _unquoted(schema: Any, form: ToolForm, place: str) -> str:
         return ""
     if kinds == "object" and schema.get("properties"):
         return unenforced(schema, form, place)
-    return f"{place}: only numbers, truth values, strings and objects with properties can be held to a schema in this form"
+    return (
+        f"{place}: only numbers, truth values, strings and objects with properties can be held to a schema in this form"
+    )
 
 
 def is_string(schema: Any) -> bool:

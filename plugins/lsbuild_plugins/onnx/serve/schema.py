@@ -43,8 +43,25 @@ _INSIDE = 1e-6
 _CONTROLS = r"\x00-\x08\x0b\x0c\x0e-\x1f"
 _ANNOTATION = object()
 _REFUSED = frozenset(
-    """not if then else dependentRequired dependentSchemas dependencies propertyNames contains minContains maxContains
-    uniqueItems unevaluatedItems unevaluatedProperties additionalItems $dynamicRef $recursiveRef""".split()
+    [
+        "not",
+        "if",
+        "then",
+        "else",
+        "dependentRequired",
+        "dependentSchemas",
+        "dependencies",
+        "propertyNames",
+        "contains",
+        "minContains",
+        "maxContains",
+        "uniqueItems",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+        "additionalItems",
+        "$dynamicRef",
+        "$recursiveRef",
+    ]
 )
 """Keywords that say what a value may be and that no grammar of ours enforces. Other unknown ones are annotations."""
 
@@ -204,7 +221,9 @@ class _Reader:
         if not isinstance(value, str):
             raise self._fault(place, f"must be a string, not {_kind(value)}")
         if value != "#" and not value.startswith("#/"):
-            raise self._fault(place, f"{value[:100]!r} is not inside this schema; only references like #/$defs/NAME are followed")
+            raise self._fault(
+                place, f"{value[:100]!r} is not inside this schema; only references like #/$defs/NAME are followed"
+            )
         if value not in self._names:
             self._names[value] = name = f"d{len(self._names)}"
             if len(self._names) > DEFINITIONS:

@@ -212,7 +212,9 @@ class ToolCallParser:
         return at
 
     def _failed(self, at: int) -> int:
-        self._failed_at = max(at, len(self._form.opener) and self._held.find(self._form.opener) + len(self._form.opener))
+        self._failed_at = max(
+            at, len(self._form.opener) and self._held.find(self._form.opener) + len(self._form.opener)
+        )
         return -1
 
     def _space(self, at: int) -> Steps:

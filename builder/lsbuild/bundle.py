@@ -124,7 +124,8 @@ def _told(services: Iterable[Service], known: Mapping[str, Mapping[str, Json]]) 
         if stand_ins := [told[need].metadata for need in service.needs if need.startswith(f"{service.api}/")]:
             told[f"{service.api}/{service.name}"] = common.with_common(service, stand_ins)
             continue
-        models = [told[need].metadata for need in service.needs if need.startswith("inference/")]
+        answers = service.api != "safety"  # a shield that asks a model is none to a client
+        models = [told[need].metadata for need in service.needs if need.startswith("inference/") and answers]
         models += [_sizes(told[need].metadata) for need in service.needs if need.startswith("embeddings/")]
         metadata = service.metadata
         for facts in (known.get(service.path, {}), *models):

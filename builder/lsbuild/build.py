@@ -35,11 +35,12 @@ from lsbuild.evals import gates as quality
 from lsbuild.evals.result import Result
 from lsbuild.evals.result import read as read_result
 from lsbuild.monitor import Monitor
+from lsbuild.spec.kinds import KINDS
 from lsbuild.spec.load import Loaded, load
 
 LOCK_NAME = "lsbuild.lock"
-RUNTIME_WHEELS = ("httptools>=0.6.4", "msgspec>=0.19", "uvicorn>=0.35")
-"""What the runtime itself needs in every artifact."""
+RUNTIME_WHEELS = ("msgspec>=0.19",)
+"""What the runtime itself needs in every artifact; its server needs more (``Target.wheels``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +112,14 @@ def prepare(order: Order, monitor: Monitor) -> Prepared:
 
     monitor.stage("plan")
     target_steps = {
-        tag: target.steps(options, tag, {name: fetched[uri] for name, uri in uris.items() if name != "wheels"})
+        tag: target.steps(options, tag, {name: fetched[uris[name]] for name in target.sources(options, tag)})
         for tag, uris in wanted.items()
     }
     code = [name for each in compiled.values() for name in each.code]
     platform_steps = {
         tag: (
             bundle.code_step(tag, code),
-            wheels.step(tag, uris["wheels"], fetched[uris["wheels"]]),
+            *(wheels.step(tag, uris[folder], fetched[uris[folder]], folder) for folder in _wheel_folders(compiled)),
             *target_steps[tag].values(),
         )
         for tag, uris in wanted.items()
@@ -217,7 +218,7 @@ def _items(loaded: Loaded) -> list[Item]:
     root = loaded.path.parent
     return [
         Item(kind, name, entry.provider, entry, root)
-        for kind in ("models", "vector_stores", "shields", "agents", "evals")
+        for kind in KINDS
         for name, entry in getattr(loaded.spec, kind).items()
     ]
 
@@ -238,11 +239,24 @@ def _check(items: list[Item], plugins: Mapping[str, Plugin], loaded: Loaded) -> 
 def _platform_uris(
     target: Target, options: BaseModel, platform: Platform, compiled: Mapping[tuple[str, str], Compiled]
 ) -> dict[str, str]:
-    requirements = {*RUNTIME_WHEELS, *(wheel for each in compiled.values() for wheel in each.wheels)}
+    requirements = {*RUNTIME_WHEELS, *target.wheels, *(wheel for each in compiled.values() for wheel in each.wheels)}
+    apart = {name: own for each in compiled.values() for name, own in each.apart.items()}
+    for name, own in apart.items():
+        wheels.require_python(platform, own.python, name)
     return {
         **target.sources(options, platform),
-        "wheels": wheels.source_uri(platform, sorted(requirements)),
+        wheels.SITE: wheels.source_uri(platform, sorted(requirements)),
+        **{
+            name: wheels.source_uri(platform, own.requirements, whole=True)
+            for name, own in apart.items()
+            if own.requirements
+        },
     }
+
+
+def _wheel_folders(compiled: Mapping[tuple[str, str], Compiled]) -> tuple[str, ...]:
+    """Folders of the bundle that hold wheels: the runtime's, and those of whoever keeps its own."""
+    return (wheels.SITE, *(name for each in compiled.values() for name, own in each.apart.items() if own.requirements))
 
 
 def _bundle(ready: Prepared, platform: Platform, outputs: Mapping[str, Path]) -> Bundle:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from lsbuild_runtime.counting import cannot_count, count
 from lsbuild_runtime.federation import breaker
 from lsbuild_runtime.federation.attempt import Try, Work, refusal
 from lsbuild_runtime.federation.candidate import Candidate
@@ -117,6 +118,16 @@ class InferenceRoute(Route):
             whole=not completion.stream,
         )
         yield from self.answer(work, context)
+
+    def count(self, chat: Chat, context: Context) -> int:
+        """See ports.Counter: the word of the first candidate that can count, in the order of the list."""
+        refusal: ApiError | None = None
+        for candidate in self.candidates:
+            try:
+                return count(self.port("inference", candidate.model), chat, context)
+            except ApiError as error:
+                refusal = refusal or error
+        raise refusal or cannot_count()
 
 
 class EmbeddingsRoute(Route):

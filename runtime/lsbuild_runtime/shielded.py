@@ -5,11 +5,13 @@ It is an Inference port around another one, so neither routes nor agents know of
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
+from lsbuild_runtime.counting import count
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.looking import Blocked, Look
 from lsbuild_runtime.ports import Chat, Completion, Delta, Inference, ToolCall, Usage
@@ -37,6 +39,12 @@ class Shielded:
             return
         deltas = self._port.chat(replace(chat, messages=messages), context)
         yield from self._answer(deltas, chat.sampling.n, context)
+
+    def count(self, chat: Chat, context: Context) -> int:
+        """See ports.Counter: of what the model may read, or of the messages as they are when they would be refused."""
+        with contextlib.suppress(Blocked):
+            chat = replace(chat, messages=[self._message(message, context) for message in chat.messages])
+        return count(self._port, chat, context)
 
     def complete(self, completion: Completion, context: Context) -> Iterator[Delta]:
         """See ports.Inference; ApiError 400 for a prompt of token ids, which nobody can look at."""

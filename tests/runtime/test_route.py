@@ -259,7 +259,7 @@ def test_cloud_first_with_the_edge_behind_and_routes_of_routes(world: Make) -> N
 
 def test_an_agent_may_have_a_route_as_its_model(world: Make) -> None:
     agent = Service(
-        api="agents", name="helper", provider="inline::agent", entry="lsbuild_runtime.agent:open_agent",
+        api="agents", name="helper", provider="inline::agent", entry="lsbuild_runtime.agent_service:open_agent",
         config={"model": "best", "vector_stores": ["manuals"], "passages": 2, "tokens": 64, "wall": 5.0},
     )  # fmt: skip
     made = world(route("cloud", "org/parrot"), PARROT, SHELF, agent, cloud=resets)

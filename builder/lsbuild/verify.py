@@ -51,9 +51,17 @@ def questions(manifest: Manifest) -> Ask:
 
 def _leaves(service: Service, manifest: Manifest) -> bool:
     """Whether an answer of ``service`` may come from another machine: its own, or that of a service it needs."""
-    if service.provider.startswith("remote::"):
-        return True
-    return any(_leaves(other, manifest) for other in manifest.services if f"{other.api}/{other.name}" in service.needs)
+    by_key = {f"{each.api}/{each.name}": each for each in manifest.services}
+    seen: set[str] = set()  # a judge may stand before the very model that it asks
+    asked = [service]
+    while asked:
+        each = asked.pop()
+        if each.provider.startswith("remote::"):
+            return True
+        needs = set(each.needs) - seen
+        seen |= needs
+        asked += [by_key[need] for need in sorted(needs) if need in by_key]
+    return False
 
 
 def _embed(client: _Client, service: Service) -> str:
@@ -97,12 +105,20 @@ def _search(client: _Client, service: Service) -> str:
     return f"{len(hits)} passages, best from {hits[0]['filename']}"
 
 
+def _moderate(client: _Client, service: Service) -> str:
+    results = client.post("/v1/moderations", {"model": service.name, "input": "What is this about?"})["results"]
+    if len(results) != 1:
+        raise AssertionError(f"these are no results of one text: {results}")
+    return f"{len(results[0]['categories'])} categories"
+
+
 _QUESTIONS: dict[str, Callable[[_Client, Service], str]] = {
     "embeddings": _embed,
     "rerank": _rank,
     "inference": _chat,
     "agents": _chat,
     "vector_io": _search,
+    "safety": _moderate,
 }
 
 

@@ -14,8 +14,8 @@ from live_server import serving
 from lsbuild_runtime.app import App
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.ports import Annotation, Delta, ToolCall, Usage
-from lsbuild_runtime.routes.interactions import messages_of
-from lsbuild_runtime.routes.interactions_answer import Asked, events, whole
+from lsbuild_runtime.routes.google.events import Asked, events, whole
+from lsbuild_runtime.routes.google.prompt import messages_of
 from runtime_asking import Ask
 from small_services import Parrot, small_manifest
 

@@ -1,4 +1,4 @@
-"""Answers on the wire of Google's interactions: deltas of a port become steps or the events of a stream; its errors."""
+"""Deltas of a port as the events of Google's streams, and as one interaction: pure functions of what comes."""
 
 from __future__ import annotations
 
@@ -6,197 +6,37 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct
 
-from lsbuild_runtime.http import ApiError, Errors
 from lsbuild_runtime.ports import Annotation, Delta, ToolCall, Usage
 from lsbuild_runtime.routes.chat_answer import arguments
-from lsbuild_runtime.routes.wire import worded
+from lsbuild_runtime.routes.google.answer import (
+    AnnotationDelta,
+    AnyDelta,
+    ArgumentsDelta,
+    Call,
+    Citation,
+    Completed,
+    Created,
+    Event,
+    Interaction,
+    InteractionUsage,
+    ModelOutput,
+    OutputText,
+    Step,
+    StepDelta,
+    StepStart,
+    StepStop,
+    TextDelta,
+    Thought,
+    ThoughtDelta,
+)
 
 _NOTHING = Delta()
 DONE = b"data: [DONE]\n\n"
-_CODES = {401: "unauthenticated", 403: "permission_denied", 404: "not_found", 408: "deadline_exceeded",
-          429: "resource_exhausted", 503: "unavailable"}  # fmt: skip
-_NAMES = {
-    "messages": "input",
-    "max_tokens": "generation_config.max_output_tokens",
-    "reasoning_effort": "generation_config.thinking_level",
-    "seed": "generation_config.seed",
-    "stop": "generation_config.stop_sequences",
-    "tool_choice": "generation_config.tool_choice",
-}
 _STATUS = {"stop": "completed", "length": "incomplete", "tool_calls": "requires_action", "content_filter": "incomplete"}
-
-
-class GoogleErrorDetail(Struct):
-    """What went wrong."""
-
-    code: str
-    message: str
-
-
-class GoogleError(Struct):
-    """Google's error. The message begins with the parameter at fault."""
-
-    error: GoogleErrorDetail
-
-
-class ErrorEvent(Struct, tag_field="event_type", tag="error"):
-    """The last event of a stream that failed."""
-
-    error: GoogleErrorDetail
-
-
-class InteractionErrors(Errors):
-    """Google's shape; the code follows from the status."""
-
-    shape = GoogleError
-
-    def body(self, error: ApiError, request_id: str) -> bytes:  # noqa: ARG002 - Google's bodies do not repeat it
-        """``{"error": {"code", "message"}}``."""
-        return msgspec.json.encode(GoogleError(_detail(error)))
-
-    def event(self, error: ApiError, request_id: str) -> bytes:  # noqa: ARG002 - nor do its events
-        """``event: error``."""
-        return named(ErrorEvent(_detail(error)))
-
-
-def _detail(error: ApiError) -> GoogleErrorDetail:
-    usual = "invalid_argument" if error.status < 500 else "internal"
-    return GoogleErrorDetail(_CODES.get(error.status, usual), worded(error, _NAMES))
-
-
-ERRORS = InteractionErrors()
-
-
-class Citation(Struct, tag_field="type", tag="file_citation"):
-    """A citation: the file, the byte of the text where the citation stands, and where in the file."""
-
-    file_name: str
-    start_index: int
-    end_index: int
-    custom_metadata: dict[str, Any]
-
-
-class OutputText(Struct, tag_field="type", tag="text"):
-    """A text."""
-
-    text: str
-    annotations: list[Citation] | UnsetType = UNSET
-
-
-class ModelOutput(Struct, tag_field="type", tag="model_output"):
-    """What the model says."""
-
-    content: list[OutputText] | UnsetType = UNSET
-
-
-class Thought(Struct, tag_field="type", tag="thought"):
-    """What the model thinks; it is not signed."""
-
-    summary: list[OutputText] | UnsetType = UNSET
-
-
-class Call(Struct, tag_field="type", tag="function_call"):
-    """A call that the model makes."""
-
-    id: str
-    name: str
-    arguments: dict[str, Any]
-
-
-Step = ModelOutput | Thought | Call
-
-
-class InteractionUsage(Struct):
-    """Token counts."""
-
-    total_input_tokens: int
-    total_output_tokens: int
-    total_cached_tokens: int
-    total_tokens: int
-
-
-class Interaction(Struct, kw_only=True):
-    """The whole answer, or in a stream what is known of it. ``outputs`` are the steps in the reference server's form."""
-
-    id: str
-    object: str = "interaction"
-    created: str
-    updated: str
-    status: str
-    model: str
-    role: str = "model"
-    agent: str | UnsetType = UNSET
-    labels: dict[str, str] | UnsetType = UNSET
-    steps: list[Step] | UnsetType = UNSET
-    outputs: list[OutputText | Thought | Call] | UnsetType = UNSET
-    usage: InteractionUsage | UnsetType = UNSET
-
-
-class TextDelta(Struct, tag_field="type", tag="text"):
-    """More text."""
-
-    text: str
-
-
-class ThoughtDelta(Struct, tag_field="type", tag="thought_summary"):
-    """More thoughts."""
-
-    content: OutputText
-
-
-class ArgumentsDelta(Struct, tag_field="type", tag="arguments_delta"):
-    """The arguments of a call."""
-
-    arguments: str
-
-
-class AnnotationDelta(Struct, tag_field="type", tag="text_annotation_delta"):
-    """Citations of the text before."""
-
-    annotations: list[Citation]
-
-
-AnyDelta = TextDelta | ThoughtDelta | ArgumentsDelta | AnnotationDelta
-
-
-class Created(Struct, tag_field="event_type", tag="interaction.created"):
-    """The first event."""
-
-    interaction: Interaction
-
-
-class StepStart(Struct, tag_field="event_type", tag="step.start"):
-    """A step begins."""
-
-    index: int
-    step: Step
-
-
-class StepDelta(Struct, tag_field="event_type", tag="step.delta"):
-    """A step goes on."""
-
-    index: int
-    delta: AnyDelta
-
-
-class StepStop(Struct, tag_field="event_type", tag="step.stop"):
-    """A step ends."""
-
-    index: int
-
-
-class Completed(Struct, tag_field="event_type", tag="interaction.completed"):
-    """The last event."""
-
-    interaction: Interaction
-
-
-Event = Created | StepStart | StepDelta | StepStop | Completed
 
 
 class Asked(Struct, frozen=True):
@@ -206,12 +46,6 @@ class Asked(Struct, frozen=True):
     agent: str | None = None
     labels: dict[str, str] | None = None
     thoughts: bool = False
-
-
-def named(event: Event | ErrorEvent) -> bytes:
-    """An event as it is sent: under the name of its type."""
-    name: str = event.__struct_config__.tag  # type: ignore[assignment]
-    return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(event) + b"\n\n"
 
 
 def whole(deltas: Iterator[Delta], asked: Asked) -> Interaction:

@@ -37,10 +37,11 @@ from lsbuild.evals.result import read as read_result
 from lsbuild.monitor import Monitor
 from lsbuild.spec.kinds import KINDS
 from lsbuild.spec.load import Loaded, load
+from lsbuild.spec.model import Spec, State
 
 LOCK_NAME = "lsbuild.lock"
-RUNTIME_WHEELS = ("httptools>=0.6.4", "msgspec>=0.19", "uvicorn>=0.35")
-"""What the runtime itself needs in every artifact."""
+RUNTIME_WHEELS = ("msgspec>=0.19",)
+"""What the runtime itself needs in every artifact; its server needs more (``Target.wheels``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +221,13 @@ def _items(loaded: Loaded) -> list[Item]:
         Item(kind, name, entry.provider, entry, root)
         for kind in KINDS
         for name, entry in getattr(loaded.spec, kind).items()
-    ]
+    ] + _state(loaded.spec, root)
+
+
+def _state(spec: Spec, root: Path) -> list[Item]:
+    """What keeps responses: as the spec says, or SQLite where there are agents, whose runs are worth keeping."""
+    state = spec.server.state or (State() if spec.agents else None)
+    return [] if state is None or state.provider == "none" else [Item("server", "state", state.provider, state, root)]
 
 
 def _check(items: list[Item], plugins: Mapping[str, Plugin], loaded: Loaded) -> None:
@@ -239,7 +246,7 @@ def _check(items: list[Item], plugins: Mapping[str, Plugin], loaded: Loaded) -> 
 def _platform_uris(
     target: Target, options: BaseModel, platform: Platform, compiled: Mapping[tuple[str, str], Compiled]
 ) -> dict[str, str]:
-    requirements = {*RUNTIME_WHEELS, *(wheel for each in compiled.values() for wheel in each.wheels)}
+    requirements = {*RUNTIME_WHEELS, *target.wheels, *(wheel for each in compiled.values() for wheel in each.wheels)}
     apart = {name: own for each in compiled.values() for name, own in each.apart.items()}
     for name, own in apart.items():
         wheels.require_python(platform, own.python, name)

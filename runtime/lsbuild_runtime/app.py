@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from msgspec.structs import replace
 
-from lsbuild_runtime import batches, responses
+from lsbuild_runtime import batches, responses, workflows
 from lsbuild_runtime.http import (
     OPENAI_ERRORS,
     ApiError,
@@ -176,6 +176,7 @@ class App:
         self.stores.start()
         batches.resume(self)
         responses.resume(self)
+        workflows.resume(self)
 
     def close(self) -> None:
         """Stop the work in the background; what is not finished goes on with the next start."""

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     GetJsonSchemaHandler,
     PlainSerializer,
@@ -19,13 +18,15 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from lsbuild.spec.secret import Secret
+from lsbuild.spec.section import CONFIG
 from lsbuild.spec.units import Bytes, Name, Seconds
+from lsbuild.spec.workflow import Workflow
 
 
 class Section(BaseModel):
     """Base of every part of the spec: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=False)
+    model_config = CONFIG
 
 
 class Budget(Section):
@@ -378,7 +379,8 @@ class HttpCall(Section):
     """The request's method."""
     parameters: dict[str, dict[str, Any]] = {}
     """What the model fills in: a JSON Schema by name, with ``in`` (``path``, ``query``, ``header`` or ``body``; default:
-    ``path`` where the url names it, else ``query``, or ``body`` for POST, PUT and PATCH) and ``required`` (default: true, unless the schema has a default)."""
+    ``path`` where the url names it, else ``query``, or ``body`` for POST, PUT and PATCH) and ``required`` (default: true,
+    unless the schema has a default)."""
     headers: dict[str, str | Secret] = {}
     """Headers of each request; neither models nor logs see them."""
     query: dict[str, str | Secret] = {}
@@ -485,6 +487,24 @@ class ServerLimits(Section):
     """Longest time for one request."""
 
 
+class State(Section):
+    """Where responses and conversations are kept, and for how long."""
+
+    provider: str = "inline::sqlite"
+    """Who keeps them: ``inline::sqlite`` in the state folder of the server, ``remote::postgres`` in a database that several
+    servers share, ``none`` nobody."""
+    days: int = Field(default=30, ge=1, le=36_500)
+    """How long a response is kept; conversations stay until they are deleted."""
+    size: Bytes = Field(default=1 << 30, gt=0)
+    """How much is kept: the oldest responses go when it is more, and conversations are not added to."""
+    queue: int = Field(default=100, ge=0)
+    """Responses that may wait in the background; one more is answered 429."""
+    deadline: Seconds = Field(default=1800.0, gt=0)
+    """Longest time for one response in the background."""
+    config: dict[str, Any] = {}
+    """Settings of the provider."""
+
+
 class Server(Section):
     """Where and how the artifact listens."""
 
@@ -496,6 +516,8 @@ class Server(Section):
     """Shields (keys of ``shields``) that look at every chat and completion of every llm and agent, in this order."""
     limits: ServerLimits = ServerLimits()
     """What clients together may cost."""
+    state: State | None = None
+    """Where responses and conversations are kept. Default: ``inline::sqlite`` where the spec has agents, else nowhere."""
 
 
 class Budgets(Section):
@@ -524,6 +546,8 @@ class Spec(Section):
     """Document stores by the name clients use."""
     agents: dict[Name, Agent] = {}
     """Agents by the name clients use; each is also a model."""
+    workflows: dict[Name, Workflow] = {}
+    """Workflows by the name clients use; each is also a model."""
     shields: dict[Name, Shield] = {}
     """Shields by the name clients use."""
     tools: dict[Name, Tool] = {}

@@ -40,6 +40,7 @@ ROUTES = {
     "inference": (*_CHATS, "/v1/completions"),
     "agents": _CHATS,
     "state": (
+        "/v1alpha/interactions/{id}",
         *_FILES,
         *_PROMPTS,
         "/v1/conversations",

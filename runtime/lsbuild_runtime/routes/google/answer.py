@@ -68,6 +68,7 @@ class Interaction(Struct, kw_only=True):
     role: str = "model"
     agent: str | UnsetType = UNSET
     labels: dict[str, str] | UnsetType = UNSET
+    previous_interaction_id: str | UnsetType = UNSET
     steps: list[Step] | UnsetType = UNSET
     outputs: list[OutputText | Thought | Call] | UnsetType = UNSET
     usage: InteractionUsage | UnsetType = UNSET

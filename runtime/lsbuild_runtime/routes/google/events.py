@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 import msgspec
@@ -39,6 +39,10 @@ DONE = b"data: [DONE]\n\n"
 _STATUS = {"stop": "completed", "length": "incomplete", "tool_calls": "requires_action", "content_filter": "incomplete"}
 
 
+Keep = Callable[[Interaction], None]
+"""Keeps a whole interaction, or not."""
+
+
 class Asked(Struct, frozen=True):
     """What the answer needs of the request."""
 
@@ -46,21 +50,30 @@ class Asked(Struct, frozen=True):
     agent: str | None = None
     labels: dict[str, str] | None = None
     thoughts: bool = False
+    previous: str | None = None
 
 
-def whole(deltas: Iterator[Delta], asked: Asked) -> Interaction:
-    """All events as one interaction."""
+def whole(deltas: Iterator[Delta], asked: Asked, keep: Keep) -> Interaction:
+    """All events as one interaction, which is kept."""
+    found: list[Interaction] = []
+    for _ in kept(events(deltas, asked), found.append):
+        pass
+    (answer,) = found
+    keep(answer)
+    return answer
+
+
+def kept(events: Iterator[Event], keep: Keep) -> Iterator[Event]:
+    """``events``; the whole interaction is kept before the last of them is passed on."""
     steps: list[Step] = []
-    for event in events(deltas, asked):
+    for event in events:
         if isinstance(event, StepStart):
-            steps.append(event.step)
+            steps.append(msgspec.structs.replace(event.step))
         elif isinstance(event, StepDelta):
             _extend(steps[event.index], event.delta)
         elif isinstance(event, Completed):
-            event.interaction.steps = steps
-            event.interaction.outputs = _outputs(steps)
-            return event.interaction
-    raise AssertionError("a stream ends with interaction.completed")
+            keep(msgspec.structs.replace(event.interaction, steps=steps, outputs=_outputs(steps)))
+        yield event
 
 
 def events(deltas: Iterator[Delta], asked: Asked) -> Iterator[Event]:
@@ -73,6 +86,7 @@ def events(deltas: Iterator[Delta], asked: Asked) -> Iterator[Event]:
         model=asked.model,
         agent=asked.agent or UNSET,
         labels=asked.labels or UNSET,
+        previous_interaction_id=asked.previous or UNSET,
     )
     steps, usage, status = _Steps(), Usage(), "completed"
     for place, delta in enumerate(chain(deltas, (_NOTHING,))):

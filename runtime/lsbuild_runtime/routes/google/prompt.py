@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat
+from lsbuild_runtime.routes.google.answer import Call, ModelOutput, Step
 from lsbuild_runtime.routes.google.request import (
     CallStep,
     Declaration,
@@ -45,8 +46,8 @@ from lsbuild_runtime.routes.sampling import Tunable, takes
 from lsbuild_runtime.routes.wire import converted, plain, refused
 
 
-def chat_of(wanted: InteractionRequest, service: Service) -> Chat:
-    """The port's value; ApiError 400 for what cannot be answered."""
+def chat_of(wanted: InteractionRequest, service: Service, earlier: Sequence[AnyMessage] = ()) -> Chat:
+    """The port's value, behind what was said ``earlier``; ApiError 400 for what cannot be answered."""
     images = "image" in service.metadata.get("modalities", ())
     config = wanted.generation_config or GenerationConfig()
     tuned = Tunable(
@@ -60,7 +61,7 @@ def chat_of(wanted: InteractionRequest, service: Service) -> Chat:
     tools = _tools(wanted.tools or ())
     choice = _tool_choice(config.tool_choice, tools)
     return Chat(
-        messages=checked([*system, *messages_of(wanted.input, images)], images),
+        messages=checked([*system, *earlier, *messages_of(wanted.input, images, earlier)], images),
         sampling=tuned.sampling(config.max_output_tokens, None, service.metadata.get("sampling", {})),
         tools=[tools[name] for name in choice.offered],
         tool_choice=choice.mode,
@@ -70,14 +71,20 @@ def chat_of(wanted: InteractionRequest, service: Service) -> Chat:
     )
 
 
-def messages_of(given: str | dict[str, Any] | list[dict[str, Any]], images: bool) -> Iterator[AnyMessage]:
-    """OpenAI's messages; what the model said, thought and called in a row is one message of it."""
+def messages_of(
+    given: str | dict[str, Any] | list[dict[str, Any]], images: bool, earlier: Sequence[AnyMessage] = ()
+) -> Iterator[AnyMessage]:
+    """OpenAI's messages; what the model said, thought and called in a row is one message of it.
+
+    A result may be that of a call that was made ``earlier``.
+    """
     items = _items(given)
     if not items:
         raise refused("input", "it is empty")
     if _speaker(items[-1][1]) == "model":
         raise refused(items[-1][0], "the last step is the user's or a tool's; what the model said is not continued")
-    open_calls: dict[str, str] = {}
+    before = [call for message in earlier if isinstance(message, AssistantMessage) for call in message.tool_calls or ()]
+    open_calls = {call.id: call.function.name for call in before}
     for kind, run in groupby(items, key=lambda item: _speaker(item[1])):
         steps = list(run)
         if kind == "model":
@@ -88,6 +95,18 @@ def messages_of(given: str | dict[str, Any] | list[dict[str, Any]], images: bool
             yield from (_result(place, step, open_calls) for place, step in steps if isinstance(step, ResultStep))
         else:
             yield UserMessage(content=[part for place, step in steps for part in _parts(place, step, images)])
+
+
+def said(steps: Sequence[Step]) -> dict[str, Any]:
+    """The steps of an answer as OpenAI's message of the model, to go on from."""
+    text = "".join(each.text for step in steps if isinstance(step, ModelOutput) for each in step.content or ())
+    calls = [
+        AssistantToolCall(step.id, FunctionCall(step.name, msgspec.json.encode(step.arguments).decode()))
+        for step in steps
+        if isinstance(step, Call)
+    ]
+    message: dict[str, Any] = plain(AssistantMessage(content=text, tool_calls=calls or None))
+    return message
 
 
 def _items(given: str | dict[str, Any] | list[dict[str, Any]]) -> list[tuple[str, Item]]:

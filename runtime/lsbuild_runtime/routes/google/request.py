@@ -1,7 +1,7 @@
 """What Google's clients send: the types of /v1alpha/interactions; no behaviour.
 
 Two forms of input are read: the steps and contents of Google's own client, and the turns that the reference server of
-Llama Stack takes. Nothing is kept, so a conversation is sent whole each time.
+Llama Stack takes.
 """
 
 from __future__ import annotations
@@ -144,6 +144,7 @@ class InteractionRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     response_modalities: list[Literal["text", "TEXT"]] | None = None
     labels: Annotated[dict[str, str], Meta(max_length=64)] | None = None
     stream: bool | None = None
-    store: Literal[False] | None = None
+    previous_interaction_id: str | None = None
+    store: bool | None = None
     background: Literal[False] | None = None
     service_tier: Literal["standard"] | None = None

@@ -6,6 +6,7 @@ from lsbuild_runtime.routes.tables.rare import DELETE, GET, POST, PUT, routes_of
 
 _messages = routes_of("inference", "anthropic.messages", "anthropic.errors:ERRORS")
 _interactions = routes_of("inference", "google.interactions", "google.errors:ERRORS")
+_INTERACTION = "/v1alpha/interactions/{id}"
 _prompts = routes_of("prompts", "prompts")
 _batches = routes_of("batches", "batches")
 _PROMPT = "/v1/prompts/{id}"
@@ -39,6 +40,8 @@ OTHERS = (
         "google.answer:Interaction",
         streams=True,
     ),
+    _interactions(GET, _INTERACTION, "Get an interaction", "retrieve", "", "google.answer:Interaction", ("stream",)),
+    _interactions(DELETE, _INTERACTION, "Forget an interaction", "delete"),
 )
 
 PROMPTS = (

@@ -383,6 +383,8 @@ class HttpCall(Section):
     unless the schema has a default)."""
     headers: dict[str, str | Secret] = {}
     """Headers of each request; neither models nor logs see them."""
+    token: Secret | None = None
+    """The token that is sent as ``Authorization: Bearer``."""
     query: dict[str, str | Secret] = {}
     """Fixed parts of the query."""
     hosts: tuple[str, ...] = ()

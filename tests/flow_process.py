@@ -25,7 +25,7 @@ def main(folder: Path, gate: str) -> None:
     if gate == "closed":
         gates.gate.clear()
     app.start()
-    if not (folder / "state" / "workflows" / "runs.db").exists():
+    if not (folder / "state" / "workflows" / "runs.sqlite").exists():
         body = {"input": {"text": "go", "list": ["a", "b"]}, "background": True}
         sys.stdout.write(asked(app, "POST", "/v1/workflows/flow/runs", body).json["id"] + "\n")
         sys.stdout.flush()

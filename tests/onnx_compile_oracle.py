@@ -1,4 +1,4 @@
-"""Decoders, a BERT and a DeBERTa in plain numpy (float64), written from the papers: what emitted graphs are compared with where no torch is.
+"""Decoders, a BERT and a DeBERTa in plain numpy (float64), from the papers: what graphs are compared with where no torch is.
 
 Nothing here is shared with the code under test.
 """

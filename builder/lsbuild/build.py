@@ -35,11 +35,12 @@ from lsbuild.evals import gates as quality
 from lsbuild.evals.result import Result
 from lsbuild.evals.result import read as read_result
 from lsbuild.monitor import Monitor
+from lsbuild.spec.kinds import KINDS
 from lsbuild.spec.load import Loaded, load
 
 LOCK_NAME = "lsbuild.lock"
-RUNTIME_WHEELS = ("httptools>=0.6.4", "msgspec>=0.19", "uvicorn>=0.35")
-"""What the runtime itself needs in every artifact."""
+RUNTIME_WHEELS = ("msgspec>=0.19",)
+"""What the runtime itself needs in every artifact; its server needs more (``Target.wheels``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,7 @@ def _items(loaded: Loaded) -> list[Item]:
     root = loaded.path.parent
     return [
         Item(kind, name, entry.provider, entry, root)
-        for kind in ("models", "vector_stores", "shields", "tools", "agents", "workflows", "evals")
+        for kind in KINDS
         for name, entry in getattr(loaded.spec, kind).items()
     ]
 
@@ -238,7 +239,7 @@ def _check(items: list[Item], plugins: Mapping[str, Plugin], loaded: Loaded) -> 
 def _platform_uris(
     target: Target, options: BaseModel, platform: Platform, compiled: Mapping[tuple[str, str], Compiled]
 ) -> dict[str, str]:
-    requirements = {*RUNTIME_WHEELS, *(wheel for each in compiled.values() for wheel in each.wheels)}
+    requirements = {*RUNTIME_WHEELS, *target.wheels, *(wheel for each in compiled.values() for wheel in each.wheels)}
     apart = {name: own for each in compiled.values() for name, own in each.apart.items()}
     for name, own in apart.items():
         wheels.require_python(platform, own.python, name)

@@ -13,9 +13,10 @@ from lsbuild import registry
 from lsbuild.api import Manifest, Target
 from lsbuild.errors import VerifyError
 
+_CHATS = ("/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens", "/v1alpha/interactions")
 ROUTES = {
-    "inference": ("/v1/chat/completions", "/v1/completions"),
-    "agents": ("/v1/chat/completions",),
+    "inference": (*_CHATS, "/v1/completions"),
+    "agents": _CHATS,
     "embeddings": ("/v1/embeddings",),
     "safety": ("/v1/moderations", "/v1/safety/run-shield", "/v1/shields", "/v1/shields/{id}"),
     "workflows": (
@@ -27,6 +28,12 @@ ROUTES = {
         "/v1/workflows/{name}/runs/{run_id}/cancel",
     ),
     "rerank": ("/v1/rerank", "/v1alpha/inference/rerank"),
+    "prompts": (
+        "/v1/prompts",
+        "/v1/prompts/{id}",
+        "/v1/prompts/{id}/set-default-version",
+        "/v1/prompts/{id}/versions",
+    ),
     "vector_io": (
         "/v1/vector-io/query",
         "/v1/vector_stores",
@@ -34,6 +41,9 @@ ROUTES = {
         "/v1/vector_stores/{id}/search",
     ),
     "vector_stores": (
+        "/v1/batches",
+        "/v1/batches/{id}",
+        "/v1/batches/{id}/cancel",
         "/v1/files",
         "/v1/files/{id}",
         "/v1/files/{id}/content",
@@ -57,6 +67,11 @@ COMMON_ROUTES = (
     "/v1/models",
     "/v1/models/{id}",
     "/v1/openapi.json",
+    "/v1alpha/admin/health",
+    "/v1alpha/admin/version",
+    "/v1alpha/admin/inspect/routes",
+    "/v1alpha/admin/providers",
+    "/v1alpha/admin/providers/{id}",
 )
 
 

@@ -23,6 +23,7 @@ PLUGINS: Mapping[str, str] = {
     "inline::llm-judge": "lsbuild_plugins.judge.plugin:PLUGIN",
     "inline::onnx": "lsbuild_plugins.onnx.plugin:PLUGIN",
     "inline::python": "lsbuild_plugins.python_tool.plugin:PLUGIN",
+    "inline::prompts": "lsbuild_plugins.prompts.plugin:PLUGIN",
     "inline::rules": "lsbuild_plugins.rules.plugin:PLUGIN",
     "inline::route": "lsbuild_plugins.route.plugin:PLUGIN",
     "inline::sqlite-vec": "lsbuild_plugins.sqlite_vec.plugin:PLUGIN",
@@ -35,6 +36,7 @@ PLUGINS: Mapping[str, str] = {
 TARGETS: Mapping[str, str] = {
     "container": "lsbuild_targets.container:TARGET",
     "host": "lsbuild_targets.host:TARGET",
+    "lambda": "lsbuild_targets.aws_lambda.target:TARGET",
 }
 
 

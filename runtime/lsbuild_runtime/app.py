@@ -7,8 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar, cast
 
+from msgspec.structs import replace
+
+from lsbuild_runtime import batches, responses, workflows
 from lsbuild_runtime.http import (
     OPENAI_ERRORS,
     ApiError,
@@ -25,12 +28,12 @@ from lsbuild_runtime.http import (
 )
 from lsbuild_runtime.manifest import Manifest, check_files
 from lsbuild_runtime.routes import ROUTES
-from lsbuild_runtime.routing import Route, Table, found
+from lsbuild_runtime.routing import Kept, Route, Site, Table, found
 from lsbuild_runtime.services import Services, boot_files
 from lsbuild_runtime.stores import Stores
+from lsbuild_runtime.traffic import Traffic
 
-if TYPE_CHECKING:
-    from lsbuild_runtime.workflows.service import Workflows
+K = TypeVar("K", bound=Kept)
 
 Observe = Callable[[str], Watch]
 """Makes the Watch of one request from its id; the default watches nothing."""
@@ -66,29 +69,29 @@ class App:
         self.stores = Stores(self.services, root, observe, clock)
         self.table = Table(ROUTES)
         self.started = int(clock())
+        self.traffic = Traffic()
         self.draining = False
         """Set by an adapter that is shutting down: /v1/ready answers 503 from then on."""
-        self._observe = observe
-        self._clock = clock
+        self.observe = observe
+        self.clock = clock
+        self._kept: dict[Any, Kept] = {}
         self._making = threading.Lock()
-        self._workflows: Workflows | None = None
         check_files(root, boot_files(manifest))
-
-    @property
-    def workflows(self) -> Workflows:
-        """The workflows of this server and their runs; made when they are first asked for."""
-        if self._workflows is None:
-            from lsbuild_runtime.workflows.service import Workflows
-
-            with self._making:
-                self._workflows = self._workflows or Workflows(self.services, self._observe, self._clock)
-        return self._workflows
 
     def handle(self, request: Request) -> Response:
         """Answer ``request``. Never raises: errors are answers, in OpenAI's shape.
 
         A streamed body must be iterated to its end or closed; its last work and its log line happen there.
         """
+        self.traffic.come()
+        response = self._answer(request, self._routed)
+        if isinstance(response.body, bytes):
+            self.traffic.go()
+            return response
+        return replace(response, body=_Until(response.body, self.traffic.go))
+
+    def background(self, request: Request) -> Response:
+        """As ``handle``, for a request that no client waits for: it does not count as traffic."""
         return self._answer(request, self._routed)
 
     def refuse(self, request: Request, error: ApiError) -> Response:
@@ -108,7 +111,7 @@ class App:
     def _answer(self, request: Request, produce: Callable[[Request, Span], Response]) -> Response:
         context = request.context
         context.request_id = request_id(request)
-        watch = context.watch = self._observe(context.request_id)
+        watch = context.watch = self.observe(context.request_id)
         span = watch.span("http.server.request", **{"http.request.method": request.method})
         span.__enter__()
         try:
@@ -146,6 +149,14 @@ class App:
             return OPENAI_ERRORS
         return errors
 
+    def kept(self, kind: Callable[[Site], K]) -> K:
+        """See Site."""
+        with self._making:
+            if kind not in self._kept:
+                self._kept[kind] = kind(self)
+            found = self._kept[kind]
+        return cast("K", found)
+
     def instant(self, method: str, path: str) -> bool:
         """Whether the answer comes from memory, so that an adapter may ask for it outside its queue."""
         try:
@@ -163,14 +174,41 @@ class App:
     def start(self) -> None:
         """An adapter that serves for a while calls this once: work that an earlier process left goes on."""
         self.stores.start()
-        if any(service.api == "workflows" for service in self.services):
-            self.workflows.start()
+        batches.resume(self)
+        responses.resume(self)
+        workflows.resume(self)
 
     def close(self) -> None:
         """Stop the work in the background; what is not finished goes on with the next start."""
+        for kept in self._kept.values():
+            kept.close()
         self.stores.close()
-        if self._workflows is not None:
-            self._workflows.close()
+
+
+class _Until:
+    """``chunks``, and ``end()`` once, when they are over or closed, even if nobody began to read them."""
+
+    def __init__(self, chunks: Iterable[bytes], end: Callable[[], None]) -> None:
+        self._chunks = iter(chunks)
+        self._end: Callable[[], None] | None = end
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._chunks)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        close = getattr(self._chunks, "close", None)
+        if close is not None:
+            close()
+        end, self._end = self._end, None
+        if end is not None:
+            end()
 
 
 def request_id(request: Request) -> str:

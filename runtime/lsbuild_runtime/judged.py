@@ -56,7 +56,7 @@ class Judged:
         self, name: str, judge: Judge, settings: Settings, outcomes: Mapping[str, Outcome] | None = None
     ) -> None:
         self._name = name
-        self._judge = judge
+        self.judge = judge
         self._where = frozenset(settings.where)
         self._pieces = every(settings.every)
         self._outcomes = {
@@ -69,14 +69,14 @@ class Judged:
 
     def categories(self) -> tuple[Category, ...]:
         """See shielding.Safety."""
-        return self._judge.categories()
+        return self.judge.categories()
 
     def check(self, text: str, where: Where, context: Context) -> Verdict:
         """See shielding.Safety. A text that is redacted is replaced as a whole: a judge does not say which words it meant."""
         context.check()
         if where not in self._where or not text.strip():
             return Verdict((), text)
-        marks = self._judge.judge(text, where, context)
+        marks = self.judge.judge(text, where, context)
         findings = tuple(self._finding(mark, len(text)) for mark in marks if mark.found)
         scores = {mark.category: mark.score for mark in marks}
         blocked = next((each for each in findings if each.action == "block"), None)

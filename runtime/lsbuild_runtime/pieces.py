@@ -110,7 +110,7 @@ class PiecesGuard:
 class Passing:
     """Implements shielding.Guard for texts that a shield does not look at."""
 
-    blocked = None
+    blocked: Finding | None = None
 
     def feed(self, text: str) -> str:
         """All of it."""

@@ -23,10 +23,6 @@ class Host(Protocol):
         """The opened service ``api/name``; raises ApiError 404 when the bundle has none."""
         ...
 
-    def bare(self, api: str, name: str) -> Any:
-        """The opened service without the shields before it: for a shield that asks a model, which would ask itself."""
-        ...
-
     def find(self, apis: Iterable[str], name: str) -> Service | None:
         """What the manifest says about the first service of that name among ``apis``, or None."""
         ...
@@ -36,6 +32,14 @@ class Host(Protocol):
 
         ApiError 503 says how to name a place when the server has none that it may write to.
         """
+        ...
+
+
+class Behind(Host, Protocol):
+    """The Host of a service that is itself a shield."""
+
+    def bare(self, api: str, name: str) -> Any:
+        """As ``get``, without the shields before the service: a shield that asks a model would ask itself."""
         ...
 
 
@@ -232,6 +236,14 @@ class Passage(Struct, frozen=True):
     def embedded(self) -> str:
         """What the embedding model reads: the headings, then the text."""
         return f"{self.prefix}\n{self.text}" if self.prefix else self.text
+
+
+def passage_id(path: str, start: int, end: int, text: str) -> str:
+    """The ``chunk_id`` of a passage of a file: the same in every build, and no other passage's."""
+    from hashlib import sha256
+
+    digest = sha256(f"{path}\0{start}\0{end}\0{text}".encode())
+    return f"chunk-{digest.hexdigest()[:24]}"
 
 
 class Hit(Struct, frozen=True):

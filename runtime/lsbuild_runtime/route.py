@@ -124,7 +124,7 @@ class InferenceRoute(Route):
         refusal: ApiError | None = None
         for candidate in self.candidates:
             try:
-                return count(self._port("inference", candidate.model), chat, context)
+                return count(self.port("inference", candidate.model), chat, context)
             except ApiError as error:
                 refusal = refusal or error
         raise refusal or cannot_count()

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from msgspec import Struct
 
-from lsbuild_runtime.http import OPENAI_ERRORS, ApiError, Errors, Request, Response
+from lsbuild_runtime.http import OPENAI_ERRORS, ApiError, Errors, Request, Response, Watch
 
 if TYPE_CHECKING:
     from lsbuild_runtime.manifest import Manifest
     from lsbuild_runtime.services import Services
     from lsbuild_runtime.stores import Stores
-    from lsbuild_runtime.workflows.service import Workflows
+    from lsbuild_runtime.traffic import Traffic
+
+
+class Kept(Protocol):
+    """What an application keeps between requests, in its state folder or elsewhere."""
+
+    def close(self) -> None:
+        """Stop the work in the background; what is not finished goes on with the next start."""
+        ...
+
+
+K = TypeVar("K", bound=Kept)
 
 
 class Site(Protocol):
@@ -24,11 +35,17 @@ class Site(Protocol):
     services: Services
     stores: Stores
     table: Table
+    traffic: Traffic
+    observe: Callable[[str], Watch]
+    clock: Callable[[], float]
     draining: bool
 
-    @property
-    def workflows(self) -> Workflows:
-        """The workflows and their runs."""
+    def kept(self, kind: Callable[[Site], K]) -> K:
+        """The one ``kind(site)`` of this application, made by whoever asks first and closed with it."""
+        ...
+
+    def background(self, request: Request) -> Response:
+        """Answer a request that no client waits for."""
         ...
 
 

@@ -55,8 +55,10 @@ class Verdict(Struct, frozen=True):
 class Guard(Protocol):
     """Looks at a stream before it leaves. It belongs to one stream and one thread."""
 
-    blocked: Finding | None
-    """What ended the stream; nothing is released from then on."""
+    @property
+    def blocked(self) -> Finding | None:
+        """What ended the stream; nothing is released from then on."""
+        ...
 
     def feed(self, text: str) -> str:
         """Take what the stream goes on with; returns what may be sent now. ApiError when it cannot look."""

@@ -270,6 +270,36 @@ class Agent(Section):
     """Settings of the provider: ``prompt`` is the form in which passages and question reach the model."""
 
 
+class Prompt(Section):
+    """A text with places for what changes, served under its key in ``prompts``. A plain text stands for its text."""
+
+    provider: str = "inline::prompts"
+    """Who ships it."""
+    text: str = Field(min_length=1)
+    """The prompt, with ``{{name}}`` for what a request fills in: a text, or the path of a .md or .txt file."""
+    variables: tuple[str, ...] | None = None
+    """The names that a request may fill in, all of those in the text among them. Default: those in the text."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"text": value}
+        if not isinstance(value, dict | Prompt):
+            raise PydanticCustomError("string_type", "expected a text or a map")
+        if isinstance(value, dict) and isinstance(value.get("variables"), list):
+            # What a validator before the fields hands on counts as Python's, where only a tuple is one.
+            return {**value, "variables": tuple(value["variables"])}
+        return value
+
+    def spelled(self) -> str | dict[str, Any]:
+        """As a user would write it: a text when there is nothing else."""
+        rest = {"variables": self.variables} if self.variables is not None else {}
+        if "provider" in self.model_fields_set:
+            rest = {"provider": self.provider, **rest}  # type: ignore[dict-item]
+        return {"text": self.text, **rest} if rest else self.text
+
+
 class ShieldCandidate(Section):
     """One shield that a route of shields may ask."""
 
@@ -349,7 +379,8 @@ class HttpCall(Section):
     """The request's method."""
     parameters: dict[str, dict[str, Any]] = {}
     """What the model fills in: a JSON Schema by name, with ``in`` (``path``, ``query``, ``header`` or ``body``; default:
-    ``path`` where the url names it, else ``query``, or ``body`` for POST, PUT and PATCH) and ``required`` (default: true)."""
+    ``path`` where the url names it, else ``query``, or ``body`` for POST, PUT and PATCH) and ``required`` (default: true,
+    unless the schema has a default)."""
     headers: dict[str, str | Secret] = {}
     """Headers of each request; neither models nor logs see them."""
     query: dict[str, str | Secret] = {}
@@ -502,6 +533,8 @@ class Spec(Section):
     tools: dict[Name, Tool] = {}
     """Tools and groups of tools, by the name agents use. ``file_search`` is the search of an agent's stores and no key here;
     a tool named ``web_search`` is what clients get who ask for one."""
+    prompts: dict[Name, Annotated[Prompt, _OrText, PlainSerializer(Prompt.spelled)]] = {}
+    """Prompts by the name clients use."""
     evals: dict[Name, Eval] = {}
     """Question sets with gates, by name."""
     server: Server = Server()

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from lsbuild.errors import Problem
 from lsbuild.spec import flows
+from lsbuild.spec.kinds import KINDS
 from lsbuild.spec.marks import Node, Path
 from lsbuild.suggest import did_you_mean
 
@@ -251,7 +252,7 @@ def _targets(tree: Node, known: Collection[str]) -> Iterator[Problem]:
 
 
 def _providers(tree: Node, known: Collection[str]) -> Iterator[Problem]:
-    for kind in ("models", "vector_stores", "shields", "tools", "agents", "workflows", "evals"):
+    for kind in KINDS:
         for name, entry in _section(tree, kind).items():
             node = entry.map.get("provider")
             provider = _text(node)

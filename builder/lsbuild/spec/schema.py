@@ -123,11 +123,11 @@ def _below(value: Mapping[str, Any]) -> tuple[str, str]:
         if "$ref" in each:
             return each["$ref"].rpartition("/")[2], ""
     inner: dict[str, Any] = next(iter(value.get("patternProperties", {}).values()), {})
-    if "$ref" in inner:
-        return inner["$ref"].rpartition("/")[2], ".NAME"
-    items = value.get("items", {})
-    entry = next((each for each in (items, *items.get("anyOf", ())) if "$ref" in each), None)
-    return (entry["$ref"].rpartition("/")[2], "[]") if entry else ("", "")
+    for entries, middle in ((inner, ".NAME"), (value.get("items", {}), "[]")):
+        for entry in (entries, *entries.get("anyOf", ())):  # an entry may be a text as well
+            if "$ref" in entry:
+                return entry["$ref"].rpartition("/")[2], middle
+    return "", ""
 
 
 def _words(value: Mapping[str, Any]) -> str:

@@ -7,14 +7,14 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, SourceError, Step, StepContext, config_problems
+from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, Step, StepContext, config_problems
 from lsbuild.spec.model import Agent
+from lsbuild_plugins.documents import texts
 
 INSTRUCTIONS = "instructions.txt"
 """The file in the agent's folder, which the runtime reads."""
 SEARCH = "file_search"
 """The search of the agent's own stores, among its tools."""
-_SUFFIXES = (".md", ".txt")
 _VALIDATION = ("jsonschema>=4.23",)
 """What the arguments of calls are checked with."""
 
@@ -75,7 +75,7 @@ class AgentPlugin:
 
     def sources(self, item: Item) -> Mapping[str, str]:
         """The file of the instructions, if they are in one."""
-        path = instructions_path(_spec(item).instructions)
+        path = texts.path_of(_spec(item).instructions)
         return {"instructions": path} if path else {}
 
     def compile(self, item: Item, given: Given) -> Compiled:
@@ -87,6 +87,7 @@ class AgentPlugin:
             run="lsbuild_plugins.agent.plugin:write_instructions",
             options={"text": "" if sources else spec.instructions},
             sources=sources,
+            code=("lsbuild_plugins.agent", "lsbuild_plugins.documents.texts"),
             ship=f"agents/{item.name}",
             part="app",
         )
@@ -97,23 +98,9 @@ class AgentPlugin:
 PLUGIN = AgentPlugin()
 
 
-def instructions_path(instructions: str) -> str:
-    """The path of the file that holds the instructions, or "" when they are the text itself."""
-    one_word = instructions.strip()
-    return one_word if one_word.endswith(_SUFFIXES) and "\n" not in one_word else ""
-
-
 def write_instructions(context: StepContext) -> Mapping[str, Json]:
     """The step: one UTF-8 text file. A source that is not UTF-8 is a SourceError."""
-    text: str = context.options["text"]
-    for source in context.sources.values():
-        for file in source.files:
-            try:
-                text = file.location.read_text(encoding="utf-8")
-            except UnicodeDecodeError as error:
-                raise SourceError(
-                    f"the instructions are not UTF-8 (byte {error.start})", where=source.uri, hint="Save them as UTF-8."
-                ) from error
+    text = texts.read(context.options["text"], context.sources, "instructions")
     (context.out / INSTRUCTIONS).write_text(text, encoding="utf-8")
     return {"characters": len(text)}
 

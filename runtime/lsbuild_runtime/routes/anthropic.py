@@ -27,13 +27,12 @@ from lsbuild_runtime.routes.messages import (
     UserMessage,
     checked,
 )
-from lsbuild_runtime.routes.sampling import Tunable, affinity, generate, language_model, takes
+from lsbuild_runtime.routes.sampling import Text, Tunable, affinity, generate, language_model, takes
 from lsbuild_runtime.routes.wire import decode, refused
 
 if TYPE_CHECKING:
     from lsbuild_runtime.routing import Site
 
-Text = Annotated[str, Meta(min_length=1)]
 ToolName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
 FAILED = "Error: "
 """What stands before the result of a tool that failed (``is_error``), for a model's template has no place for that."""

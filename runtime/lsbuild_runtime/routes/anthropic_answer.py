@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -11,7 +12,10 @@ from msgspec import UNSET, Struct, UnsetType
 
 from lsbuild_runtime.http import ApiError, Errors
 from lsbuild_runtime.ports import Annotation, Delta, ToolCall, Usage
+from lsbuild_runtime.routes.chat_answer import arguments
+from lsbuild_runtime.routes.wire import worded
 
+_NOTHING = Delta()
 _TYPES = {
     401: "authentication_error",
     402: "billing_error",
@@ -24,9 +28,12 @@ _TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+_NAMES = {
+    "response_format": "output_config.format",
+    "reasoning_effort": "output_config.effort",
+    "stop": "stop_sequences",
+}
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
-UNREADABLE = "INVALID_JSON"
-"""The key under which the arguments of a call stand that a model did not write as a JSON object; Anthropic's advice."""
 
 
 class AnthropicErrorDetail(Struct):
@@ -52,7 +59,7 @@ class AnthropicErrors(Errors):
     def body(self, error: ApiError, request_id: str) -> bytes:
         """``{"type": "error", "error": {"type", "message"}, "request_id"}``."""
         usual = "invalid_request_error" if error.status < 500 else "api_error"
-        detail = AnthropicErrorDetail(_TYPES.get(error.status, usual), error.message)
+        detail = AnthropicErrorDetail(_TYPES.get(error.status, usual), worded(error, _NAMES))
         return msgspec.json.encode(AnthropicError("error", detail, request_id))
 
     def event(self, error: ApiError, request_id: str) -> bytes:
@@ -264,10 +271,10 @@ def whole(deltas: Iterator[Delta], asked: Asked) -> Message:
 
 def events(deltas: Iterator[Delta], asked: Asked) -> Iterator[Event]:
     """The events of a stream; nothing is sent before the model has begun."""
-    first = next(deltas, None)
-    yield MessageStart(_empty(asked))
     blocks, end = _Blocks(), _End()
-    for delta in _again(first, deltas):
+    for place, delta in enumerate(chain(deltas, (_NOTHING,))):
+        if not place:
+            yield MessageStart(_empty(asked))
         end.add(delta, asked)
         if delta.reasoning and asked.thinking:
             yield from blocks.thinking(delta.reasoning)
@@ -334,14 +341,6 @@ def _extend(block: AnswerBlock, delta: TextDelta | ThinkingDelta | InputDelta | 
         block.text += delta.text
 
 
-def arguments(call: ToolCall) -> dict[str, Any]:
-    """What a call is called with: its JSON object, or what the model wrote instead of one."""
-    try:
-        return msgspec.json.decode(call.arguments or "{}", type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError):
-        return {UNREADABLE: call.arguments}
-
-
 def counts(usage: Usage) -> UsageCounts:
     """Anthropic's form of ``usage``."""
     return UsageCounts(usage.prompt - usage.cached, usage.completion, usage.cached)
@@ -349,9 +348,3 @@ def counts(usage: Usage) -> UsageCounts:
 
 def _empty(asked: Asked) -> Message:
     return Message(id=f"msg_{os.urandom(12).hex()}", model=asked.model, content=[], usage=counts(Usage()))
-
-
-def _again(first: Delta | None, rest: Iterable[Delta]) -> Iterator[Delta]:
-    if first is not None:
-        yield first
-        yield from rest

@@ -18,6 +18,7 @@ from lsbuild_runtime.workflows.course import StepBegun, Stopped, Waiting
 from lsbuild_runtime.workflows.journal import Answer, Entry, Memory
 from lsbuild_runtime.workflows.kept import OVER, Fault, Question, Run, new_run
 from lsbuild_runtime.workflows.model import asks
+from lsbuild_runtime.workflows.service import Workflows
 
 if TYPE_CHECKING:
     from lsbuild_runtime.routing import Site
@@ -127,31 +128,31 @@ _APPROVE = msgspec.json.Decoder(ApproveRequest)
 
 def listing(app: Site, _request: Request, _: str) -> Response:
     """All workflows, in the order of the spec."""
-    found = [_described(app.workflows.get(service.name)) for service in app.workflows.listing()]
+    found = [_described(app.kept(Workflows).get(service.name)) for service in app.kept(Workflows).listing()]
     return json_response(WorkflowList("list", found))
 
 
 def retrieve(app: Site, _request: Request, name: str) -> Response:
     """One workflow."""
-    return json_response(_described(app.workflows.get(name)))
+    return json_response(_described(app.kept(Workflows).get(name)))
 
 
 def start(app: Site, request: Request, name: str) -> Response:
     """Begin a run. It is kept where the server has a state folder; without one it ends with the request."""
     wanted = decode(request, _RUN)
-    opened = app.workflows.get(name)
+    opened = app.kept(Workflows).get(name)
     given = opened.checked(wanted.input)
     if wanted.background and wanted.stream:
         raise refused("stream", "not with background: what is streamed is waited for")
-    run = new_run(name, opened.workflow.version, given, wanted.metadata, int(app.workflows.clock()))
-    if not app.workflows.keeps:
+    run = new_run(name, opened.workflow.version, given, wanted.metadata, int(app.kept(Workflows).clock()))
+    if not app.kept(Workflows).keeps:
         if wanted.background:
-            app.workflows.runs  # noqa: B018 - raises what to do
+            app.kept(Workflows).runs  # noqa: B018 - raises what to do
         events = _unkept(opened, run, request.context)
     else:
-        app.workflows.runs.add(run)
+        app.kept(Workflows).runs.add(run)
         if wanted.background:
-            app.workflows.worker.wake()
+            app.kept(Workflows).worker.wake()
             return json_response(_shown(run, []), 202)
         events = _kept(app, run, request.context)
     if wanted.stream:
@@ -164,11 +165,11 @@ def start(app: Site, request: Request, name: str) -> Response:
 
 def runs(app: Site, request: Request, name: str) -> Response:
     """The runs of a workflow, newest first."""
-    app.workflows.get(name)
+    app.kept(Workflows).get(name)
     size = limit(request.query)
     order = one_of(request.query, "order", ("asc", "desc"), "desc")
     status = one_of(request.query, "status", _STATUSES, "") if "status" in request.query else None
-    found = app.workflows.runs.listing(name, status, size + 1, order, request.query.get("after"))
+    found = app.kept(Workflows).runs.listing(name, status, size + 1, order, request.query.get("after"))
     shown = [_shown(run, []) for run in found[:size]]
     first, last = (shown[0].id, shown[-1].id) if shown else (None, None)
     return json_response(RunPage("list", shown, first, last, len(found) > size))
@@ -182,21 +183,21 @@ def run(app: Site, _request: Request, name: str, run_id: str) -> Response:
 def approve(app: Site, request: Request, name: str, run_id: str) -> Response:
     """A person's answer to a waiting run, which goes on in the background."""
     wanted = decode(request, _APPROVE)
-    app.workflows.runs.answer(name, run_id, wanted.step, Answer(wanted.approved, wanted.reason))
-    app.workflows.worker.wake()
+    app.kept(Workflows).runs.answer(name, run_id, wanted.step, Answer(wanted.approved, wanted.reason))
+    app.kept(Workflows).worker.wake()
     return json_response(_looked_up(app, name, run_id))
 
 
 def cancel(app: Site, _request: Request, name: str, run_id: str) -> Response:
     """End a run; one that is over stays what it is."""
-    app.workflows.runs.cancel(name, run_id)
-    app.workflows.worker.cancel(run_id)
+    app.kept(Workflows).runs.cancel(name, run_id)
+    app.kept(Workflows).worker.cancel(run_id)
     return json_response(_looked_up(app, name, run_id))
 
 
 def delete(app: Site, _request: Request, name: str, run_id: str) -> Response:
     """Forget a run that is over."""
-    app.workflows.runs.delete(name, run_id)
+    app.kept(Workflows).runs.delete(name, run_id)
     return json_response(RunDeleted(run_id, "workflow.run.deleted", deleted=True))
 
 
@@ -206,8 +207,8 @@ def _described(opened: Opened) -> WorkflowObject:
 
 
 def _looked_up(app: Site, name: str, run_id: str) -> RunObject:
-    found = app.workflows.runs.get(name, run_id)
-    return _shown(found, app.workflows.runs.steps(run_id))
+    found = app.kept(Workflows).runs.get(name, run_id)
+    return _shown(found, app.kept(Workflows).runs.steps(run_id))
 
 
 def _shown(run: Run, entries: list[Entry], *, stored: bool = True) -> RunObject:
@@ -258,7 +259,7 @@ def _unkept(opened: Opened, run: Run, context: Context) -> Iterator[RunEvent]:
 
 def _kept(app: Site, run: Run, context: Context) -> Iterator[RunEvent]:
     """A run that is kept, worked at here while the request lasts; what is longer than that goes on in the background."""
-    workflows = app.workflows
+    workflows = app.kept(Workflows)
     taken = workflows.runs.take(run.id) if workflows.worker.mine() else None
     if taken is not None:
         for event in workflows.worker.work(taken, context):
@@ -271,7 +272,7 @@ def _kept(app: Site, run: Run, context: Context) -> Iterator[RunEvent]:
 
 def _wait(app: Site, run: Run, context: Context) -> None:
     """Another process works at the runs: look until this one is over, or the request is."""
-    while app.workflows.runs.get(run.workflow, run.id).status not in (*OVER, "waiting"):
+    while app.kept(Workflows).runs.get(run.workflow, run.id).status not in (*OVER, "waiting"):
         if time.monotonic() > context.deadline - 2 * _LOOK_SECONDS:
             return
         if context.cancel.wait(_LOOK_SECONDS):

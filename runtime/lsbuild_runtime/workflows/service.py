@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsbuild_runtime.arguments import fault
-from lsbuild_runtime.http import ApiError, Watch
+from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Host
 from lsbuild_runtime.workflows import API, FILE_NAME, FOLDER
@@ -18,7 +18,7 @@ from lsbuild_runtime.workflows.kept import Runs
 from lsbuild_runtime.workflows.plan import Workflow, read
 
 if TYPE_CHECKING:
-    from lsbuild_runtime.services import Services
+    from lsbuild_runtime.routing import Site
     from lsbuild_runtime.workflows.worker import Worker
 
 
@@ -49,10 +49,10 @@ def open_workflow(service: Service, root: Path, host: Host) -> Opened:
 class Workflows:
     """All workflows of a server and their runs. Safe for use from several threads."""
 
-    def __init__(self, services: Services, observe: Callable[[str], Watch], clock: Callable[[], float]) -> None:
-        self.observe = observe
-        self.clock = clock
-        self._services = services
+    def __init__(self, site: Site) -> None:
+        self.observe = site.observe
+        self.clock = site.clock
+        self._services = site.services
         self._lock = threading.Lock()
         self._runs: Runs | None = None
         self._worker: Worker | None = None
@@ -93,12 +93,6 @@ class Workflows:
             with self._lock:
                 self._worker = self._worker or Worker(self, runs, folder)
         return self._worker
-
-    def start(self) -> None:
-        """Go on with what an earlier process left; costs one look for a file when there is nothing."""
-        path = self._services.state_path
-        if path is not None and (path / FOLDER / FILE_NAME).exists():
-            self.worker.wake()
 
     def close(self) -> None:
         """Stop the work; what is not over goes on with the next start."""

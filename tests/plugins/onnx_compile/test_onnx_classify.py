@@ -231,7 +231,7 @@ def test_another_kind_of_folder_is_refused(tmp_path: Path, shield: Compile) -> N
     with pytest.raises(ApiError, match="a classifier was expected"):
         opened(out, service)
     (out / "model.json").write_text(json.dumps({"type": "nothing"}))
-    with pytest.raises(ApiError, match="model.json cannot be read"):
+    with pytest.raises(ApiError, match=r"model\.json cannot be read"):
         opened(out, service)
 
 

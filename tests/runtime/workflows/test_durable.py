@@ -19,6 +19,7 @@ from flows import DURABLE, flow_app, kit, write
 from live_server import eventually
 from lsbuild_runtime.app import App
 from lsbuild_runtime.http import Context, Request
+from lsbuild_runtime.workflows.service import Workflows
 from runtime_asking import Answer, Ask, asked
 
 RUNS = "/v1/workflows/flow/runs"
@@ -208,7 +209,7 @@ def test_a_run_is_cancelled_while_it_works_and_while_it_waits(tmp_path: Path) ->
         run_id = begun(ask, GIVEN)
         assert kit(app).gates.waiting.wait(10)
         assert ask("POST", f"{RUNS}/{run_id}/cancel").json["status"] == "cancelled"
-        assert eventually(lambda: not app.workflows.worker._busy)
+        assert eventually(lambda: not app.kept(Workflows).worker._busy)
         run = ask("GET", f"{RUNS}/{run_id}").json
         assert (run["status"], [step["step"] for step in run["steps"]][-1]) == ("cancelled", "each")
         assert ask("POST", f"{RUNS}/{run_id}/cancel").json["status"] == "cancelled"
@@ -260,34 +261,34 @@ def test_runs_are_listed_page_by_page_and_forgotten(tmp_path: Path) -> None:
 def test_a_run_under_way_is_not_forgotten_and_an_old_one_is(tmp_path: Path) -> None:
     now = [1000.0]
     app = flow_app(tmp_path / "bundle", {"flow": {**ASKING, "keep": "1m"}}, state=tmp_path / "state")
-    app.workflows.clock = lambda: now[0]
+    app.kept(Workflows).clock = lambda: now[0]
     ask = functools.partial(asked, app)
     run_id = ask("POST", RUNS, {"input": {"text": "it"}}).json["id"]
     assert ask("DELETE", f"{RUNS}/{run_id}").error["code"] == "run_not_over"
     ask("POST", f"{RUNS}/{run_id}/cancel")
-    app.workflows.runs.expire("flow", 60.0)
+    app.kept(Workflows).runs.expire("flow", 60.0)
     assert ask("GET", f"{RUNS}/{run_id}").status == 200
     now[0] += 61
-    app.workflows.runs.expire("flow", 60.0)
+    app.kept(Workflows).runs.expire("flow", 60.0)
     assert ask("GET", f"{RUNS}/{run_id}").status == 404
     app.close()
 
 
 def test_of_two_processes_one_works(tmp_path: Path) -> None:
     with opened(tmp_path, SIMPLE) as (first, ask), opened(tmp_path, SIMPLE) as (second, other):
-        assert first.workflows.worker.mine()
-        assert not second.workflows.worker.mine()
-        first.workflows.worker.wake()
+        assert first.kept(Workflows).worker.mine()
+        assert not second.kept(Workflows).worker.mine()
+        first.kept(Workflows).worker.wake()
         answers: list[Answer] = []
         thread = threading.Thread(target=lambda: answers.append(other("POST", RUNS, {"input": {"text": "x"}})))
         thread.start()
         assert eventually(lambda: bool(ask("GET", RUNS).json["data"]))
-        first.workflows.worker.wake()
+        first.kept(Workflows).worker.wake()
         thread.join(10)
         assert answers[0].json["output"] == "X"
         assert kit(second).made == []
         first.close()
-        assert second.workflows.worker.mine()
+        assert second.kept(Workflows).worker.mine()
 
 
 def test_a_step_is_not_done_for_a_run_that_was_cancelled_meanwhile(tmp_path: Path) -> None:
@@ -296,11 +297,13 @@ def test_a_step_is_not_done_for_a_run_that_was_cancelled_meanwhile(tmp_path: Pat
         def log(text: str) -> None:
             if text == "a":
                 (run,) = ask("GET", RUNS).json["data"]
-                app.workflows.runs.cancel("flow", run["id"])  # as another process would
+                app.kept(Workflows).runs.cancel("flow", run["id"])  # as another process would
 
         kit(app).gates.log = log
         run_id = begun(ask, GIVEN)
-        assert eventually(lambda: not app.workflows.worker._busy and ask("GET", f"{RUNS}/{run_id}").json["ended_at"])
+        assert eventually(
+            lambda: not app.kept(Workflows).worker._busy and ask("GET", f"{RUNS}/{run_id}").json["ended_at"]
+        )
         run = ask("GET", f"{RUNS}/{run_id}").json
         assert (run["status"], [step["step"] for step in run["steps"]]) == ("cancelled", ["first"])
 

@@ -14,7 +14,7 @@ from lsbuild_plugins.judge.serve.guard import HAZARDS, OTHER, Hazard, Unreadable
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.judged import Judged, Mark, Outcome, Settings, known
 from lsbuild_runtime.manifest import Service
-from lsbuild_runtime.ports import Chat, Host, Inference, Sampling
+from lsbuild_runtime.ports import Behind, Chat, Inference, Sampling
 from lsbuild_runtime.shielding import Action, Category, Where
 
 
@@ -88,7 +88,7 @@ def parts(text: str, most: int) -> Iterator[str]:
         yield text[start : start + most]
 
 
-def open_judge(service: Service, root: Path, host: Host) -> Judged:  # noqa: ARG001 - the shape of every serve half
+def open_judge(service: Service, root: Path, host: Behind) -> Judged:  # noqa: ARG001 - the shape of every serve half
     """The entry: the judge of a service's config, over the model that it names."""
     config = msgspec.convert(service.config, _Config)
     hazards = [HAZARDS[code] for code in config.categories]

@@ -48,8 +48,8 @@ def classifier(context: StepContext) -> dict[str, Json]:
     config = checkpoint.config()
     if str(config.get("model_type")) not in ENCODERS:
         allow_export(checkpoint, config, context, ENCODERS, "")
-        with exported(checkpoint, "text-classification", context) as found:
-            return _take(found, context, form_of_export("embedding", checkpoint, context))
+        with exported(checkpoint, "text-classification", context) as graph:
+            return _take(graph, context, form_of_export("embedding", checkpoint, context))
     shape = read_encoder(config, checkpoint.uri)
     weights = checkpoint.weights()
     labels = _labels(config, _rows(weights, shape, checkpoint), context, checkpoint)

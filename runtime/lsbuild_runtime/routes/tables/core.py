@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from lsbuild_runtime.routes import chat, completions, embeddings, inspect, models, providers
 from lsbuild_runtime.routes.chat_answer import ChatCompletion
 from lsbuild_runtime.routes.tables.rare import GET, POST, routes_of
@@ -24,6 +26,13 @@ INSPECTION = (
     Route(GET, "/v1/models", "models", "List models", models.listing, gives=models.ModelList, instant=True),
     Route(GET, "/v1/models/{id:path}", "models", "Get a model", models.retrieve, gives=_MODEL, instant=True),
 )
+
+ADMIN = tuple(
+    replace(route, path=route.path.replace("/v1", "/v1alpha/admin", 1))
+    for route in INSPECTION
+    if route.path in ("/v1/health", "/v1/version", "/v1/inspect/routes", "/v1/providers", "/v1/providers/{id}")
+)
+"""Where the newest servers of Llama Stack have the same."""
 
 INFERENCE = (
     Route(POST, "/v1/chat/completions", "inference", "Chat", chat.create, _CHAT, ChatCompletion, streams=True),

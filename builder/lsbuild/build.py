@@ -37,6 +37,7 @@ from lsbuild.evals.result import read as read_result
 from lsbuild.monitor import Monitor
 from lsbuild.spec.kinds import KINDS
 from lsbuild.spec.load import Loaded, load
+from lsbuild.spec.model import Spec, State
 
 LOCK_NAME = "lsbuild.lock"
 RUNTIME_WHEELS = ("msgspec>=0.19",)
@@ -220,7 +221,13 @@ def _items(loaded: Loaded) -> list[Item]:
         Item(kind, name, entry.provider, entry, root)
         for kind in KINDS
         for name, entry in getattr(loaded.spec, kind).items()
-    ]
+    ] + _state(loaded.spec, root)
+
+
+def _state(spec: Spec, root: Path) -> list[Item]:
+    """What keeps responses: as the spec says, or SQLite where there are agents, whose runs are worth keeping."""
+    state = spec.server.state or (State() if spec.agents else None)
+    return [] if state is None or state.provider == "none" else [Item("server", "state", state.provider, state, root)]
 
 
 def _check(items: list[Item], plugins: Mapping[str, Plugin], loaded: Loaded) -> None:

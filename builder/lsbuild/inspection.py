@@ -13,10 +13,27 @@ from lsbuild import registry
 from lsbuild.api import Manifest, Target
 from lsbuild.errors import VerifyError
 
-_CHATS = ("/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens", "/v1alpha/interactions")
+_CHATS = (
+    "/v1/chat/completions",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/responses",
+    "/v1/responses/compact",
+    "/v1/responses/input_tokens",
+    "/v1alpha/interactions",
+)
 ROUTES = {
     "inference": (*_CHATS, "/v1/completions"),
     "agents": _CHATS,
+    "state": (
+        "/v1/conversations",
+        "/v1/conversations/{id}",
+        "/v1/conversations/{id}/items",
+        "/v1/conversations/{id}/items/{item_id}",
+        "/v1/responses/{id}",
+        "/v1/responses/{id}/cancel",
+        "/v1/responses/{id}/input_items",
+    ),
     "embeddings": ("/v1/embeddings",),
     "safety": ("/v1/moderations", "/v1/safety/run-shield", "/v1/shields", "/v1/shields/{id}"),
     "workflows": (

@@ -26,6 +26,7 @@ PLUGINS: Mapping[str, str] = {
     "inline::prompts": "lsbuild_plugins.prompts.plugin:PLUGIN",
     "inline::rules": "lsbuild_plugins.rules.plugin:PLUGIN",
     "inline::route": "lsbuild_plugins.route.plugin:PLUGIN",
+    "inline::sqlite": "lsbuild_plugins.sqlite.plugin:PLUGIN",
     "inline::sqlite-vec": "lsbuild_plugins.sqlite_vec.plugin:PLUGIN",
     "inline::tools": "lsbuild_plugins.tools.plugin:PLUGIN",
     "inline::workflow": "lsbuild_plugins.workflow.plugin:PLUGIN",

@@ -487,6 +487,24 @@ class ServerLimits(Section):
     """Longest time for one request."""
 
 
+class State(Section):
+    """Where responses and conversations are kept, and for how long."""
+
+    provider: str = "inline::sqlite"
+    """Who keeps them: ``inline::sqlite`` in the state folder of the server, ``remote::postgres`` in a database that several
+    servers share, ``none`` nobody."""
+    days: int = Field(default=30, ge=1, le=36_500)
+    """How long a response is kept; conversations stay until they are deleted."""
+    size: Bytes = Field(default=1 << 30, gt=0)
+    """How much is kept: the oldest responses go when it is more, and conversations are not added to."""
+    queue: int = Field(default=100, ge=0)
+    """Responses that may wait in the background; one more is answered 429."""
+    deadline: Seconds = Field(default=1800.0, gt=0)
+    """Longest time for one response in the background."""
+    config: dict[str, Any] = {}
+    """Settings of the provider."""
+
+
 class Server(Section):
     """Where and how the artifact listens."""
 
@@ -498,6 +516,8 @@ class Server(Section):
     """Shields (keys of ``shields``) that look at every chat and completion of every llm and agent, in this order."""
     limits: ServerLimits = ServerLimits()
     """What clients together may cost."""
+    state: State | None = None
+    """Where responses and conversations are kept. Default: ``inline::sqlite`` where the spec has agents, else nowhere."""
 
 
 class Budgets(Section):

@@ -259,3 +259,9 @@ def _providers(tree: Node, known: Collection[str]) -> Iterator[Problem]:
             if node is not None and provider is not None and provider not in known:
                 message = f"unknown provider '{provider}'.{did_you_mean(provider, known)}"
                 yield Problem((kind, name, "provider"), message, node.origin.where)
+    node = _section(tree, "server").get("state")
+    node = node.map.get("provider") if node is not None else None
+    provider = _text(node)
+    if node is not None and provider is not None and provider not in (*known, "none"):
+        message = f"unknown provider '{provider}'.{did_you_mean(provider, known)}"
+        yield Problem(("server", "state", "provider"), message, node.origin.where)

@@ -39,7 +39,6 @@ class Responses:
         self.live = Live()
         self.owner = f"owner_{os.urandom(12).hex()}"
         self.clock = app.clock
-        self.observe = app.observe
         self.closing = False
         self._app = app
         self._lock = threading.Lock()

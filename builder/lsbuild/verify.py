@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from lsbuild import inspection
 from lsbuild.api import Check, Manifest, Service
@@ -36,6 +37,8 @@ def questions(manifest: Manifest) -> Ask:
             question = _QUESTIONS.get(service.api)
             if _leaves(service, manifest):
                 yield Check(f"{service.api} {service.name}", True, "not asked: it would leave this machine")
+            elif secrets := _secrets(service.config):
+                yield Check(f"{service.api} {service.name}", True, f"not asked: it needs {', '.join(secrets)}")
             elif service.api == "inference" and service.metadata.get("chat") is False:
                 yield _check(f"{service.api} {service.name}", partial(_complete, client, service))
             elif question:
@@ -54,6 +57,15 @@ def _leaves(service: Service, manifest: Manifest) -> bool:
     if service.provider.startswith("remote::"):
         return True
     return any(_leaves(other, manifest) for other in manifest.services if f"{other.api}/{other.name}" in service.needs)
+
+
+def _secrets(value: Any) -> list[str]:
+    """The secrets that a config names; an artifact is booted with a bare environment."""
+    if isinstance(value, dict):
+        if list(value) == ["secret"] and isinstance(value["secret"], str):
+            return [value["secret"]]
+        return sorted({name for each in value.values() for name in _secrets(each)})
+    return sorted({name for each in value for name in _secrets(each)}) if isinstance(value, list) else []
 
 
 def _embed(client: _Client, service: Service) -> str:
@@ -97,12 +109,20 @@ def _search(client: _Client, service: Service) -> str:
     return f"{len(hits)} passages, best from {hits[0]['filename']}"
 
 
+def _list_tools(client: _Client, service: Service) -> str:
+    found = [tool["name"] for tool in client.get(f"/v1/tools?toolgroup_id={quote(service.name)}")["data"]]
+    if found != service.metadata.get("tools", found):
+        raise AssertionError(f"it lists {found}, the manifest has {service.metadata['tools']}")
+    return ", ".join(found)
+
+
 _QUESTIONS: dict[str, Callable[[_Client, Service], str]] = {
     "embeddings": _embed,
     "rerank": _rank,
     "inference": _chat,
     "agents": _chat,
     "vector_io": _search,
+    "tool_runtime": _list_tools,
 }
 
 

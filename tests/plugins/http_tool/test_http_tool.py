@@ -343,6 +343,7 @@ def test_tls_with_a_certificate_of_another_name_is_refused(server: Server, tmp_p
         ({"url": "https://{host}/x"}, {}, "http", "a parameter cannot stand in the host"),
         ({"url": "https://a.example/{x}"}, {}, "http.parameters", "'x' is in the url and has no schema"),
         ({"url": "https://a.example/?q={q}", "parameters": {"q": {}}}, {}, "http.url", "under parameters"),
+        ({"url": "http://127.0.0.1/"}, {}, "http.private", "unless private: true"),
         ({"url": "https://a.example/#x"}, {}, "http.url", "never sent"),
         ({"url": "{url}", "parameters": {"url": {"type": "string"}}}, {}, "http.hosts", "which hosts"),
         ({"url": "https://a.example/", "parameters": {"x": {"in": "cookie"}}}, {}, "http.parameters.x.in", "'cookie' is not"),

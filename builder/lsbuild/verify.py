@@ -39,6 +39,8 @@ def questions(manifest: Manifest) -> Ask:
                 yield Check(f"{service.api} {service.name}", True, "not asked: it would leave this machine")
             elif secrets := _secrets(service.config):
                 yield Check(f"{service.api} {service.name}", True, f"not asked: it needs {', '.join(secrets)}")
+            elif _acts(service, manifest):
+                yield Check(f"{service.api} {service.name}", True, "not asked: it could do something with its tools")
             elif service.api == "inference" and service.metadata.get("chat") is False:
                 yield _check(f"{service.api} {service.name}", partial(_complete, client, service))
             elif question:
@@ -57,6 +59,14 @@ def _leaves(service: Service, manifest: Manifest) -> bool:
     if service.provider.startswith("remote::"):
         return True
     return any(_leaves(other, manifest) for other in manifest.services if f"{other.api}/{other.name}" in service.needs)
+
+
+def _acts(service: Service, manifest: Manifest) -> bool:
+    """Whether a question could make ``service`` call a tool: its own, or one of a service that it needs."""
+    if service.api != "agents":
+        return False
+    needed = [each for each in manifest.services if f"{each.api}/{each.name}" in service.needs]
+    return any(each.api in ("tool_runtime", "workflows") or _acts(each, manifest) for each in needed)
 
 
 def _secrets(value: Any) -> list[str]:
@@ -109,6 +119,11 @@ def _search(client: _Client, service: Service) -> str:
     return f"{len(hits)} passages, best from {hits[0]['filename']}"
 
 
+def _describe(client: _Client, service: Service) -> str:
+    answer = client.get(f"/v1/workflows/{service.name}")
+    return f"{len(answer['steps'])} steps" if answer["steps"] else ""
+
+
 def _list_tools(client: _Client, service: Service) -> str:
     found = [tool["name"] for tool in client.get(f"/v1/tools?toolgroup_id={quote(service.name)}")["data"]]
     if found != service.metadata.get("tools", found):
@@ -123,6 +138,7 @@ _QUESTIONS: dict[str, Callable[[_Client, Service], str]] = {
     "agents": _chat,
     "vector_io": _search,
     "tool_runtime": _list_tools,
+    "workflows": _describe,
 }
 
 

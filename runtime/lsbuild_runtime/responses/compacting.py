@@ -57,7 +57,9 @@ def counted(app: Site, wanted: Asked, context: Context) -> int:
 
 def _prepared(app: Site, wanted: Asked) -> Work:
     given = {name: getattr(wanted, name) for name in Asked.__struct_fields__}
-    return prepared(app, ResponseRequest(**given), lambda: app.kept(Responses).records, int(app.kept(Responses).clock()))
+    return prepared(
+        app, ResponseRequest(**given), lambda: app.kept(Responses).records, int(app.kept(Responses).clock())
+    )
 
 
 def _summary(app: Site, work: Work, messages: Sequence[Mapping[str, Any]], context: Context) -> tuple[str, Usage]:

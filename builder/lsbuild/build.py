@@ -40,8 +40,8 @@ from lsbuild.spec.load import Loaded, load
 from lsbuild.spec.model import Spec, State
 
 LOCK_NAME = "lsbuild.lock"
-RUNTIME_WHEELS = ("httptools>=0.6.4", "msgspec>=0.19", "uvicorn>=0.35")
-"""What the runtime itself needs in every artifact."""
+RUNTIME_WHEELS = ("msgspec>=0.19",)
+"""What the runtime itself needs in every artifact; its server needs more (``Target.wheels``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,7 @@ def _check(items: list[Item], plugins: Mapping[str, Plugin], loaded: Loaded) -> 
 def _platform_uris(
     target: Target, options: BaseModel, platform: Platform, compiled: Mapping[tuple[str, str], Compiled]
 ) -> dict[str, str]:
-    requirements = {*RUNTIME_WHEELS, *(wheel for each in compiled.values() for wheel in each.wheels)}
+    requirements = {*RUNTIME_WHEELS, *target.wheels, *(wheel for each in compiled.values() for wheel in each.wheels)}
     apart = {name: own for each in compiled.values() for name, own in each.apart.items()}
     for name, own in apart.items():
         wheels.require_python(platform, own.python, name)

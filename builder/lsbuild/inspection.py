@@ -36,6 +36,14 @@ ROUTES = {
     ),
     "embeddings": ("/v1/embeddings",),
     "safety": ("/v1/moderations", "/v1/safety/run-shield", "/v1/shields", "/v1/shields/{id}"),
+    "workflows": (
+        "/v1/workflows",
+        "/v1/workflows/{name}",
+        "/v1/workflows/{name}/runs",
+        "/v1/workflows/{name}/runs/{run_id}",
+        "/v1/workflows/{name}/runs/{run_id}/approve",
+        "/v1/workflows/{name}/runs/{run_id}/cancel",
+    ),
     "rerank": ("/v1/rerank", "/v1alpha/inference/rerank"),
     "prompts": (
         "/v1/prompts",

@@ -29,6 +29,7 @@ PLUGINS: Mapping[str, str] = {
     "inline::sqlite": "lsbuild_plugins.sqlite.plugin:PLUGIN",
     "inline::sqlite-vec": "lsbuild_plugins.sqlite_vec.plugin:PLUGIN",
     "inline::tools": "lsbuild_plugins.tools.plugin:PLUGIN",
+    "inline::workflow": "lsbuild_plugins.workflow.plugin:PLUGIN",
     "remote::mcp": "lsbuild_plugins.mcp.plugin:PLUGIN",
     "remote::openai": "lsbuild_plugins.openai.plugin:PLUGIN",
     "remote::pgvector": "lsbuild_plugins.pgvector.plugin:PLUGIN",
@@ -37,6 +38,7 @@ PLUGINS: Mapping[str, str] = {
 TARGETS: Mapping[str, str] = {
     "container": "lsbuild_targets.container:TARGET",
     "host": "lsbuild_targets.host:TARGET",
+    "lambda": "lsbuild_targets.aws_lambda.target:TARGET",
 }
 
 

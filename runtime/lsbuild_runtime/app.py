@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from msgspec.structs import replace
 
-from lsbuild_runtime import batches
+from lsbuild_runtime import batches, responses, workflows
 from lsbuild_runtime.http import (
     OPENAI_ERRORS,
     ApiError,
@@ -27,14 +27,13 @@ from lsbuild_runtime.http import (
     attempts,
 )
 from lsbuild_runtime.manifest import Manifest, check_files
-from lsbuild_runtime.responses import may_have_left
 from lsbuild_runtime.routes import ROUTES
-from lsbuild_runtime.routing import Route, Site, Table, found
+from lsbuild_runtime.routing import Kept, Route, Site, Table, found
 from lsbuild_runtime.services import Services, boot_files
 from lsbuild_runtime.stores import Stores
 from lsbuild_runtime.traffic import Traffic
 
-T = TypeVar("T")
+K = TypeVar("K", bound=Kept)
 
 Observe = Callable[[str], Watch]
 """Makes the Watch of one request from its id; the default watches nothing."""
@@ -74,7 +73,8 @@ class App:
         self.draining = False
         """Set by an adapter that is shutting down: /v1/ready answers 503 from then on."""
         self.observe = observe
-        self._kept: dict[Any, Any] = {}
+        self.clock = clock
+        self._kept: dict[Any, Kept] = {}
         self._making = threading.Lock()
         check_files(root, boot_files(manifest))
 
@@ -149,13 +149,13 @@ class App:
             return OPENAI_ERRORS
         return errors
 
-    def kept(self, kind: Callable[[Site], T]) -> T:
+    def kept(self, kind: Callable[[Site], K]) -> K:
         """See Site."""
         with self._making:
             if kind not in self._kept:
                 self._kept[kind] = kind(self)
-            found: T = self._kept[kind]
-        return found
+            found = self._kept[kind]
+        return cast("K", found)
 
     def instant(self, method: str, path: str) -> bool:
         """Whether the answer comes from memory, so that an adapter may ask for it outside its queue."""
@@ -174,15 +174,9 @@ class App:
     def start(self) -> None:
         """An adapter that serves for a while calls this once: work that an earlier process left goes on."""
         self.stores.start()
-        state = self.services.state_path
-        if state is not None and (state / batches.FOLDER / batches.FILE_NAME).exists():
-            from lsbuild_runtime.batches.batches import Batches
-
-            self.kept(Batches).wake()
-        if may_have_left(self.services):
-            from lsbuild_runtime.responses.keeping import Responses
-
-            self.kept(Responses).start()
+        batches.resume(self)
+        responses.resume(self)
+        workflows.resume(self)
 
     def close(self) -> None:
         """Stop the work in the background; what is not finished goes on with the next start."""
@@ -212,8 +206,8 @@ class _Until:
         close = getattr(self._chunks, "close", None)
         if close is not None:
             close()
-        if self._end is not None:
-            self._end, end = None, self._end
+        end, self._end = self._end, None
+        if end is not None:
             end()
 
 

@@ -242,6 +242,14 @@ class Passage(Struct, frozen=True):
         return f"{self.prefix}\n{self.text}" if self.prefix else self.text
 
 
+def passage_id(path: str, start: int, end: int, text: str) -> str:
+    """The ``chunk_id`` of a passage of a file: the same in every build, and no other passage's."""
+    from hashlib import sha256
+
+    digest = sha256(f"{path}\0{start}\0{end}\0{text}".encode())
+    return f"chunk-{digest.hexdigest()[:24]}"
+
+
 class Hit(Struct, frozen=True):
     """One found passage. ``score`` is in 0..1, higher is better; offsets as in Annotation."""
 

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from lsbuild_runtime.traffic import Traffic
 
 
-T = TypeVar("T")
+class Kept(Protocol):
+    """What an application keeps between requests, in its state folder or elsewhere."""
+
+    def close(self) -> None:
+        """Stop the work in the background; what is not finished goes on with the next start."""
+        ...
+
+
+K = TypeVar("K", bound=Kept)
 
 
 class Site(Protocol):
@@ -29,9 +37,10 @@ class Site(Protocol):
     table: Table
     traffic: Traffic
     observe: Callable[[str], Watch]
+    clock: Callable[[], float]
     draining: bool
 
-    def kept(self, kind: Callable[[Site], T]) -> T:
+    def kept(self, kind: Callable[[Site], K]) -> K:
         """The one ``kind(site)`` of this application, made by whoever asks first and closed with it."""
         ...
 

@@ -58,6 +58,10 @@ class JsonWatch:
             line["spans"] = self._spans
         if self._counts:
             line["counts"] = self._counts
+        self.emit(line)
+
+    def emit(self, line: dict[str, Any]) -> None:
+        """Write the finished line."""
         self._write(msgspec.json.encode(line, enc_hook=str).decode() + "\n")
 
 

@@ -219,12 +219,28 @@ connection.enable_load_extension(True)
 connection.load_extension({site!r} + "/sqlite_vec/vec0.so")
 assert connection.execute("select vec_version()").get
 assert msgspec.json.decode(b"[1]") == [1]
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import Metrics
+import io
+Logger(service="s", stream=io.StringIO()).info("x", extra={{"y": 1}})
+Metrics(namespace="n", service="s").add_metric(name="m", unit="Count", value=1)
 outside = [name for name, module in sys.modules.items() if "site-packages" in (getattr(module, "__file__", None) or "")]
 assert not outside, outside
 print("ok")
 """
 
-TRIED = ("apsw", "click", "httptools", "markupsafe", "minijinja", "msgspec", "numpy", "onnxruntime", "sqlite-vec")
+TRIED = (
+    "apsw",
+    "aws-lambda-powertools",
+    "click",
+    "httptools",
+    "markupsafe",
+    "minijinja",
+    "msgspec",
+    "numpy",
+    "onnxruntime",
+    "sqlite-vec",
+)
 
 
 def test_every_trimmed_distribution_still_imports_and_works(tmp_path: Path) -> None:
@@ -233,7 +249,7 @@ def test_every_trimmed_distribution_still_imports_and_works(tmp_path: Path) -> N
     from onnx import TensorProto, helper
 
     files = []
-    for name in (*TRIED, "tokenizers", "uvicorn"):
+    for name in (*TRIED, "jmespath", "tokenizers", "typing-extensions", "uvicorn"):
         dist = distribution(name)
         place = tmp_path / f"{name.replace('-', '_')}-{dist.version}-py3-none-any.whl"
         with zipfile.ZipFile(place, "w") as archive:

@@ -397,3 +397,18 @@ def test_every_line_of_any_file_is_a_request_or_has_a_fault(lines: list[bytes]) 
     ]
     for each in found:
         assert isinstance(each, Line) or (isinstance(each, Unreadable) and each.fault.line == each.number)
+
+
+JSON = st.none() | st.integers() | st.text(max_size=8) | st.dictionaries(st.text(max_size=4), st.text(max_size=4))
+FIELDS = ("input_file_id", "endpoint", "completion_window", "metadata", "output_expires_after", "idempotency_key", "x")
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@given(
+    path=st.sampled_from([PATH, f"{PATH}/x/cancel"]),
+    right=st.booleans(),
+    change=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3),
+)
+def test_whatever_is_sent_the_answer_is_no_5xx(app: App, path: str, right: bool, change: dict[str, Any]) -> None:
+    good = {"input_file_id": "file-x", "endpoint": CHAT, "completion_window": "24h"} if right else {}
+    assert asked(app, "POST", path, {**good, **change}).status in (400, 404)

@@ -14,7 +14,12 @@ from live_server import eventually, serving
 from lsbuild_runtime.app import App
 from responding import opened
 
-FUNCTION: Any = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}, "strict": False}
+FUNCTION: Any = {
+    "type": "function",
+    "name": "look",
+    "parameters": {"type": "object", "properties": {}},
+    "strict": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +136,9 @@ def test_compact_and_count(client: openai.OpenAI) -> None:
 
 def test_errors_are_those_of_openai(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
-        client.responses.create(model="actor", input="x", tools=[{"type": "code_interpreter", "container": {"type": "auto"}}])
+        client.responses.create(
+            model="actor", input="x", tools=[{"type": "code_interpreter", "container": {"type": "auto"}}]
+        )
     assert caught.value.param == "tools[0].type"
     with pytest.raises(openai.InternalServerError):
         client.responses.create(model="actor", input="fail 503", stream=True)

@@ -14,9 +14,13 @@ from lsbuild_runtime.app import App
 from responding import events_of, opened
 from runtime_asking import Answer, asked
 
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9)
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9)
+)
 JSON = st.recursive(
-    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3), max_leaves=8
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
 )
 ID = st.sampled_from(["msg_1", "mcpr_1", "c1", "", "x" * 200])
 PART = st.fixed_dictionaries(
@@ -54,7 +58,9 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "truncation": st.sampled_from(["auto", "disabled", "x"]), "store": st.booleans(), "stream": st.booleans(),
     "parallel_tool_calls": JSON, "guardrails": JSON, "user": JSON, "anything": JSON,
 }  # fmt: skip
-BODY = st.fixed_dictionaries({}, optional={"model": st.sampled_from(["actor", "agent", "letters", "x"]) | JSON, **FIELDS})
+BODY = st.fixed_dictionaries(
+    {}, optional={"model": st.sampled_from(["actor", "agent", "letters", "x"]) | JSON, **FIELDS}
+)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +92,9 @@ def test_objects_with_known_and_unknown_fields(app: App, body: dict[str, Any]) -
 
 @careful(max_examples=70)
 @given(
-    base=st.sampled_from([{"model": "actor", "input": "say Yes"}, {"model": "agent", "input": 'call echo {"text": "a"}\nsay Done'}]),
+    base=st.sampled_from(
+        [{"model": "actor", "input": "say Yes"}, {"model": "agent", "input": 'call echo {"text": "a"}\nsay Done'}]
+    ),
     change=st.dictionaries(st.sampled_from(sorted(FIELDS)), st.none(), max_size=2).flatmap(
         lambda names: st.fixed_dictionaries({name: FIELDS[name] for name in names})
     ),
@@ -103,7 +111,9 @@ def test_conversations(app: App, items: Any, metadata: Any) -> None:
     if made.status == 200:
         path = f"/v1/conversations/{made.json['id']}"
         assert asked(app, "GET", f"{path}/items").status == 200
-        check(asked(app, "POST", "/v1/responses", {"model": "actor", "input": "say Yes", "conversation": made.json["id"]}))
+        check(
+            asked(app, "POST", "/v1/responses", {"model": "actor", "input": "say Yes", "conversation": made.json["id"]})
+        )
         assert asked(app, "DELETE", path).status == 200
 
 

@@ -17,7 +17,11 @@ from responding import ACTOR, AGENT, DESK, SHELF, respond, streamed, text_of
 from small_services import small_manifest
 
 GUARD = Service(
-    api="safety", name="guard", provider="inline::rules", entry="lsbuild_plugins.rules.serve:open_shield", path="shields/guard"
+    api="safety",
+    name="guard",
+    provider="inline::rules",
+    entry="lsbuild_plugins.rules.serve:open_shield",
+    path="shields/guard",
 )
 WORDS = "Fine words. I will kill you tonight"
 BLOCKED = f"decode {WORDS.encode().hex()}"

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     GetJsonSchemaHandler,
     PlainSerializer,
@@ -19,13 +18,15 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from lsbuild.spec.secret import Secret
+from lsbuild.spec.section import CONFIG
 from lsbuild.spec.units import Bytes, Name, Seconds
+from lsbuild.spec.workflow import Workflow
 
 
 class Section(BaseModel):
     """Base of every part of the spec: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=False)
+    model_config = CONFIG
 
 
 class Budget(Section):
@@ -378,7 +379,8 @@ class HttpCall(Section):
     """The request's method."""
     parameters: dict[str, dict[str, Any]] = {}
     """What the model fills in: a JSON Schema by name, with ``in`` (``path``, ``query``, ``header`` or ``body``; default:
-    ``path`` where the url names it, else ``query``, or ``body`` for POST, PUT and PATCH) and ``required`` (default: true, unless the schema has a default)."""
+    ``path`` where the url names it, else ``query``, or ``body`` for POST, PUT and PATCH) and ``required`` (default: true,
+    unless the schema has a default)."""
     headers: dict[str, str | Secret] = {}
     """Headers of each request; neither models nor logs see them."""
     query: dict[str, str | Secret] = {}
@@ -544,6 +546,8 @@ class Spec(Section):
     """Document stores by the name clients use."""
     agents: dict[Name, Agent] = {}
     """Agents by the name clients use; each is also a model."""
+    workflows: dict[Name, Workflow] = {}
+    """Workflows by the name clients use; each is also a model."""
     shields: dict[Name, Shield] = {}
     """Shields by the name clients use."""
     tools: dict[Name, Tool] = {}

@@ -2,7 +2,10 @@
 
 COMPILE = "lsbuild_plugins.onnx.compile"
 SERVE = "lsbuild_plugins.onnx.serve"
-READ = tuple(f"{SERVE}.{name}" for name in ("format", "labels", "pairs", "template", "tools", "text", "windows"))
+READ = tuple(
+    f"{SERVE}.{name}"
+    for name in ("calls", "format", "forms", "labels", "pairs", "template", "text", "tools", "windows")
+)
 """What the compile half uses of the serve half: the step's key changes with it."""
 TOOLS = ("numpy", "onnx", "onnxruntime", "tokenizers", "minijinja", "jinja2")
 WHEELS = ("onnxruntime>=1.31,<1.32", "numpy>=2.2", "tokenizers>=0.22")

@@ -47,6 +47,8 @@ class Config(BaseModel):
     """Sampling of a language model where a request says nothing. Default: temperature 1."""
     pooling: Literal["mean", "cls"] | None = None
     """How an encoder's tokens become one vector, where the model does not say it (modules.json)."""
+    schemas: list[str] = Field(default_factory=list)
+    """Files with JSON schemas, or lists of tools, that requests will hold a language model to: checked when it is built."""
     export: bool | str = False
     """``true`` allows the export of other architectures with optimum in an environment of its own (gigabytes); a path
     names the Python interpreter of an environment that has optimum-onnx already."""
@@ -78,9 +80,9 @@ class Onnx:
             yield from faults
             return
         config = Config.model_validate(spec.config)
-        only = {"queue": "llm", "sampling": "llm", "pooling": "embedding"}
+        only = {"queue": "llm", "sampling": "llm", "schemas": "llm", "pooling": "embedding"}
         for key, kind in only.items():
-            if getattr(config, key) is not None and spec.type != kind:
+            if getattr(config, key) not in (None, []) and spec.type != kind:
                 yield Problem(("config", key), f"is for models of type {kind}")
 
     def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
@@ -88,9 +90,10 @@ class Onnx:
         return ()
 
     def sources(self, item: Item) -> Mapping[str, str]:
-        """The checkpoint."""
+        """The checkpoint, and the schemas of ``config.schemas``."""
         source: str | None = getattr(item.spec, "source", None)
-        return {"weights": source} if source else {}
+        schemas = getattr(item.spec, "config", {}).get("schemas", [])
+        return ({"weights": source} if source else {}) | {f"schema{n}": uri for n, uri in enumerate(schemas)}
 
     def compile(self, item: Item, given: Given) -> Compiled:
         """One step and one service; what the model is (its family, its dimensions) is found when the step runs."""
@@ -114,7 +117,23 @@ class Onnx:
             code=(COMPILE, *READ),
             ship=folder,
         )
-        return Compiled((step,), (_service(item, config, folder),), _wheels(spec), (SERVE,))
+        steps = (step, *_schemas(item, config, given))
+        return Compiled(steps, (_service(item, config, folder),), _wheels(spec), (SERVE,))
+
+
+def _schemas(item: Item, config: Config, given: Given) -> tuple[Step, ...]:
+    if not config.schemas:
+        return ()
+    step = Step(
+        name=f"models.{item.name}.schemas",
+        run=f"{COMPILE}.schemas:run",
+        sources={name: source for name, source in given.sources.items() if name != "weights"},
+        tools=("llguidance",),
+        code=(f"{COMPILE}.schemas", SERVE),
+        ship=f"grammars/{item.name}",
+        part="app",
+    )
+    return (step,)
 
 
 def _service(item: Item, config: Config, folder: str) -> Service:
@@ -133,7 +152,7 @@ def _service(item: Item, config: Config, folder: str) -> Service:
 
 
 def _wheels(spec: Model) -> tuple[str, ...]:
-    return (*WHEELS, *(("minijinja>=3.0.5",) if spec.type == "llm" else ()))
+    return (*WHEELS, *(("minijinja>=3.0.5", "llguidance>=1.6.1,<2") if spec.type == "llm" else ()))
 
 
 def _spec(item: Item) -> Model:

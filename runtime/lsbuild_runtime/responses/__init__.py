@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lsbuild_runtime.services import Services
+    from lsbuild_runtime.routing import Site
 
 API, NAME = "state", "responses"
 """The service that keeps them: ``state/responses``."""
@@ -22,10 +22,12 @@ FILE_NAME = "responses.sqlite"
 """Where SQLite keeps them below the state folder."""
 
 
-def may_have_left(services: Services) -> bool:
-    """Whether an earlier process may have left responses to go on with: one look for a file, and none over a network."""
-    service = services.find((API,), NAME)
+def resume(site: Site) -> None:
+    """Go on with what an earlier process may have left: one look for a file when there is nothing, none over a network."""
+    service, path = site.services.find((API,), NAME), site.services.state_path
     if service is None:
-        return False
-    path = services.state_path
-    return not service.provider.startswith("inline::") or (path is not None and (path / FOLDER / FILE_NAME).exists())
+        return
+    if not service.provider.startswith("inline::") or (path is not None and (path / FOLDER / FILE_NAME).exists()):
+        from lsbuild_runtime.responses.keeping import Responses
+
+        site.kept(Responses).start()

@@ -76,7 +76,7 @@ def _summary(app: Site, work: Work, messages: Sequence[Mapping[str, Any]], conte
             size = (size + 1) // 2
             continue
         place += size
-        total += spent
+        total = Usage(total.prompt + spent.prompt, total.completion + spent.completion, total.cached + spent.cached)
     return summary, total
 
 

@@ -39,7 +39,7 @@ class Responses:
     def __init__(self, app: Site) -> None:
         self.live = Live()
         self.owner = f"owner_{os.urandom(12).hex()}"
-        self.clock = app.stores.clock
+        self.clock = app.clock
         self._closed = threading.Event()
         self._app = app
         self._lock = threading.Lock()

@@ -7,5 +7,19 @@ from lsbuild_runtime.routes.tables.others import BATCHES, OTHERS, PROMPTS
 from lsbuild_runtime.routes.tables.responses import CONVERSATIONS, RESPONSES
 from lsbuild_runtime.routes.tables.safety import SAFETY
 from lsbuild_runtime.routes.tables.stores import FILES, STORES
+from lsbuild_runtime.routes.tables.workflows import WORKFLOWS
 
-ROUTES = (*INSPECTION, *ADMIN, *INFERENCE, *RESPONSES, *CONVERSATIONS, *OTHERS, *PROMPTS, *BATCHES, *SAFETY, *STORES, *FILES)
+ROUTES = (
+    *INSPECTION,
+    *ADMIN,
+    *INFERENCE,
+    *RESPONSES,
+    *CONVERSATIONS,
+    *WORKFLOWS,
+    *OTHERS,
+    *PROMPTS,
+    *BATCHES,
+    *SAFETY,
+    *STORES,
+    *FILES,
+)

@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 from lsbuild_runtime.http import ApiError, Errors
 from lsbuild_runtime.ports import Annotation, Delta, ToolCall, Usage
 from lsbuild_runtime.routes.chat_answer import arguments
+from lsbuild_runtime.routes.wire import worded
 
 _NOTHING = Delta()
 _TYPES = {
@@ -26,6 +27,11 @@ _TYPES = {
     429: "rate_limit_error",
     504: "timeout_error",
     529: "overloaded_error",
+}
+_NAMES = {
+    "response_format": "output_config.format",
+    "reasoning_effort": "output_config.effort",
+    "stop": "stop_sequences",
 }
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 
@@ -53,7 +59,7 @@ class AnthropicErrors(Errors):
     def body(self, error: ApiError, request_id: str) -> bytes:
         """``{"type": "error", "error": {"type", "message"}, "request_id"}``."""
         usual = "invalid_request_error" if error.status < 500 else "api_error"
-        detail = AnthropicErrorDetail(_TYPES.get(error.status, usual), error.message)
+        detail = AnthropicErrorDetail(_TYPES.get(error.status, usual), worded(error, _NAMES))
         return msgspec.json.encode(AnthropicError("error", detail, request_id))
 
     def event(self, error: ApiError, request_id: str) -> bytes:

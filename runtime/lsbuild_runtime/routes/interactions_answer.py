@@ -14,11 +14,20 @@ from msgspec import UNSET, Struct, UnsetType
 from lsbuild_runtime.http import ApiError, Errors
 from lsbuild_runtime.ports import Annotation, Delta, ToolCall, Usage
 from lsbuild_runtime.routes.chat_answer import arguments
+from lsbuild_runtime.routes.wire import worded
 
 _NOTHING = Delta()
 DONE = b"data: [DONE]\n\n"
 _CODES = {401: "unauthenticated", 403: "permission_denied", 404: "not_found", 408: "deadline_exceeded",
           429: "resource_exhausted", 503: "unavailable"}  # fmt: skip
+_NAMES = {
+    "messages": "input",
+    "max_tokens": "generation_config.max_output_tokens",
+    "reasoning_effort": "generation_config.thinking_level",
+    "seed": "generation_config.seed",
+    "stop": "generation_config.stop_sequences",
+    "tool_choice": "generation_config.tool_choice",
+}
 _STATUS = {"stop": "completed", "length": "incomplete", "tool_calls": "requires_action", "content_filter": "incomplete"}
 
 
@@ -57,7 +66,7 @@ class InteractionErrors(Errors):
 
 def _detail(error: ApiError) -> GoogleErrorDetail:
     usual = "invalid_argument" if error.status < 500 else "internal"
-    return GoogleErrorDetail(_CODES.get(error.status, usual), error.message)
+    return GoogleErrorDetail(_CODES.get(error.status, usual), worded(error, _NAMES))
 
 
 ERRORS = InteractionErrors()

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.engine import Engine
+from lsbuild_plugins.onnx.serve.forms import HERMES, marks
 from lsbuild_plugins.onnx.serve.generate import Model
 from lsbuild_plugins.onnx.serve.kv import Memory, chunks, open_memory, reuse
 from lsbuild_plugins.onnx.serve.session import open_session
 from lsbuild_plugins.onnx.serve.text import Vocabulary
-from lsbuild_plugins.onnx.serve.tools import MARKERS
 from lsbuild_runtime.http import ApiError, Cancelled, Context
 from lsbuild_runtime.ports import Chat, Completion, Delta, Sampling
 from onnx_serve_models import CONTEXT, SPECIALS, byte_tokenizer, service, token
@@ -87,9 +87,9 @@ def scripted(answer: str, **card: Any) -> tuple[Engine, Script]:
         "vocab": 272,
         "context": 400,
         "eos": (end,),
-        "tool_format": "hermes",
+        "tools": HERMES,
     }
-    model = Model(model_format.Decoder(**(values | card)), script, Vocabulary(tokenizer, MARKERS))
+    model = Model(model_format.Decoder(**(values | card)), script, Vocabulary(tokenizer, tuple(marks(HERMES, None))))
     template = ChatTemplate("{% for m in messages %}{{ m.role }}:{{ m.content }}|{% endfor %}{{ tools | tojson }}")
     return Engine("scripted", model, template, queue=4), script
 
@@ -406,10 +406,6 @@ def test_an_answer_may_fill_the_context_to_its_last_token(engine: Engine) -> Non
 @pytest.mark.parametrize(
     ("chat", "param"),
     [
-        (Chat(ASK, tools=TOOLS, tool_choice="required"), "tool_choice"),
-        (Chat(ASK, tools=TOOLS, tool_choice="f"), "tool_choice"),
-        (Chat(ASK, response_format={"type": "json_object"}), "response_format"),
-        (Chat(ASK, response_format={"type": "json_schema", "json_schema": {}}), "response_format"),
         (Chat(ASK, extra={"guided_regex": "x"}), "guided_regex"),
         (Chat(ASK, extra={"chat_template_kwargs": 3}), "chat_template_kwargs"),
         (Chat(ASK, extra={"chat_template_kwargs": {"messages": []}}), "messages"),
@@ -424,7 +420,7 @@ def test_what_is_not_honoured_is_refused_by_name(engine: Engine, chat: Chat, par
 
 
 def test_tools_are_refused_when_the_template_knows_none() -> None:
-    engine, _ = scripted("x", tool_format="none")
+    engine, _ = scripted("x", tools=None)
     with pytest.raises(ApiError, match="knows no tools"):
         engine.chat(Chat(ASK, tools=TOOLS), Context())
     engine.close()

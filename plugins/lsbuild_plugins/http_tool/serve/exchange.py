@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -12,12 +11,12 @@ from typing import Any
 
 import urllib3
 from msgspec import Struct
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from lsbuild_plugins.http_tool.serve import weburl
 from lsbuild_plugins.http_tool.serve.guard import Guard, Refused
 from lsbuild_plugins.http_tool.serve.weburl import Url, UrlError
 from lsbuild_runtime.http import Context
+from lsbuild_runtime.outgoing import Cutoff, over
 
 REDIRECTS = 5
 CONNECT_S = 5.0
@@ -85,8 +84,8 @@ def _once(
     """One request at the first address that answers a connection; the answer, and where it redirects to."""
     connected = _connected(question.url, addresses, context, end, dialled)
     connected.settimeout(max(0.1, min(end, context.deadline) - time.monotonic()))
-    connection = _connection(question.url, connected)
-    with _Ended(connected, context, end) as ended:
+    connection = over(connected, question.url.scheme, question.url.host, question.url.port)
+    with Cutoff(connected, context, end) as ended:
         try:
             # A port of which nobody speaks TLS, a certificate of another name, a server that hangs: all end here.
             connection.request(
@@ -136,51 +135,6 @@ def _connected(url: Url, addresses: list[str], context: Context, end: float, dia
         except OSError:
             continue
     raise Refused(f"{url.host} could not be connected to")
-
-
-def _connection(url: Url, connected: socket.socket) -> HTTPConnection:
-    """urllib3's connection over a socket that is there already: nothing is resolved or parsed again."""
-
-    class Plain(HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            return connected
-
-    class Secure(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            return connected
-
-    if url.scheme == "http":
-        return Plain(url.host, url.port)
-    return Secure(url.host, url.port, server_hostname=url.host, assert_hostname=url.host)
-
-
-class _Ended:
-    """Closes a socket at the end of the time or when the request is cancelled: a server that drips cannot hold a thread."""
-
-    def __init__(self, connected: socket.socket, context: Context, end: float) -> None:
-        self._socket = connected.dup()
-        self._context = context
-        self._end = min(end, context.deadline)
-        self._done = threading.Event()
-        self.cut = False
-        self._thread = threading.Thread(target=self._watch, daemon=True, name="http deadline")
-
-    def __enter__(self) -> _Ended:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._done.set()
-        self._thread.join()
-        self._socket.close()
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.05):
-            if time.monotonic() > self._end or self._context.cancel.is_set():
-                self.cut = True
-                with suppress(OSError):
-                    self._socket.shutdown(socket.SHUT_RDWR)
-                return
 
 
 def _reason(error: Exception) -> str:

@@ -12,6 +12,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from lsbuild_plugins.onnx.serve.forms import Reasoning, ToolForm
+
 FILE_NAME = "model.json"
 
 
@@ -95,8 +97,10 @@ class Decoder(Struct, frozen=True, kw_only=True, tag="decoder"):
     bos_text: str = ""
     eos_text: str = ""
     """The text of these tokens, as chat templates expect them in ``bos_token`` and ``eos_token``."""
-    tool_format: Literal["none", "hermes"] = "none"
-    """How the template writes tool calls, found at build by rendering one."""
+    tools: ToolForm | None = None
+    """How the template writes tool calls, found at build by rendering some; None when it knows no tools."""
+    reasoning: Reasoning | None = None
+    """The marks around what the model thinks, where its template has any."""
     sampling: dict[str, float] = {}
     """The model's own defaults (``temperature``, ``top_p``, ``top_k``) from generation_config.json."""
 

@@ -17,6 +17,7 @@ from lsbuild_plugins.onnx.compile.families import read_shape
 from lsbuild_plugins.onnx.compile.linear import SCHEMES
 from lsbuild_plugins.onnx.compile.safetensors import open_weights
 from lsbuild_plugins.onnx.serve import format as model_format
+from lsbuild_plugins.onnx.serve.forms import HERMES
 from lsbuild_runtime.manifest import Service
 from onnx_compile_models import decoder_tensors, encoder_tensors, write_safetensors
 
@@ -126,7 +127,7 @@ def write_decoder(folder: Path, quantize: str = "none") -> Path:
         context=CONTEXT,
         eos=ends,
         eos_text="<|im_end|>",
-        tool_format="hermes",
+        tools=HERMES,
     )
     model_format.write(folder, card)
     return folder

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # 0.3 CPU seconds that a step's process need not pay
 
 __all__ = [
     "SERVER_WHEELS",
+    "Apart",
     "Artifact",
     "Bundle",
     "Check",
@@ -194,16 +195,29 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Apart:
+    """Wheels that are resolved on their own and shipped whole, for code that runs in a process of its own.
+
+    ``python`` is a specifier (``>=3.12``) that the platform's Python has to fit, "" for any.
+    """
+
+    requirements: tuple[str, ...]
+    python: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Compiled:
     """What a plugin makes of an item: steps to run, services to serve, and what has to travel with them.
 
-    ``wheels`` are requirement strings; ``code`` are packages or modules copied into the bundle as source.
+    ``wheels`` are requirement strings; ``code`` are packages or modules copied into the bundle as source; ``apart`` are
+    wheels by the folder of the bundle that they are unpacked in, which no import of the runtime looks into.
     """
 
     steps: tuple[Step, ...] = ()
     services: tuple[Service, ...] = ()
     wheels: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
+    apart: Mapping[str, Apart] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +241,11 @@ def config_problems(model: type[BaseModel], config: Mapping[str, Json]) -> list[
 
 
 class Plugin(Protocol):
-    """The compile half of a provider; a module or an object. All methods are pure: they read no disk and no network."""
+    """The compile half of a provider; a module or an object. All methods are pure: they read no disk and no network.
+
+    The one exception: ``compile`` may read small files of ``Given.sources``, whose hashes are in the keys of all steps
+    that they are given to.
+    """
 
     provider: str
     """``inline::onnx``, as the spec names it."""

@@ -35,7 +35,9 @@ from lsbuild.evals import gates as quality
 from lsbuild.evals.result import Result
 from lsbuild.evals.result import read as read_result
 from lsbuild.monitor import Monitor
+from lsbuild.spec.kinds import KINDS
 from lsbuild.spec.load import Loaded, load
+from lsbuild.spec.model import Spec, State
 
 LOCK_NAME = "lsbuild.lock"
 RUNTIME_WHEELS = ("msgspec>=0.19",)
@@ -111,14 +113,14 @@ def prepare(order: Order, monitor: Monitor) -> Prepared:
 
     monitor.stage("plan")
     target_steps = {
-        tag: target.steps(options, tag, {name: fetched[uri] for name, uri in uris.items() if name != "wheels"})
+        tag: target.steps(options, tag, {name: fetched[uris[name]] for name in target.sources(options, tag)})
         for tag, uris in wanted.items()
     }
     code = [name for each in compiled.values() for name in each.code]
     platform_steps = {
         tag: (
             bundle.code_step(tag, code),
-            wheels.step(tag, uris["wheels"], fetched[uris["wheels"]]),
+            *(wheels.step(tag, uris[folder], fetched[uris[folder]], folder) for folder in _wheel_folders(compiled)),
             *target_steps[tag].values(),
         )
         for tag, uris in wanted.items()
@@ -217,9 +219,15 @@ def _items(loaded: Loaded) -> list[Item]:
     root = loaded.path.parent
     return [
         Item(kind, name, entry.provider, entry, root)
-        for kind in ("models", "vector_stores", "shields", "agents", "evals")
+        for kind in KINDS
         for name, entry in getattr(loaded.spec, kind).items()
-    ]
+    ] + _state(loaded.spec, root)
+
+
+def _state(spec: Spec, root: Path) -> list[Item]:
+    """What keeps responses: as the spec says, or SQLite where there are agents, whose runs are worth keeping."""
+    state = spec.server.state or (State() if spec.agents else None)
+    return [] if state is None or state.provider == "none" else [Item("server", "state", state.provider, state, root)]
 
 
 def _check(items: list[Item], plugins: Mapping[str, Plugin], loaded: Loaded) -> None:
@@ -239,10 +247,23 @@ def _platform_uris(
     target: Target, options: BaseModel, platform: Platform, compiled: Mapping[tuple[str, str], Compiled]
 ) -> dict[str, str]:
     requirements = {*RUNTIME_WHEELS, *target.wheels, *(wheel for each in compiled.values() for wheel in each.wheels)}
+    apart = {name: own for each in compiled.values() for name, own in each.apart.items()}
+    for name, own in apart.items():
+        wheels.require_python(platform, own.python, name)
     return {
         **target.sources(options, platform),
-        "wheels": wheels.source_uri(platform, sorted(requirements)),
+        wheels.SITE: wheels.source_uri(platform, sorted(requirements)),
+        **{
+            name: wheels.source_uri(platform, own.requirements, whole=True)
+            for name, own in apart.items()
+            if own.requirements
+        },
     }
+
+
+def _wheel_folders(compiled: Mapping[tuple[str, str], Compiled]) -> tuple[str, ...]:
+    """Folders of the bundle that hold wheels: the runtime's, and those of whoever keeps its own."""
+    return (wheels.SITE, *(name for each in compiled.values() for name, own in each.apart.items() if own.requirements))
 
 
 def _bundle(ready: Prepared, platform: Platform, outputs: Mapping[str, Path]) -> Bundle:

@@ -13,12 +13,44 @@ from lsbuild import registry
 from lsbuild.api import Manifest, Target
 from lsbuild.errors import VerifyError
 
+_CHATS = (
+    "/v1/chat/completions",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/responses",
+    "/v1/responses/compact",
+    "/v1/responses/input_tokens",
+    "/v1alpha/interactions",
+)
 ROUTES = {
-    "inference": ("/v1/chat/completions", "/v1/completions"),
-    "agents": ("/v1/chat/completions",),
+    "inference": (*_CHATS, "/v1/completions"),
+    "agents": _CHATS,
+    "state": (
+        "/v1/conversations",
+        "/v1/conversations/{id}",
+        "/v1/conversations/{id}/items",
+        "/v1/conversations/{id}/items/{item_id}",
+        "/v1/responses/{id}",
+        "/v1/responses/{id}/cancel",
+        "/v1/responses/{id}/input_items",
+    ),
     "embeddings": ("/v1/embeddings",),
     "safety": ("/v1/moderations", "/v1/safety/run-shield", "/v1/shields", "/v1/shields/{id}"),
+    "workflows": (
+        "/v1/workflows",
+        "/v1/workflows/{name}",
+        "/v1/workflows/{name}/runs",
+        "/v1/workflows/{name}/runs/{run_id}",
+        "/v1/workflows/{name}/runs/{run_id}/approve",
+        "/v1/workflows/{name}/runs/{run_id}/cancel",
+    ),
     "rerank": ("/v1/rerank", "/v1alpha/inference/rerank"),
+    "prompts": (
+        "/v1/prompts",
+        "/v1/prompts/{id}",
+        "/v1/prompts/{id}/set-default-version",
+        "/v1/prompts/{id}/versions",
+    ),
     "vector_io": (
         "/v1/vector-io/query",
         "/v1/vector_stores",
@@ -26,6 +58,9 @@ ROUTES = {
         "/v1/vector_stores/{id}/search",
     ),
     "vector_stores": (
+        "/v1/batches",
+        "/v1/batches/{id}",
+        "/v1/batches/{id}/cancel",
         "/v1/files",
         "/v1/files/{id}",
         "/v1/files/{id}/content",
@@ -49,6 +84,11 @@ COMMON_ROUTES = (
     "/v1/models",
     "/v1/models/{id}",
     "/v1/openapi.json",
+    "/v1alpha/admin/health",
+    "/v1alpha/admin/version",
+    "/v1alpha/admin/inspect/routes",
+    "/v1alpha/admin/providers",
+    "/v1alpha/admin/providers/{id}",
 )
 
 

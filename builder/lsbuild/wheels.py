@@ -16,18 +16,43 @@ from urllib.parse import quote
 from lsbuild import bytecode, native, prune
 from lsbuild.api import Json, Platform, Source, SourceError, SourceFile, Step, StepContext
 
+SITE = "site"
+"""The folder of the bundle with the wheels that the runtime and the serve halves import."""
+_WHOLE = "/whole"
 
-def source_uri(platform: Platform, requirements: Iterable[str]) -> str:
-    """The canonical URI of the wheels that satisfy ``requirements`` on ``platform``; fetched by ``sources.resolve``."""
+
+def source_uri(platform: Platform, requirements: Iterable[str], *, whole: bool = False) -> str:
+    """The canonical URI of the wheels that satisfy ``requirements`` on ``platform``; fetched by ``sources.resolve``.
+
+    ``whole`` ones are somebody's own, not the runtime's: nothing of them is left out.
+    """
     wanted = sorted({requirement.replace(" ", "") for requirement in requirements})
     tail = "&".join(quote(requirement, safe="[]<>=!~,.;*'") for requirement in wanted)
-    return f"wheels:{platform.tag}-glibc{platform.glibc}?{tail}"
+    return f"wheels:{platform.tag}-glibc{platform.glibc}{_WHOLE if whole else ''}?{tail}"
 
 
-def step(platform: Platform, uri: str, source: Source) -> Step:
-    """The step that turns the wheels of ``source``, fetched for ``uri``, into the folder ``site`` of the bundle."""
+def require_python(platform: Platform, specifier: str, where: str) -> None:
+    """SourceError unless the platform's Python, in any of its patches, fits ``specifier`` (``>=3.10,<4``; "" for any)."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # only where a tool says what it needs
+
+    try:
+        wanted = SpecifierSet(specifier)
+    except InvalidSpecifier as error:
+        raise SourceError(
+            f"{specifier!r} is no version specifier", where=where, hint="Write it like '>=3.11'."
+        ) from error
+    if not any(wanted.contains(f"{platform.python}.{patch}") for patch in (0, 99)):
+        raise SourceError(
+            f"needs Python {specifier}, the target {platform.tag} has {platform.python}",
+            where=where,
+            hint="Change requires-python of the file's PEP 723 metadata, or the target's Python.",
+        )
+
+
+def step(platform: Platform, uri: str, source: Source, folder: str = SITE) -> Step:
+    """The step that turns the wheels of ``source``, fetched for ``uri``, into ``folder`` of the bundle."""
     return Step(
-        name=f"wheels.{platform.tag}",
+        name=f"wheels.{platform.tag}" if folder == SITE else f"{folder.replace('/', '.')}.{platform.tag}",
         run="lsbuild.wheels:unpack",
         options={
             "uri": uri,
@@ -38,7 +63,7 @@ def step(platform: Platform, uri: str, source: Source) -> Step:
         },
         sources={"wheels": source},
         code=("lsbuild.wheels", "lsbuild.native", "lsbuild.elf", "lsbuild.prune", "lsbuild.bytecode"),
-        ship="site",
+        ship=folder,
         part="wheels",
     )
 
@@ -51,13 +76,14 @@ def unpack(context: StepContext) -> Mapping[str, Json]:
     Raises TargetError for a native file that cannot run on the platform, SourceError for a damaged wheel.
     """
     files = context.sources["wheels"].files
+    whole = _WHOLE in context.options["uri"].partition("?")[0]
     versions: dict[str, str] = {}
     pruned = 0
     for done, file in enumerate(files):
         context.progress(done, len(files), file.path)
         name, version = split_name(file.path)
         versions[name] = version
-        pruned += _unpack_one(file, name, context.out)
+        pruned += _unpack_one(file, "" if whole else name, context.out)
     platform = context.options
     found = native.require([context.out], platform["arch"], platform["glibc"], platform["level"])
     compiled = bytecode.compile_tree(context.out) if context.options["bytecode"] else None
@@ -103,7 +129,7 @@ def members(wheel: Path, name: str) -> Iterator[tuple[str, zipfile.ZipInfo, zipf
 
 
 def _unpack_one(file: SourceFile, name: str, out: Path) -> int:
-    """Unpack one wheel; returns the bytes left out."""
+    """Unpack one wheel without what ``prune`` knows of ``name``; returns the bytes left out."""
     with file.location.open("rb") as stream:
         if hashlib.file_digest(stream, "sha256").hexdigest() != file.sha256:
             raise SourceError("the cached file is damaged", where=str(file.location), hint="Delete it and build again.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from lsbuild_runtime.http import ApiError
+from lsbuild_runtime.services import NO_STATE
 
 if TYPE_CHECKING:
     from apsw import Connection
@@ -71,8 +72,10 @@ class Database:
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[Connection]:
-        import apsw  # most cold starts keep nothing
-
+        try:
+            import apsw  # most cold starts keep nothing
+        except ImportError:
+            raise built_without_state() from None
         with self._lock:
             try:
                 connection = self._connection = self._connection or _open(self.path, self._schema)
@@ -133,6 +136,12 @@ def fault(error: Exception, path: Path, holds: str) -> ApiError:
         return unavailable(f"{path} is damaged ({error}); move it away or restore it from a backup")
     fault = f"{path.parent} cannot be used ({error})"
     return unavailable(f"{fault}; make it writable, or start the server with another --state FOLDER or LSBUILD_STATE")
+
+
+def built_without_state() -> ApiError:
+    """A 503 where the wheels that state needs are not in the artifact."""
+    message = "this artifact was built without what state needs; say `mutable: true` at a vector store and build again"
+    return ApiError(503, message, type="server_error", code=NO_STATE)
 
 
 def unavailable(message: str, retry_after: int | None = None) -> ApiError:

@@ -44,7 +44,8 @@ class Service(Struct, frozen=True, kw_only=True):
 
     ``metadata`` is shown to clients. The runtime reads of it: ``sampling`` (defaults for temperature, top_p and top_k of
     this model), ``modalities`` (``["text", "image"]`` lets image parts through), ``accepts`` (names of request fields
-    beyond OpenAI's that the provider honours, ``["*"]`` for all) and ``provider_resource_id``.
+    beyond OpenAI's that the provider honours, ``["*"]`` for all), ``provider_resource_id`` and ``cost`` of a shield (the
+    cheaper is asked first). ``config`` of a shield may hold ``fail``: ``"open"``.
     """
 
     api: str

@@ -15,12 +15,13 @@ from msgspec import Struct
 
 from lsbuild_runtime.http import Context
 from lsbuild_runtime.ports import Chat, Delta, ToolCall, Usage
-from lsbuild_runtime.tools import ToolInfo, ToolResult, ToolRuntime
+from lsbuild_runtime.tools import Found, ToolInfo, ToolResult, ToolRuntime
 
 
 class Limits(Struct, frozen=True):
-    """What one run may use at most. ``steps`` are answers of the model, ``calls`` calls of tools, ``tokens`` generated
-    ones in all steps together (None: no limit of its own), ``wall`` seconds."""
+    """What one run may use at most. ``steps`` are answers of the model that may call tools: a run that reaches them gets one
+    more answer, without. ``calls`` are calls of tools, ``tokens`` generated ones in all steps together (None: no limit of
+    its own), ``wall`` seconds."""
 
     steps: int = 10
     calls: int = 32
@@ -44,10 +45,12 @@ class Policy(Struct, frozen=True):
     """What a run may do with what it has read.
 
     Text that nobody vouches for (passages, results of tools that are not trusted) taints a run. A tainted run calls a
-    tool that ``sends`` something away only when its bound name is in ``despite_taint``.
+    tool that ``sends`` something away only when its bound name is in ``despite_taint``. ``attended`` says that a person
+    can be asked: else calls that need approval are denied.
     """
 
     despite_taint: frozenset[str] = frozenset()
+    attended: bool = True
 
 
 class Used(Struct, frozen=True):
@@ -71,7 +74,8 @@ class Task(Struct, frozen=True):
     ``tools`` are those that the server runs. ``tainted`` says that untrusted text is among the messages already.
 
     ``approvals`` answer calls that an earlier run stopped at: the approved ones are made first. ``used`` is what earlier
-    parts of the same run have taken of its limits.
+    parts of the same run have taken of its limits, ``found`` the passages that their searches gave, in the order of their
+    numbers.
     """
 
     chat: Chat
@@ -81,6 +85,7 @@ class Task(Struct, frozen=True):
     tainted: bool = False
     approvals: tuple[Approval, ...] = ()
     used: Used = Used()
+    found: tuple[Found, ...] = ()
 
 
 class CallBegun(Struct, frozen=True):
@@ -98,7 +103,9 @@ Outcome = Literal["ok", "failed", "unknown", "invalid", "denied"]
 class CallEnded(Struct, frozen=True):
     """A call is over; ``result.text`` is what the model reads of it. ``tool`` is None for an unknown one.
 
-    ``rule`` names what decided when the outcome is ``denied``: ``tainted``, ``shield``, ``person``, ``calls`` (the limit).
+    ``rule`` names what decided when the outcome is ``denied``: ``tainted``, ``shield``, ``person``, ``repeated`` (the very
+    same call again and again), or a limit: ``steps``, ``calls``, ``tokens``. With ``failed`` it is ``shield`` where one
+    withheld the result.
     """
 
     call: ToolCall
@@ -116,8 +123,8 @@ class ApprovalAsked(Struct, frozen=True):
 
 
 class StepDone(Struct, frozen=True):
-    """One answer of the model and its calls are over; ``messages`` (OpenAI's JSON objects) are what they added to the
-    conversation. A run that is cut goes on from the last of these."""
+    """One answer of the model and its calls are over, or the calls that a person was asked about; ``messages`` (OpenAI's
+    JSON objects) are what they added to the conversation. A run that is cut goes on from the last of these."""
 
     messages: tuple[Mapping[str, Any], ...]
     used: Used

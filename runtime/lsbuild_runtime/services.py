@@ -39,6 +39,7 @@ class Services:
         self._state = state
         self._by_key = {(service.api, service.name): service for service in manifest.services}
         self._opened: dict[tuple[str, str], Any] = {}
+        self._bare: dict[tuple[str, str], Any] = {}
         # Re-entrant: an agent opens its model while it is being opened itself.
         self._lock = threading.RLock()
 
@@ -53,6 +54,17 @@ class Services:
         """The opened service; ApiError 404 when the bundle has none, 503 when it cannot be opened."""
         port = self._opened.get((api, name))
         return port if port is not None else self._open(api, name)
+
+    def bare(self, api: str, name: str) -> Any:
+        """The opened service without the shields before it, for a shield that asks a model; errors as of ``get``."""
+        service = self._by_key.get((api, name))
+        if service is None:
+            raise ApiError(404, f"the bundle has no {api} named {name!r}", code="not_found")
+        with self._lock:
+            port = self._bare.get((api, name))
+            if port is None:
+                port = self._bare[api, name] = open_service(service, self._manifest, self._root, self)
+            return port
 
     @property
     def state_path(self) -> Path | None:
@@ -85,13 +97,10 @@ class Services:
         return faults
 
     def _open(self, api: str, name: str) -> Any:
-        service = self._by_key.get((api, name))
-        if service is None:
-            raise ApiError(404, f"the bundle has no {api} named {name!r}", code="not_found")
         with self._lock:
             port = self._opened.get((api, name))
             if port is None:
-                port = open_service(service, self._manifest, self._root, self)
+                port = _shielded(self.bare(api, name), self._by_key[api, name], self)
                 self._opened[api, name] = port
             return port
 
@@ -108,15 +117,17 @@ def open_service(service: Service, manifest: Manifest, root: Path, host: Service
         raise _unavailable(f"{label} cannot be opened: {error}") from error
     module, _, attribute = service.entry.partition(":")
     entry = getattr(import_module(module), attribute)
-    port = entry(msgspec.structs.replace(service, config=resolve(service.config)), root, host)
-    shields = [need.partition("/")[2] for need in service.needs if need.startswith("safety/")]
-    return _shielded(port, [host.get("safety", name) for name in shields]) if shields else port
+    return entry(msgspec.structs.replace(service, config=resolve(service.config)), root, host)
 
 
-def _shielded(port: Any, shields: list[Any]) -> Any:
-    from lsbuild_runtime.shielded import Shielded  # only where there are shields
+def _shielded(port: Any, service: Service, host: Services) -> Any:
+    """``port`` behind the shields that ``service`` needs; a shield that needs another one asks it itself."""
+    if service.api not in ("inference", "agents") or not any(need.startswith("safety/") for need in service.needs):
+        return port
+    from lsbuild_runtime.looking import before  # only where there are shields
+    from lsbuild_runtime.shielded import Shielded
 
-    return Shielded(port, shields)
+    return Shielded(port, before(service, host))
 
 
 def files_of(service: Service, manifest: Manifest) -> tuple[FileEntry, ...]:

@@ -22,7 +22,8 @@ class ToolInfo(Struct, frozen=True):
 
     ``name`` is unique within its service and fits OpenAI's pattern (letters, digits, ``_`` and ``-``, at most 64).
     ``parameters`` is the JSON Schema of the arguments, an object. ``trusted`` says that results are the operator's own
-    words: they do not taint a run. ``approval`` asks for a person's consent before each call.
+    words: they do not taint a run. ``approval`` asks for a person's consent before each call. ``vouched`` says that the
+    definition is the operator's own or pinned by the lock; else its words taint every run that is told of it.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ToolInfo(Struct, frozen=True):
     sends: Sends = "nothing"
     trusted: bool = False
     approval: bool = False
+    vouched: bool = True
 
 
 class Found(Struct, frozen=True):

@@ -22,6 +22,9 @@ _CODE = (
     "lsbuild.evals",
     "lsbuild_runtime.services",
     "lsbuild_runtime.agent",
+    "lsbuild_runtime.agent_service",
+    "lsbuild_runtime.grounding",
+    "lsbuild_runtime.policy",
     "lsbuild_runtime.quoting",
     "lsbuild_runtime.retrieve",
 )

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from lsbuild_runtime.http import ApiError, Cancelled, Watch
 from lsbuild_runtime.mutable import StoredFile
+from lsbuild_runtime.turn import OTHER_PROCESS_SECONDS, turn
 from lsbuild_runtime.uploads.prepare import Reader, Unreadable, embed, for_good
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ MOST_TRIES = 4
 """A file that ends the process so often is failed."""
 MOST_DELAYS = 10
 """A file is failed when its model or its store could not be used so often; the delays between add up to five minutes."""
-_OTHER_PROCESS_SECONDS = 0.25
 _LONGEST_DELAY = 60.0
 
 
@@ -101,7 +98,7 @@ class Worker:
         while not self._stopping.is_set() and self._next() is not None:
             with turn(self._uploads.folder) as mine:
                 if not mine:
-                    self._stopping.wait(_OTHER_PROCESS_SECONDS)
+                    self._stopping.wait(OTHER_PROCESS_SECONDS)
                 while mine and not self._stopping.is_set() and (attached := self._next()):
                     self._handle(attached)
 
@@ -194,15 +191,3 @@ class Worker:
     def _report(self, error: Exception) -> None:
         with self._observe("ingest").span("ingest queue") as span:
             span.set(error=error)
-
-
-@contextmanager
-def turn(folder: Path) -> Iterator[bool]:
-    """Whether this process is the one that works now; it stays so until the block ends."""
-    with (folder / "worker.lock").open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True

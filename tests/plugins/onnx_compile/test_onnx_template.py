@@ -11,7 +11,9 @@ import pytest
 from lsbuild.api import GateError
 from lsbuild_plugins.onnx.compile import template
 from lsbuild_plugins.onnx.compile.checkpoint import Checkpoint
+from lsbuild_plugins.onnx.compile.forms import Found
 from lsbuild_plugins.onnx.serve import format as model_format
+from lsbuild_plugins.onnx.serve.forms import HERMES as HERMES_FORM
 from onnx_compile_models import DECODERS, decoder_tensors, write_checkpoint
 
 Build = Callable[..., tuple[Path, dict[str, Any]]]
@@ -56,12 +58,12 @@ ALTERNATE = """{{ bos_token }}{% for message in messages %}{% if (message['role'
 
 def test_a_plain_template_is_proved() -> None:
     proof = template.prove(CHATML, "<s>", "</s>", "m")
-    assert proof == template.Proof(len(template.CONVERSATIONS), 0, "none")
+    assert proof == template.Proof(len(template.CONVERSATIONS), 0, Found(None, None, "none"))
 
 
 def test_hermes_is_found_by_rendering_a_call() -> None:
     proof = template.prove(HERMES, "", "", "m")
-    assert proof.tool_format == "hermes" and proof.refused == 0
+    assert proof.found.tools == HERMES_FORM and proof.refused == 0
 
 
 def test_refusals_count_when_both_engines_refuse() -> None:
@@ -105,6 +107,6 @@ def test_it_ships_with_the_model(tmp_path: Path, build: Build) -> None:
     (checkpoint / "chat_template.jinja").write_text(HERMES)
     out, facts = build(checkpoint, type="llm")
     card = model_format.read(out)
-    assert isinstance(card, model_format.Decoder) and card.tool_format == "hermes"
+    assert isinstance(card, model_format.Decoder) and card.tools == HERMES_FORM
     assert (out / "chat_template.jinja").read_text() == HERMES
     assert facts["chat_template"].startswith("12 conversations")

@@ -14,6 +14,7 @@ from onnx_serve_models import CONTEXT, write_decoder, write_encoder
 
 SERVE = "lsbuild_plugins.onnx.serve"
 ASK = {"model": "chat", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4, "temperature": 0}
+UNHELD = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "array", "uniqueItems": True}}}
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_embeddings(app: App) -> None:
     ("path", "body", "code"),
     [
         ("/v1/chat/completions", {**ASK, "max_tokens": CONTEXT}, "context_length_exceeded"),
-        ("/v1/chat/completions", {**ASK, "response_format": {"type": "json_object"}}, "unsupported_parameter"),
+        ("/v1/chat/completions", {**ASK, "response_format": UNHELD}, "unsupported_schema"),
         ("/v1/chat/completions", {**ASK, "stream": True, "max_tokens": CONTEXT}, "context_length_exceeded"),
         ("/v1/embeddings", {"model": "embed", "input": "w1 " * 40}, "context_length_exceeded"),
     ],

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.engine import Engine
+from lsbuild_plugins.onnx.serve.forms import HERMES, marks
 from lsbuild_plugins.onnx.serve.generate import Model
 from lsbuild_plugins.onnx.serve.kv import Memory, chunks, open_memory, reuse
 from lsbuild_plugins.onnx.serve.session import open_session
 from lsbuild_plugins.onnx.serve.text import Vocabulary
-from lsbuild_plugins.onnx.serve.tools import MARKERS
 from lsbuild_runtime.http import ApiError, Cancelled, Context
 from lsbuild_runtime.ports import Chat, Completion, Delta, Sampling
 from onnx_serve_models import CONTEXT, SPECIALS, byte_tokenizer, service, token
@@ -87,9 +87,9 @@ def scripted(answer: str, **card: Any) -> tuple[Engine, Script]:
         "vocab": 272,
         "context": 400,
         "eos": (end,),
-        "tool_format": "hermes",
+        "tools": HERMES,
     }
-    model = Model(model_format.Decoder(**(values | card)), script, Vocabulary(tokenizer, MARKERS))
+    model = Model(model_format.Decoder(**(values | card)), script, Vocabulary(tokenizer, tuple(marks(HERMES, None))))
     template = ChatTemplate("{% for m in messages %}{{ m.role }}:{{ m.content }}|{% endfor %}{{ tools | tojson }}")
     return Engine("scripted", model, template, queue=4), script
 
@@ -278,10 +278,20 @@ def test_answers_end_before_the_stop_string(stop: str) -> None:
     engine, _ = scripted("hello world")
     deltas = list(engine.chat(Chat(ASK, Sampling(temperature=0, stop=(stop,), logprobs=0)), Context()))
     assert text_of(deltas) == "hello world".split(stop)[0]
-    assert deltas[-1].finish == "stop"
+    assert (deltas[-1].finish, deltas[-1].stop) == ("stop", stop)
     scored = b"".join(each.raw for delta in deltas for each in delta.logprobs)
     assert scored.decode().startswith(text_of(deltas))
     assert len(scored) < len(text_of(deltas)) + 4, "tokens inside the stop string are not reported"
+    engine.close()
+
+
+def test_a_prompt_is_counted_as_it_is_read() -> None:
+    engine, _ = scripted("hello world")
+    for tools in ((), ({"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}},)):
+        chat = Chat(ASK, Sampling(temperature=0), tools=tools, tool_choice="auto" if tools else "none")
+        usage = list(engine.chat(chat, Context()))[-1].usage
+        assert usage is not None
+        assert engine.count(chat, Context()) == usage.prompt
     engine.close()
 
 
@@ -396,10 +406,6 @@ def test_an_answer_may_fill_the_context_to_its_last_token(engine: Engine) -> Non
 @pytest.mark.parametrize(
     ("chat", "param"),
     [
-        (Chat(ASK, tools=TOOLS, tool_choice="required"), "tool_choice"),
-        (Chat(ASK, tools=TOOLS, tool_choice="f"), "tool_choice"),
-        (Chat(ASK, response_format={"type": "json_object"}), "response_format"),
-        (Chat(ASK, response_format={"type": "json_schema", "json_schema": {}}), "response_format"),
         (Chat(ASK, extra={"guided_regex": "x"}), "guided_regex"),
         (Chat(ASK, extra={"chat_template_kwargs": 3}), "chat_template_kwargs"),
         (Chat(ASK, extra={"chat_template_kwargs": {"messages": []}}), "messages"),
@@ -414,7 +420,7 @@ def test_what_is_not_honoured_is_refused_by_name(engine: Engine, chat: Chat, par
 
 
 def test_tools_are_refused_when_the_template_knows_none() -> None:
-    engine, _ = scripted("x", tool_format="none")
+    engine, _ = scripted("x", tools=None)
     with pytest.raises(ApiError, match="knows no tools"):
         engine.chat(Chat(ASK, tools=TOOLS), Context())
     engine.close()

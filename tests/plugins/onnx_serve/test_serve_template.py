@@ -260,7 +260,8 @@ STYLES = {
 def test_styles_render_as_in_jinja2(style: str) -> None:
     proof = prove(STYLES[style], "<s>", "</s>", style)
     assert proof.rendered >= 1
-    assert proof.tool_format == ("hermes" if style == "qwen" else "none")
+    families = {"qwen": "hermes", "llama3.1": "llama3-json"}
+    assert (proof.found.tools.family if proof.found.tools else None) == families.get(style)
 
 
 def test_texts_written_out() -> None:

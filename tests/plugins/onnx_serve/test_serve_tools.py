@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lsbuild_plugins.onnx.serve.forms import HERMES
 from lsbuild_plugins.onnx.serve.tools import ToolCallParser
 
 CALL = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
@@ -33,7 +34,7 @@ CASES: tuple[tuple[str, str, list[tuple[str, Any]]], ...] = (
 
 
 def parse(pieces: list[str]) -> tuple[str, list[tuple[str, Any]], list[str]]:
-    parser, shown, calls = ToolCallParser(), [], []
+    parser, shown, calls = ToolCallParser(HERMES), [], []
     for step in [*map(parser.feed, pieces), parser.finish()]:
         shown.append(step[0])
         calls += [(call.name, json.loads(call.arguments)) for call in step[1]]
@@ -51,7 +52,7 @@ def test_every_split_gives_the_same(text: str, expected: str, calls: list[tuple[
 
 
 def test_a_call_comes_with_its_last_character_and_has_an_id() -> None:
-    parser = ToolCallParser()
+    parser = ToolCallParser(HERMES)
     assert parser.feed(CALL[:-1]) == ("", ())
     text, (call,) = parser.feed(CALL[-1])
     assert text == ""
@@ -60,12 +61,12 @@ def test_a_call_comes_with_its_last_character_and_has_an_id() -> None:
 
 
 def test_ids_differ() -> None:
-    parser = ToolCallParser()
+    parser = ToolCallParser(HERMES)
     _, calls = parser.feed(CALL + CALL)
     assert len({call.id for call in calls}) == 2
 
 
 def test_text_is_not_delayed_more_than_a_marker_could_need() -> None:
-    parser = ToolCallParser()
+    parser = ToolCallParser(HERMES)
     assert parser.feed("a < b <to")[0] == "a < b"
     assert parser.feed("p")[0] == " <top"

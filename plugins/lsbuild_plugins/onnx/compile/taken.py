@@ -117,7 +117,7 @@ def take_decoder(checkpoint: Checkpoint, context: StepContext, form: Format | No
     _, heads, dim = next(iter(sizes))
     tokenizer = ship_tokenizer(checkpoint, context.out)
     tokens = specials(checkpoint, tokenizer)
-    _, tool_format = ship_template(checkpoint, tokens, context.out)
+    _, found = ship_template(checkpoint, tokens, tokenizer, context.out)
     positions = _positions(checkpoint, context.options.get("context"))
     vocab = _first_token(context, tokenizer.encode(gate.sentences()[0]).ids, inputs, past, checkpoint)
     card = model_format.Decoder(
@@ -133,7 +133,8 @@ def take_decoder(checkpoint: Checkpoint, context: StepContext, form: Format | No
         eos_text=tokens.eos_text,
         cache="growing",
         inputs=tuple(port.name for port in inputs),
-        tool_format=tool_format,
+        tools=found.tools,
+        reasoning=found.reasoning,
     )
     model_format.write(context.out, card)
     return {
@@ -142,7 +143,8 @@ def take_decoder(checkpoint: Checkpoint, context: StepContext, form: Format | No
         "chat": (context.out / "chat_template.jinja").is_file(),
         "sampling": card.sampling,
         "cache": "growing",
-        "tool_format": tool_format,
+        "tool_format": found.how,
+        "reasoning": found.reasoning is not None,
         **_repacked(taken),
     }
 

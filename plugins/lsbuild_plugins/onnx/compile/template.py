@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import jinja2
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
 
 from lsbuild.api import GateError
 from lsbuild_plugins.onnx.compile.checkpoint import Checkpoint
+from lsbuild_plugins.onnx.compile.forms import Found, Render, find
 from lsbuild_plugins.onnx.compile.tokens import Specials
 from lsbuild_plugins.onnx.serve.template import ChatTemplate, TemplateRefusal
-from lsbuild_plugins.onnx.serve.tools import CLOSE, OPEN
 
 Message = Mapping[str, Any]
-ToolFormat = Literal["none", "hermes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,8 @@ class Proof:
     """Conversations that both engines rendered, byte for byte the same."""
     refused: int
     """Conversations that both engines refused (a template may demand that roles alternate)."""
-    tool_format: ToolFormat
+    found: Found
+    """How it writes tool calls and reasoning."""
 
 
 _WEATHER = {
@@ -100,7 +101,7 @@ def find_template(checkpoint: Checkpoint) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def prove(text: str, bos: str, eos: str, where: str) -> Proof:
+def prove(text: str, bos: str, eos: str, where: str, specials: Collection[str] = ()) -> Proof:
     """Render every conversation with both engines; GateError showing the first difference."""
     try:
         ours, theirs = ChatTemplate(text), _environment().from_string(text)
@@ -108,27 +109,25 @@ def prove(text: str, bos: str, eos: str, where: str) -> Proof:
         raise GateError(f"the chat template is not valid: {error}", where=where, hint=_HINT) from error
     tokens = {name: value for name, value in (("bos_token", bos), ("eos_token", eos)) if value}
     rendered = refused = 0
-    tool_format: ToolFormat = "none"
     for conversation in CONVERSATIONS:
         expected, found = _theirs(theirs, conversation, tokens), _ours(ours, conversation, bos, eos)
         if expected != found:
             raise _differs(conversation, expected, found, where)
         rendered, refused = rendered + (expected is not None), refused + (expected is None)
-        if expected is not None and _is_hermes(expected, conversation.messages):
-            tool_format = "hermes"
     if not rendered:
         raise GateError("the chat template refuses every conversation", where=where, hint=_HINT)
-    return Proof(rendered, refused, tool_format)
+    return Proof(rendered, refused, find(text, _rendering(ours, bos, eos), specials))
 
 
-def ship_template(checkpoint: Checkpoint, tokens: Specials, out: Path) -> tuple[str, ToolFormat]:
-    """Prove and write ``chat_template.jinja``; returns a fact for the report and the format of tool calls."""
+def ship_template(checkpoint: Checkpoint, tokens: Specials, tokenizer: Tokenizer, out: Path) -> tuple[str, Found]:
+    """Prove and write ``chat_template.jinja``; returns a fact for the report, and its forms of calls and reasoning."""
     text = find_template(checkpoint)
     if text is None:
-        return "none: chat is refused, completions work", "none"
-    proof = prove(text, tokens.bos_text, tokens.eos_text, checkpoint.uri)
+        return "none: chat is refused, completions work", Found(None, None, "none")
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    proof = prove(text, tokens.bos_text, tokens.eos_text, checkpoint.uri, special)
     (out / "chat_template.jinja").write_text(text, encoding="utf-8")
-    return f"{proof.rendered} conversations as in jinja2, {proof.refused} refused by both", proof.tool_format
+    return f"{proof.rendered} conversations as in jinja2, {proof.refused} refused by both", proof.found
 
 
 _HINT = "Correct chat_template.jinja in the model's folder, or remove it to serve the model without chat."
@@ -158,18 +157,11 @@ def _ours(template: ChatTemplate, conversation: Conversation, bos: str, eos: str
         return None
 
 
-def _is_hermes(text: str, messages: Sequence[Message]) -> bool:
-    """Whether the call in ``messages`` was written as ``<tool_call>{"name": ..., "arguments": ...}</tool_call>``."""
-    if _CALLED not in messages:
-        return False
-    for piece in text.split(OPEN)[1:]:
-        try:
-            call = json.loads(piece.split(CLOSE)[0])
-        except ValueError:
-            continue
-        if isinstance(call, dict) and call.get("name") == "get_weather" and "arguments" in call:
-            return True
-    return False
+def _rendering(template: ChatTemplate, bos: str, eos: str) -> Render:
+    def render(messages: Sequence[Message], tools: Sequence[Message], *, prompt: bool) -> str | None:
+        return _ours(template, Conversation("", tuple(messages), tuple(tools), prompt), bos, eos)
+
+    return render
 
 
 def _differs(conversation: Conversation, expected: str | None, found: str | None, where: str) -> GateError:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lsbuild_plugins.onnx.serve.forms import ToolForm
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.ports import Chat
 
@@ -17,20 +18,9 @@ def refuse(param: str, message: str) -> ApiError:
     return ApiError(400, message, param=param, code="unsupported_parameter")
 
 
-def check_supported(chat: Chat, *, tool_format: str) -> None:
+def check_supported(chat: Chat, form: ToolForm | None) -> None:
     """Raise ApiError 400 for parameters that would otherwise be ignored."""
-    kind = (chat.response_format or {}).get("type", "text")
-    if kind != "text":
-        raise refuse(
-            "response_format",
-            f"response_format {kind!r} is not supported by a local model yet; ask for it in the prompt",
-        )
-    if chat.tool_choice not in ("auto", "none"):
-        raise refuse(
-            "tool_choice",
-            f"tool_choice {chat.tool_choice!r} is not supported by a local model yet: it cannot be forced to call; use 'auto'",
-        )
-    if chat.tools and chat.tool_choice == "auto" and tool_format == "none":
+    if chat.tools and chat.tool_choice != "none" and form is None:
         raise refuse("tools", "this model's chat template knows no tools; leave out 'tools' or use another model")
     if unknown := sorted(set(chat.extra) - _KNOWN_EXTRA):
         raise refuse(unknown[0], f"a local model does not take: {', '.join(unknown)}")
@@ -38,24 +28,26 @@ def check_supported(chat: Chat, *, tool_format: str) -> None:
         raise ApiError(400, "chat_template_kwargs must be an object", param="chat_template_kwargs")
 
 
-def template_messages(messages: Sequence[Mapping[str, Any]], shield: Callable[[str], str]) -> list[dict[str, Any]]:
+def template_messages(
+    messages: Sequence[Mapping[str, Any]], shield: Callable[[str], str], *, text_arguments: bool = False
+) -> list[dict[str, Any]]:
     """Messages as templates expect them, which is what transformers users write by hand.
 
     Null fields are left out, ``content`` is text (parts are joined by newlines, none is ""), the arguments of tool
-    calls are objects instead of JSON text, and OpenAI's role "developer" is called "system". ``shield`` goes over the
+    calls are objects instead of JSON text (unless the template wants ``text_arguments``), and OpenAI's role "developer" is called "system". ``shield`` goes over the
     words of everyone but the assistant, whose turns templates take apart by its special tokens.
     """
-    out = [_message(index, message) for index, message in enumerate(messages)]
+    out = [_message(index, message, text_arguments) for index, message in enumerate(messages)]
     return [m if m["role"] == "assistant" else {**m, "content": shield(m["content"])} for m in out]
 
 
-def _message(index: int, message: Mapping[str, Any]) -> dict[str, Any]:
+def _message(index: int, message: Mapping[str, Any], text_arguments: bool) -> dict[str, Any]:
     out = {key: value for key, value in message.items() if value is not None}
     out["role"] = "system" if out.get("role") == "developer" else out.get("role")
     out["content"] = _text(index, out.get("content", ""))
     calls = out.pop("tool_calls", None)
     if calls:
-        out["tool_calls"] = [_call(call) for call in calls]
+        out["tool_calls"] = [dict(call) if text_arguments else _call(call) for call in calls]
     return out
 
 

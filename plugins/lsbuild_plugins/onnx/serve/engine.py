@@ -7,16 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from lsbuild_plugins.onnx.serve import format as model_format
+from lsbuild_plugins.onnx.serve import known
 from lsbuild_plugins.onnx.serve.chat import check_supported, template_messages
+from lsbuild_plugins.onnx.serve.constraint import Grammars
 from lsbuild_plugins.onnx.serve.folder import read_folder
+from lsbuild_plugins.onnx.serve.forms import marks
 from lsbuild_plugins.onnx.serve.generate import Model, Task, generate
+from lsbuild_plugins.onnx.serve.known import Known
 from lsbuild_plugins.onnx.serve.kv import open_memory
 from lsbuild_plugins.onnx.serve.scheduler import Check, Scheduler, Stream
 from lsbuild_plugins.onnx.serve.session import number, open_session, unavailable
+from lsbuild_plugins.onnx.serve.structured import Planner, begun
 from lsbuild_plugins.onnx.serve.template import ChatTemplate, TemplateRefusal
 from lsbuild_plugins.onnx.serve.text import Vocabulary
-from lsbuild_plugins.onnx.serve.tools import MARKERS
 from lsbuild_runtime.http import ApiError, Context, Span, Watch
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat, Completion, Delta, Host, Sampling, Usage
@@ -40,9 +46,15 @@ def open_engine(service: Service, root: Path, host: Host) -> Engine:  # noqa: AR
         memory = open_memory(session, card)
     except ValueError as error:
         raise unavailable(service.name, f"the graph does not fit: {error}; build the artifact again") from error
-    markers = MARKERS if card.tool_format == "hermes" else ()
-    model = Model(card, memory, Vocabulary(tokenizer, markers))
-    return Engine(service.name, model, template, queue=number(service, "queue", QUEUE))
+    model = Model(card, memory, Vocabulary(tokenizer, tuple(marks(card.tools, card.reasoning))))
+    return Engine(service.name, model, template, queue=number(service, "queue", QUEUE), schemas=_known(service, root))
+
+
+def _known(service: Service, root: Path) -> Known:
+    try:
+        return known.read(root, service.name)
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        raise unavailable(service.name, f"its grammars cannot be read ({error}); build the artifact again") from error
 
 
 def _template(service: Service, path: Path) -> ChatTemplate | None:
@@ -55,25 +67,37 @@ def _template(service: Service, path: Path) -> ChatTemplate | None:
 class Engine:
     """A language model behind the ``Inference`` port. Thread-safe: prompts are made on the caller's thread."""
 
-    def __init__(self, name: str, model: Model, template: ChatTemplate | None, *, queue: int) -> None:
+    def __init__(
+        self, name: str, model: Model, template: ChatTemplate | None, *, queue: int, schemas: Known | None = None
+    ) -> None:
         self._name = name
         self._model = model
         self._template = template
+        card, vocabulary = model.card, model.vocabulary
+        self._planner = Planner(card.tools, card.reasoning, vocabulary.pieces, schemas or {})
+        self._grammars = Grammars(vocabulary, card.vocab, card.eos)
         self._scheduler = Scheduler(name, queue)
 
     def chat(self, chat: Chat, context: Context) -> Stream[Delta]:
         """Answer messages. Refusals, a too long prompt and a full queue are raised here, before the first delta."""
-        check_supported(chat, tool_format=self._model.card.tool_format)
-        tools = chat.tools if chat.tool_choice == "auto" else ()
-        prompt = self._model.vocabulary.encode(self._render(chat, tools))
+        prompt, tools, text = self._read(chat)
+        card = self._model.card
         task = Task(
             prompt=prompt,
             budget=self._budget(len(prompt), chat.sampling, "messages"),
             sampling=chat.sampling,
-            tools=bool(tools),
+            tools=card.tools if tools else None,
+            functions=tools,
             parallel=chat.parallel_tool_calls,
+            reasoning=card.reasoning,
+            begun=card.reasoning is not None and begun(card.reasoning, text),
+            held=self._planner.plan(chat, text, self._grammars),
         )
         return self._submit("chat", task, context)
+
+    def count(self, chat: Chat, context: Context) -> int:  # noqa: ARG002 - the port's shape; a count needs no time
+        """See ports.Counter; refuses what ``chat`` refuses, but for the length."""
+        return len(self._read(chat)[0])
 
     def complete(self, completion: Completion, context: Context) -> Stream[Delta]:
         """Continue a prompt. With ``echo`` each choice begins with the prompt, scored when logprobs are asked for."""
@@ -90,13 +114,24 @@ class Engine:
         """Stop the thread; running requests end with Cancelled."""
         self._scheduler.close()
 
+    def _read(self, chat: Chat) -> tuple[tuple[int, ...], Sequence[Mapping[str, Any]], str]:
+        """The prompt's tokens, the tools that it offers, and its text."""
+        check_supported(chat, self._model.card.tools)
+        tools = chat.tools if chat.tool_choice != "none" else ()
+        text = self._render(chat, tools)
+        return self._model.vocabulary.encode(text), tools, text
+
     def _render(self, chat: Chat, tools: Sequence[Mapping[str, Any]]) -> str:
         card = self._model.card
         if self._template is None:
             raise ApiError(400, f"model {self._name!r} has no chat template; use /v1/completions", param="model")
         try:
             return self._template.render(
-                template_messages(chat.messages, self._model.vocabulary.shield),
+                template_messages(
+                    chat.messages,
+                    self._model.vocabulary.shield,
+                    text_arguments=card.tools is not None and card.tools.text_arguments,
+                ),
                 tools,
                 bos_token=card.bos_text,
                 eos_token=card.eos_text,

@@ -12,6 +12,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from lsbuild_plugins.onnx.serve.forms import Reasoning, ToolForm
+
 FILE_NAME = "model.json"
 
 
@@ -51,6 +53,24 @@ class Reranker(Struct, frozen=True, kw_only=True, tag="reranker"):
     batch_invariant: bool = True
 
 
+class Classifier(Struct, frozen=True, kw_only=True, tag="classifier"):
+    """A model that sorts texts under labels.
+
+    Our own graphs take ``input_ids`` i64[B,S] and ``attention_mask`` i32[B,S] and give ``logits`` f32[B,labels]; so does a
+    graph taken as it was, under the name ``output``. ``inputs``, ``mask`` and ``batch_invariant`` as of Encoder.
+    """
+
+    max_tokens: int
+    """Longest text in tokens, with its marks; longer ones are read in windows."""
+    labels: tuple[str, ...]
+    scores: Literal["softmax", "sigmoid"]
+    """How logits become scores: one label of several (``softmax``), or each by itself."""
+    inputs: tuple[str, ...] = ("input_ids", "attention_mask")
+    mask: Literal["int32", "int64"] = "int32"
+    output: str = "logits"
+    batch_invariant: bool = True
+
+
 class Decoder(Struct, frozen=True, kw_only=True, tag="decoder"):
     """A language model.
 
@@ -77,13 +97,15 @@ class Decoder(Struct, frozen=True, kw_only=True, tag="decoder"):
     bos_text: str = ""
     eos_text: str = ""
     """The text of these tokens, as chat templates expect them in ``bos_token`` and ``eos_token``."""
-    tool_format: Literal["none", "hermes"] = "none"
-    """How the template writes tool calls, found at build by rendering one."""
+    tools: ToolForm | None = None
+    """How the template writes tool calls, found at build by rendering some; None when it knows no tools."""
+    reasoning: Reasoning | None = None
+    """The marks around what the model thinks, where its template has any."""
     sampling: dict[str, float] = {}
     """The model's own defaults (``temperature``, ``top_p``, ``top_k``) from generation_config.json."""
 
 
-Card = Encoder | Reranker | Decoder
+Card = Encoder | Reranker | Classifier | Decoder
 
 
 def read(folder: Path) -> Card:

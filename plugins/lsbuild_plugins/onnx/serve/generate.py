@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from msgspec import Struct
 
+from lsbuild_plugins.onnx.serve.constraint import Constraint
 from lsbuild_plugins.onnx.serve.format import Decoder
+from lsbuild_plugins.onnx.serve.forms import Reasoning, ToolForm
 from lsbuild_plugins.onnx.serve.kv import Logits, Memory, chunks, reuse
-from lsbuild_plugins.onnx.serve.output import Output
+from lsbuild_plugins.onnx.serve.output import Output, Reader
+from lsbuild_plugins.onnx.serve.reasoning import ReasoningParser
 from lsbuild_plugins.onnx.serve.sampler import Row, Sampler, log_normaliser, top
 from lsbuild_plugins.onnx.serve.scheduler import Check
 from lsbuild_plugins.onnx.serve.text import Vocabulary
@@ -36,8 +40,14 @@ class Task(Struct, frozen=True):
     budget: int
     sampling: Sampling
     echo: str | None = None
-    tools: bool = False
+    tools: ToolForm | None = None
+    functions: Sequence[Mapping[str, Any]] = ()
     parallel: bool = True
+    reasoning: Reasoning | None = None
+    begun: bool = False
+    """Whether the prompt ends inside a thought."""
+    held: Constraint | None = None
+    """What every choice is held to, each by a copy of its own."""
 
 
 def generate(model: Model, task: Task, check: Check) -> Iterator[Delta]:
@@ -106,14 +116,16 @@ class _Choice:
     """One answer: ``deltas`` until it ends, then ``reason`` and the number of chosen tokens ``made``."""
 
     def __init__(self, model: Model, task: Task, index: int, check: Check) -> None:
-        parser = ToolCallParser() if task.tools else None
-        self.output = Output(model.vocabulary, index, task.sampling.stop, parser)
+        self.output = Output(model.vocabulary, index, task.sampling.stop, _reader(task))
         self.reason: FinishReason = "length"
         self.made = 0
         self._model = model
         self._task = task
         self._sampler = Sampler(task.sampling, index)
         self._check = check
+        self._held = task.held.copy() if task.held is not None else None
+        self._ended = False
+        self._left = 0
 
     def deltas(self, row: Row) -> Iterator[Delta]:
         """Choose up to ``budget`` tokens; the model does not run for a token after the last."""
@@ -121,26 +133,58 @@ class _Choice:
         while self.made < self._task.budget:
             self._check()
             token, scored = self._choose(row)
-            self.made += 1
             if token in end:
+                self.made += 1
                 self.reason = "stop"
                 return
-            delta = self.output.push(token, scored)
-            if delta is not None:
-                yield delta
+            read = (token, *self._forced(token))
+            rows = run(read, slice(None)).copy() if scored is not None and len(read) > 1 else None
+            yield from self._given(token, scored)
+            for place, each in enumerate(read[1:]):
+                if self._complete():
+                    break
+                yield from self._given(each, None if rows is None else self._score(rows[place], each))
             if self._complete():
                 self.reason = "stop"
                 return
             if self.made < self._task.budget:
-                row = run((token,), slice(0, 1))[0]
+                row = run(read, slice(-1, None))[0] if rows is None else rows[-1]
+
+    def _forced(self, token: int) -> tuple[int, ...]:
+        """The tokens that the grammar lets follow ``token`` without a choice, as far as the budget goes."""
+        if self._held is None:
+            return ()
+        forced = self._held.take(token)
+        kept = forced[: self._task.budget - self.made - 1]
+        self._ended = self._held.ended and len(kept) == len(forced)
+        self._left = len(kept)
+        for each in kept:
+            self._sampler.follow(each)
+        return kept
+
+    def _given(self, token: int, scored: TokenLogprob | None) -> Iterator[Delta]:
+        self.made += 1
+        self._left -= 1
+        delta = self.output.push(token, scored)
+        if delta is not None:
+            yield delta
 
     def _choose(self, row: Row) -> tuple[int, TokenLogprob | None]:
-        k = self._task.sampling.logprobs
-        if k is None:
-            return self._sampler.choose(row), None
-        plain = row.copy()
+        plain = row.copy() if self._task.sampling.logprobs is not None else None
+        if self._held is not None:
+            self._held.mask(row)
         token = self._sampler.choose(row)
-        return token, score(self._model.vocabulary, plain, token, k)
+        return token, self._score(plain, token) if plain is not None else None
+
+    def _score(self, row: Row, token: int) -> TokenLogprob:
+        return score(self._model.vocabulary, row, token, self._task.sampling.logprobs or 0)
 
     def _complete(self) -> bool:
-        return self.output.stopped or (self.output.calls > 0 and not self._task.parallel)
+        grammar_ended = self._ended and self._left < 0
+        return grammar_ended or self.output.stopped or (self.output.calls > 0 and not self._task.parallel)
+
+
+def _reader(task: Task) -> Reader:
+    """What divides the text of an answer: thoughts first, then calls."""
+    thoughts = ReasoningParser(task.reasoning, begun=task.begun) if task.reasoning is not None else None
+    return Reader(thoughts, ToolCallParser(task.tools, task.functions) if task.tools is not None else None)

@@ -6,6 +6,7 @@ from collections import deque
 
 from msgspec import Struct
 
+from lsbuild_plugins.onnx.serve.reasoning import ReasoningParser
 from lsbuild_plugins.onnx.serve.text import StopFilter, Vocabulary
 from lsbuild_plugins.onnx.serve.tools import ToolCallParser
 from lsbuild_runtime.ports import Delta, FinishReason, TokenLogprob, ToolCall, Usage
@@ -19,16 +20,39 @@ class _Pending(Struct, frozen=True):
     scored: TokenLogprob
 
 
+Read = tuple[str, str, tuple[ToolCall, ...]]
+"""Reasoning, text and calls."""
+
+
+class Reader:
+    """Divides an answer's text: a thought at its beginning, calls in the rest. Without either everything is text."""
+
+    def __init__(self, thoughts: ReasoningParser | None, calls: ToolCallParser | None) -> None:
+        self._thoughts = thoughts
+        self._calls = calls
+
+    def feed(self, piece: str) -> Read:
+        """What of it may be shown now."""
+        reasoning, text = self._thoughts.feed(piece) if self._thoughts else ("", piece)
+        return (reasoning, *(self._calls.feed(text) if self._calls and text else (text, ())))
+
+    def finish(self) -> Read:
+        """What was held back when no more text comes."""
+        reasoning, text = self._thoughts.finish() if self._thoughts else ("", "")
+        if self._calls is None:
+            return reasoning, text, ()
+        (shown, found), (rest, late) = self._calls.feed(text), self._calls.finish()
+        return reasoning, shown + rest, found + late
+
+
 class Output:
     """The way of one choice: detokeniser, stop strings, tool calls. A token's score leaves with its last character."""
 
-    def __init__(
-        self, vocabulary: Vocabulary, index: int, stops: tuple[str, ...], parser: ToolCallParser | None
-    ) -> None:
+    def __init__(self, vocabulary: Vocabulary, index: int, stops: tuple[str, ...], reader: Reader) -> None:
         self._index = index
         self._detokeniser = vocabulary.stream()
         self._stops = StopFilter(stops)
-        self._parser = parser
+        self._reader = reader
         self._read = 0
         self._shown = 0
         self._pending: deque[_Pending] = deque()
@@ -48,35 +72,31 @@ class Output:
         self._read += len(piece)
         shown = self._stops.feed(piece) if piece else ""
         self._shown += len(shown)
-        text, calls = self._parse(shown)
+        reasoning, text, calls = self._reader.feed(shown) if shown else ("", "", ())
+        self.calls += len(calls)
         logprobs = self._released()
-        if not (text or calls or logprobs):
+        if not (text or reasoning or calls or logprobs):
             return None
-        return Delta(index=self._index, text=text, tool_calls=calls, logprobs=logprobs)
+        return Delta(index=self._index, text=text, reasoning=reasoning, tool_calls=calls, logprobs=logprobs)
 
     def finish(self, reason: FinishReason, usage: Usage | None) -> Delta:
         """The last delta: what was held back, and why the answer ends."""
-        text = ""
-        calls: tuple[ToolCall, ...] = ()
-        if not self.stopped:
-            rest = self._stops.feed(self._detokeniser.finish())
-            rest += self._stops.finish()
-            text, calls = self._parse(rest)
-        if self._parser is not None:
-            tail, late = self._parser.finish()
-            self.calls += len(late)
-            text, calls = text + tail, calls + late
+        rest = "" if self.stopped else self._stops.feed(self._detokeniser.finish()) + self._stops.finish()
+        first, last = self._reader.feed(rest), self._reader.finish()
+        self.calls += len(first[2]) + len(last[2])
         if self.calls and reason == "stop":
             reason = "tool_calls"
         left = tuple(item.scored for item in self._pending if not self.stopped or item.start < self._shown)
-        return Delta(index=self._index, text=text, tool_calls=calls, logprobs=left, finish=reason, usage=usage)
-
-    def _parse(self, shown: str) -> tuple[str, tuple[ToolCall, ...]]:
-        if self._parser is None or not shown:
-            return shown, ()
-        text, calls = self._parser.feed(shown)
-        self.calls += len(calls)
-        return text, calls
+        return Delta(
+            index=self._index,
+            text=first[1] + last[1],
+            reasoning=first[0] + last[0],
+            tool_calls=first[2] + last[2],
+            logprobs=left,
+            finish=reason,
+            usage=usage,
+            stop=self._stops.stop,
+        )
 
     def _released(self) -> tuple[TokenLogprob, ...]:
         out = []

@@ -66,9 +66,13 @@ class Sampler:
         """The next token; changes ``row``."""
         self._adjust(row)
         token = int(row.argmax()) if self._temperature < _GREEDY else self._draw(row)
+        self.follow(token)
+        return token
+
+    def follow(self, token: int) -> None:
+        """Take note of a token of the answer; ``choose`` does it for those it chose."""
         if self._frequency or self._presence:
             self._seen[token] = self._seen.get(token, 0) + 1
-        return token
 
     def _adjust(self, row: Row) -> None:
         if self._bias is not None:

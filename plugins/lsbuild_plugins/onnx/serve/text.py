@@ -28,17 +28,23 @@ class StopFilter:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
-        self.stopped = False
+        self.stop = ""
+        """The stop string that ended the text."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was completed."""
+        return bool(self.stop)
 
     def feed(self, piece: str) -> str:
-        """The text that may be shown now; sets ``stopped`` when a stop string is complete."""
+        """The text that may be shown now; sets ``stop`` when a stop string is complete."""
         if not self._stops:
             return piece
         self._held += piece
-        ends = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        ends = [(at + len(stop), at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if ends:
-            self.stopped = True
-            shown, self._held = self._held[: min(ends)[1]], ""
+            _, at, self.stop = min(ends)
+            shown, self._held = self._held[:at], ""
             return shown
         keep = max(overlap(self._held, stop) for stop in self._stops)
         cut = len(self._held) - keep
@@ -64,6 +70,10 @@ BORDER = "\ufdd0"
 """A noncharacter (Unicode reserves it for internal use) at which a prompt is cut before it is encoded."""
 
 
+_LEAD = "\x02"
+"""Put before a text, it takes the space that some tokenizers write at a text's beginning; nothing merges with it."""
+
+
 class Detokeniser(Protocol):
     """Turns one sequence of ids into text, piece by piece."""
 
@@ -79,16 +89,22 @@ class Detokeniser(Protocol):
 class Vocabulary:
     """A tokenizer with what streaming needs to know about it. Thread-safe; made once per model.
 
-    Special tokens are not text, except those in ``markers`` (tool calls).
+    Special tokens are not text, except those in ``markers`` (around tool calls and reasoning). ``controls`` are all of them,
+    ``hidden`` those that are not text.
     """
 
     def __init__(self, tokenizer: Tokenizer, markers: Collection[str] = ()) -> None:
         self.tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self.hidden = frozenset(
-            number for number, token in added.items() if token.special and token.content not in markers
+            number
+            for number, token in added.items()
+            if token.special and not any(token.content in marker for marker in markers)
         )
-        self._controls = _first_characters(token.content for token in added.values() if token.special)
+        self.controls = frozenset(number for number, token in added.items() if token.special)
+        special = sorted((token.content for token in added.values() if token.special and token.content), key=len)
+        self._specials = re.compile(f"({'|'.join(map(re.escape, reversed(special))) or '(?!)'})")
+        self._shielded = _first_characters(token.content for token in added.values() if token.special)
         self._decoder: Any = json.loads(tokenizer.decoder.__getstate__()) if tokenizer.decoder else {"type": "None"}
         self._chain: list[dict[str, Any]] = self._decoder.get("decoders", [self._decoder])
         self._alphabet = _byte_level_alphabet()
@@ -101,12 +117,32 @@ class Vocabulary:
         Without it anyone who writes a message, or a document that is retrieved, could end the user's turn and speak as
         the system.
         """
-        return self._controls.sub(rf"\1{BORDER}", text.replace(BORDER, ""))
+        return self._shielded.sub(rf"\1{BORDER}", text.replace(BORDER, ""))
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids; special tokens are read as such unless they were shielded. Adds none of its own."""
         pieces = (self.tokenizer.encode(piece, add_special_tokens=False).ids for piece in text.split(BORDER) if piece)
         return tuple(token for piece in pieces for token in piece)
+
+    def pieces(self, text: str) -> Iterable[str | int]:
+        """``text`` cut at its special tokens, which are given by their ids."""
+        for piece in self._specials.split(text):
+            if piece:
+                token = self.tokenizer.token_to_id(piece)
+                yield token if token is not None and token in self.controls else piece
+
+    def continued(self, text: str) -> tuple[int, ...]:
+        """Token ids of plain ``text`` in the middle of a longer one: no special token, no space that a text begins with.
+
+        Empty when the tokenizer does not cut it so that its bytes come back.
+        """
+        guarded, wanted = self.shield(text), text.encode()
+        direct = self.encode(guarded)
+        if b"".join(map(self.raw, direct)) == wanted:
+            return direct
+        lead, after = self.encode(_LEAD), self.encode(_LEAD + guarded)
+        rest = after[len(lead) :]
+        return rest if after[: len(lead)] == lead and b"".join(map(self.raw, rest)) == wanted else ()
 
     def stream(self) -> Detokeniser:
         """A new stream."""

@@ -16,7 +16,7 @@ RESIDUAL = 254
 APPLICATION_ID = 0x6C737662
 """SQLite's application_id of an index: the letters ``lsvb``."""
 
-SCHEMA = 2
+SCHEMA = 3
 """SQLite's user_version; raised whenever an older serve half could misread a newer index."""
 
 TABLES = """
@@ -29,26 +29,37 @@ CREATE TABLE attributes (
     file INTEGER NOT NULL REFERENCES files, key TEXT NOT NULL, type TEXT NOT NULL, value, PRIMARY KEY (file, key)
 ) WITHOUT ROWID;
 CREATE INDEX attributes_value ON attributes (key, type, value);
-CREATE TABLE chunks (
-    id INTEGER PRIMARY KEY, chunk_id TEXT NOT NULL, file INTEGER NOT NULL REFERENCES files, heading TEXT NOT NULL,
-    text TEXT NOT NULL, start INTEGER NOT NULL, end INTEGER NOT NULL, line_start INTEGER NOT NULL, line_end INTEGER NOT NULL
+CREATE TABLE headings (id INTEGER PRIMARY KEY, text TEXT NOT NULL, prefix TEXT NOT NULL);
+CREATE TABLE passages (
+    id INTEGER PRIMARY KEY, file INTEGER NOT NULL REFERENCES files, heading INTEGER NOT NULL REFERENCES headings,
+    text TEXT NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL, line INTEGER NOT NULL, lines INTEGER NOT NULL,
+    chunk_id TEXT
 );
-CREATE INDEX chunks_file ON chunks (file);
+CREATE INDEX passages_file ON passages (file);
+CREATE VIEW chunks AS SELECT
+    p.id AS id, p.chunk_id AS chunk_id, p.file AS file, p.text AS text, p.start AS start, p.start + p.length AS end,
+    p.line AS line_start, p.line + p.lines AS line_end, (SELECT h.text FROM headings h WHERE h.id = p.heading) AS heading,
+    (SELECT h.prefix FROM headings h WHERE h.id = p.heading) AS prefix
+FROM passages p;
 CREATE VIRTUAL TABLE words USING fts5 (heading, text, content='', tokenize='porter unicode61 remove_diacritics 2');
 CREATE VIRTUAL TABLE word USING fts5vocab (words, row);
 """
 """``meta`` holds one row: Meta as JSON. ``attributes.type`` is string, number or boolean. ``words`` and ``vectors`` have
-the rowids of ``chunks``; ``words`` keeps no text of its own, but positions, since bm25 without them is always 0."""
+the rowids of ``passages``; ``words`` keeps no text of its own, but positions, since bm25 without them is always 0.
 
-LISTS = """
-CREATE TABLE lists (id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, centroid BLOB NOT NULL);
-CREATE TABLE placed (
-    place INTEGER PRIMARY KEY, id INTEGER NOT NULL, file INTEGER NOT NULL, embedding BLOB NOT NULL
-);
+Queries read ``chunks``. What lies behind it is a third smaller than such a table would be: a heading is written once for
+each document, ends as lengths, and a ``chunk_id`` only where it is not `lsbuild_runtime.ports.passage_id` of its row.
+"""
+
+LISTS = "CREATE TABLE lists (id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, centroid BLOB NOT NULL);"
+CODES = """
+CREATE TABLE codes (place INTEGER PRIMARY KEY, file INTEGER NOT NULL, embedding BLOB NOT NULL);
+CREATE VIEW placed AS SELECT place, place AS id, file, embedding FROM codes;
 """
 """What a clustered index has instead of ``vectors``: a list is a run of rows of ``placed``, so reading one is reading
 neighbouring pages. ``id`` and ``file`` are those of ``chunks``, here as well, so that a filter need not read texts.
-Vectors and centroids are int8. An index on ``placed (id)`` is made when all rows are in.
+Vectors and centroids are int8. Passages of a compiled index are numbered in the order of the lists, so ``place`` is the
+``id``, and what a search finds lies together; a generation keeps its numbers, and ``placed`` is a table there.
 
 Ordinary tables, not a vec0 table with a partition key: measured at the same recall, they take less time (a partition costs
 0.1 to 0.15 ms to open, a scan of ``placed`` nothing), a tenth less space, and no index on a table that is sqlite-vec's own.

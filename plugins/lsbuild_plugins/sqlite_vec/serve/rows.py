@@ -16,7 +16,7 @@ import apsw
 from lsbuild_plugins.sqlite_vec.serve import segment
 from lsbuild_plugins.sqlite_vec.serve.format import Meta
 from lsbuild_runtime.mutable import StoredFile
-from lsbuild_runtime.ports import Attribute, Passage
+from lsbuild_runtime.ports import Attribute, Passage, passage_id
 
 SCHEMA = 1
 """SQLite's user_version of a file of state; raised whenever an older serve half could misread a newer one."""
@@ -57,11 +57,10 @@ class Layout(NamedTuple):
     """SQL of what a compiled index lacks."""
 
     created_at: str
-    prefix: str
 
 
-COMPILED = Layout("0", "''")
-WRITTEN = Layout("f.created_at", "c.prefix")
+COMPILED = Layout("0")
+WRITTEN = Layout("f.created_at")
 
 
 def make(db: apsw.Connection, dimensions: int) -> None:
@@ -165,15 +164,16 @@ def documents(db: apsw.Connection, layout: Layout, where: str, *values: Any) -> 
         )
 
 
-def passages(db: apsw.Connection, layout: Layout, row: int) -> Iterator[tuple[int, Passage]]:
+def passages(db: apsw.Connection, row: int) -> Iterator[tuple[int, Passage]]:
     """A document's passages in order, with their rows."""
     sql = (
-        f"SELECT c.id, c.chunk_id, c.text, c.heading, {layout.prefix}, c.start, c.end, c.line_start, c.line_end "  # noqa: S608
-        "FROM chunks c WHERE c.file = ? ORDER BY c.start, c.id"
+        "SELECT c.id, c.chunk_id, f.filename, c.text, c.heading, c.prefix, c.start, c.end, c.line_start, c.line_end "
+        "FROM files f JOIN chunks c ON c.file = f.id WHERE f.id = ? ORDER BY c.start, c.id"
     )
     found: Any = db.execute(sql, (row,)).fetchall()
-    for chunk, *values in found:
-        yield chunk, Passage(*values)
+    for chunk, known, path, text, heading, prefix, start, end, *lines in found:
+        chunk_id = known or passage_id(path, start, end, text)
+        yield chunk, Passage(chunk_id, text, heading, prefix, start, end, *lines)
 
 
 def vector(db: apsw.Connection, layout: Layout, meta: Meta, chunk: int) -> bytes:
@@ -191,7 +191,7 @@ def vector(db: apsw.Connection, layout: Layout, meta: Meta, chunk: int) -> bytes
 
 def content(db: apsw.Connection, layout: Layout, meta: Meta, row: int) -> tuple[list[Passage], list[bytes]]:
     """A document's passages in order, with their vectors."""
-    found = list(passages(db, layout, row))
+    found = list(passages(db, row))
     return [passage for _, passage in found], [vector(db, layout, meta, chunk) for chunk, _ in found]
 
 

@@ -1,0 +1,31 @@
+"""A process of its own for tests that kill one: begins a response and says when its model waits in the second step.
+
+python response_process.py FOLDER background|stream
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+from responding import Actor, opened, respond
+
+SCRIPT = 'call note {"text": "first"}\nsay Half ; wait ; call note {"text": "second"}\nsay Done'
+
+
+def main(folder: Path, kind: str) -> None:
+    """Begin it, print "ready", then wait to be killed."""
+    with opened(folder) as app:
+        actor: Actor = app.services.get("inference", "actor")
+        fields = {"background": True} if kind == "background" else {"stream": True}
+        threading.Thread(target=respond, args=(app, SCRIPT, "noted"), kwargs=fields, daemon=True).start()
+        if not actor.waiting.wait(20):
+            raise SystemExit("the model was not asked")
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

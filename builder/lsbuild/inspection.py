@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from lsbuild import registry
-from lsbuild.api import Manifest, Target
+from lsbuild.api import Manifest, Service, Target
 from lsbuild.errors import VerifyError
 
 _CHATS = (
@@ -60,6 +60,14 @@ ROUTES = {
         "/v1/workflows/{name}/runs/{run_id}",
         "/v1/workflows/{name}/runs/{run_id}/approve",
         "/v1/workflows/{name}/runs/{run_id}/cancel",
+    ),
+    "tool_runtime": (
+        "/v1/tool-runtime/invoke",
+        "/v1/tool-runtime/list-tools",
+        "/v1/toolgroups",
+        "/v1/toolgroups/{id}",
+        "/v1/tools",
+        "/v1/tools/{id}",
     ),
     "rerank": ("/v1/rerank", "/v1alpha/inference/rerank"),
     "prompts": _PROMPTS,
@@ -166,7 +174,9 @@ def to_text(found: Inspection) -> str:
         "",
         "services",
     ]
-    lines += [f"  {service.api:<12} {service.name:<20} {service.provider}" for service in first.services]
+    lines += [
+        f"  {service.api:<12} {service.name:<20} {service.provider}{_tools(service)}" for service in first.services
+    ]
     for manifest in found.manifests:
         total = sum(entry.size for entry in manifest.files)
         lines += ["", f"components of {manifest.platform} ({total / 1e6:.1f} MB unpacked)"]
@@ -177,3 +187,15 @@ def to_text(found: Inspection) -> str:
     data = [entry for entry in first.files if entry.part in ("model", "index")]
     lines += [f"  {entry.sha256}  {entry.path}" for entry in data]
     return "\n".join(lines)
+
+
+def _tools(service: Service) -> str:
+    """The tools of a group, and what a policy goes by."""
+    if service.api != "tool_runtime":
+        return ""
+    told = service.metadata
+    named = ", ".join(told.get("tools", ())) or "as its server gives them"
+    marks = [f"sends {told['sends']}"] if told.get("sends") == "external" else []
+    marks += ["trusted"] if told.get("trusted") else []
+    marks += ["approval always"] if told.get("approval") == "always" else []
+    return f"  {named}" + (f" ({', '.join(marks)})" if marks else "")

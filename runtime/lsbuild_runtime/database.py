@@ -97,7 +97,9 @@ def _open(path: Path, schema: Schema) -> Connection:
     connection = apsw.Connection(str(path))
     try:
         connection.set_busy_timeout(_BUSY_MS)
-        connection.execute(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA journal_size_limit={_LOG_BYTES}")
+        connection.pragma("journal_mode", "WAL")  # one by one: apsw does not run what follows a pragma that answers
+        connection.pragma("synchronous", "FULL")
+        connection.pragma("journal_size_limit", _LOG_BYTES)
         _make(connection, path, schema)
     except BaseException:
         connection.close()

@@ -110,7 +110,7 @@ def address_of(listener: socket.socket) -> str:
 class Server(uvicorn.Server):  # type: ignore[misc, unused-ignore]
     """uvicorn, except that a signal first makes the application say that it is not ready, and that systemd is told."""
 
-    def __init__(self, app: App, drain: float, notifier: Notifier) -> None:
+    def __init__(self, app: App, drain: float, notifier: Notifier | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 Asgi(app),
@@ -128,7 +128,7 @@ class Server(uvicorn.Server):  # type: ignore[misc, unused-ignore]
         )
         self._app = app
         self._drain = drain
-        self._notifier = notifier
+        self._notifier = notifier or Notifier({})
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections, then say so."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from lsbuild import bytecode, deb_write, native
-from lsbuild.api import SERVER_WHEELS, Artifact, Bundle, Check, Manifest, Platform, Source, Step
+from lsbuild.api import SERVER_WHEELS, Artifact, Bundle, Check, Installed, Manifest, Platform, Source, Step
 from lsbuild.archive import (
     check_paths,
     file_sha256,
@@ -22,6 +22,7 @@ from lsbuild.archive import (
 )
 from lsbuild.debian_base import SUITES, bytecode_steps, tools_uri, uri
 from lsbuild.place import new_folder
+from lsbuild.remote import Remote
 from lsbuild_runtime.manifest import FILE_NAME, from_json, to_json
 from lsbuild_targets.rpi import base, contents, record
 from lsbuild_targets.rpi.options import Options, checked
@@ -75,6 +76,12 @@ class RaspberryPi:
         from lsbuild_targets.rpi import proof
 
         return proof.verify(artifact, ask)
+
+    def push(self, artifact: Path, remote: Remote, say: Callable[[str], None]) -> Installed:
+        """Install the .deb over ssh; implements ``lsbuild.api.Pushes``."""
+        from lsbuild_targets.rpi import push
+
+        return push.push(artifact, remote, say)
 
 
 TARGET = RaspberryPi()

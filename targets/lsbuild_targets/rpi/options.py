@@ -48,7 +48,9 @@ def _arch(value: object) -> object:
 
 
 def _several(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
 
 
 class Options(BaseModel):

@@ -30,6 +30,7 @@ GROUPS = (
     "retrieval",
     "ingestion",
     "safety",
+    "structured",
     "size",
 )
 """Modules of this package, in the order in which they run. Each has NAMES, every figure it can give, and

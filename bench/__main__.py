@@ -31,6 +31,7 @@ GROUPS = (
     "ingestion",
     "safety",
     "structured",
+    "finding",
     "size",
 )
 """Modules of this package, in the order in which they run. Each has NAMES, every figure it can give, and

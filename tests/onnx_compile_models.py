@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lsbuild.api import Source, SourceFile
+
 Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -101,6 +103,21 @@ ENCODER_BASE = {
     "pad_token_id": 0,
     "initializer_range": 0.2,
 }
+DEBERTA = {
+    "model_type": "deberta-v2",
+    "type_vocab_size": 0,
+    "layer_norm_eps": 1e-7,
+    "relative_attention": True,
+    "position_buckets": 16,
+    "max_relative_positions": -1,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "pooler_hidden_size": 64,
+    "pooler_hidden_act": "gelu",
+    "pooler_dropout": 0,
+}
 ENCODERS: Mapping[str, dict[str, Any]] = {
     "bert": ENCODER_BASE | {"model_type": "bert"},
     "roberta": ENCODER_BASE | {"model_type": "roberta", "pad_token_id": 1, "type_vocab_size": 1},
@@ -117,6 +134,12 @@ ENCODERS: Mapping[str, dict[str, Any]] = {
         "initializer_range": 0.2,
     },
     "mpnet": ENCODER_BASE | {"model_type": "mpnet", "pad_token_id": 1, "relative_attention_num_buckets": 32},
+    "deberta": ENCODER_BASE | DEBERTA,
+    "deberta-own": ENCODER_BASE
+    | DEBERTA
+    | {"position_buckets": -1, "max_relative_positions": 12, "share_att_key": False, "norm_rel_ebd": "none"}
+    | {"pos_att_type": "c2p|p2c", "type_vocab_size": 2},
+    "deberta-c2p": ENCODER_BASE | DEBERTA | {"pos_att_type": ["c2p"]},
 }
 
 
@@ -170,6 +193,8 @@ def encoder_tensors(config: Mapping[str, Any], seed: int = 0, spread: float = 0.
     def some(*shape: int) -> NDArray[Any]:
         return draw.normal(0, spread, shape).astype(np.float32)
 
+    if config["model_type"] == "deberta-v2":
+        return _deberta_tensors(config, draw, some)
     found = {
         "embeddings.word_embeddings.weight": some(config["vocab_size"], width),
         "embeddings.position_embeddings.weight": some(config["max_position_embeddings"], width),
@@ -195,6 +220,27 @@ def encoder_tensors(config: Mapping[str, Any], seed: int = 0, spread: float = 0.
     return found | _norms(draw, width, "embeddings.LayerNorm")
 
 
+def _deberta_tensors(config: Mapping[str, Any], draw: np.random.Generator, some: Any) -> dict[str, NDArray[Any]]:
+    width, ffn = config["hidden_size"], config["intermediate_size"]
+    rows = 2 * max(config["position_buckets"], config["max_relative_positions"])
+    found = {"embeddings.word_embeddings.weight": some(config["vocab_size"], width)}
+    found["encoder.rel_embeddings.weight"] = some(rows, width)
+    if config["type_vocab_size"]:
+        found["embeddings.token_type_embeddings.weight"] = some(config["type_vocab_size"], width)
+    attention = ["query_proj", "key_proj", "value_proj"]
+    attention += [] if config["share_att_key"] else ["pos_key_proj", "pos_query_proj"]
+    for n in range(config["num_hidden_layers"]):
+        at = f"encoder.layer.{n}."
+        shapes = [(f"attention.self.{name}", width, width) for name in attention]
+        shapes += [("attention.output.dense", width, width)]
+        shapes += [("intermediate.dense", ffn, width), ("output.dense", width, ffn)]
+        for name, high, wide in shapes:
+            found |= {f"{at}{name}.weight": some(high, wide), f"{at}{name}.bias": some(high)}
+        found |= _norms(draw, width, at + "attention.output.LayerNorm", at + "output.LayerNorm")
+    norms = ["embeddings.LayerNorm", *(["encoder.LayerNorm"] if config["norm_rel_ebd"] == "layer_norm" else [])]
+    return found | _norms(draw, width, *norms)
+
+
 def classifier_tensors(
     config: Mapping[str, Any], labels: int = 1, seed: int = 0, spread: float = 0.2
 ) -> dict[str, NDArray[Any]]:
@@ -202,11 +248,13 @@ def classifier_tensors(
     kind = config["model_type"]
     draw = np.random.default_rng(seed + 1)
     width = config["dim" if kind == "distilbert" else "hidden_size"]
-    prefix = {"xlm-roberta": "roberta.", "camembert": "roberta."}.get(kind, f"{kind}.")
+    others = {"xlm-roberta": "roberta.", "camembert": "roberta.", "deberta-v2": "deberta."}
+    prefix = others.get(kind, f"{kind}.")
     found = {prefix + name: value for name, value in encoder_tensors(config, seed, spread).items()}
     dense, out = {
         "bert": ("bert.pooler.dense", "classifier"),
         "distilbert": ("pre_classifier", "classifier"),
+        "deberta-v2": ("pooler.dense", "classifier"),
     }.get(kind, ("classifier.dense", "classifier.out_proj"))
     for name, rows in ((dense, width), (out, labels)):
         found[f"{name}.weight"] = draw.normal(0, spread, (rows, width)).astype(np.float32)
@@ -273,3 +321,11 @@ def write_checkpoint(folder: Path, config: Mapping[str, Any], tensors: Tensors, 
     write_safetensors(folder / "model.safetensors", tensors, dtype)
     write_tokenizer(folder, config["vocab_size"])
     return folder
+
+
+def as_source(root: Path) -> Source:
+    """A folder (or one file) as the builder's fetchers give it."""
+    found = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+    base = root.parent if root.is_file() else root
+    files = (SourceFile(str(path.relative_to(base)), path, "0" * 64, path.stat().st_size) for path in found)
+    return Source(str(root), tuple(files))

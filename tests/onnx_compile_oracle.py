@@ -1,4 +1,4 @@
-"""Decoders and a BERT in plain numpy (float64), written from the papers: what emitted graphs are compared with where no torch is.
+"""Decoders, a BERT and a DeBERTa in plain numpy (float64), from the papers: what graphs are compared with where no torch is.
 
 Nothing here is shared with the code under test.
 """
@@ -158,3 +158,66 @@ def bert_logit(tensors: Tensors, config: Mapping[str, Any], ids: list[int], type
     first = bert(inner, config, ids, types)[0]
     pooled = np.tanh(inner["pooler.dense.weight"] @ first + inner["pooler.dense.bias"])
     return float(inner["classifier.weight"][0] @ pooled + inner["classifier.bias"][0])
+
+
+def deberta(tensors: Tensors, config: Mapping[str, Any], ids: list[int]) -> Doubles:
+    """Hidden states [S, D] of one sequence (He et al. 2021, section 3, with the buckets of DeBERTa v2), pair by pair."""
+    w = {name: value.astype(np.float64) for name, value in tensors.items()}
+    kinds = config["pos_att_type"]
+    kinds = kinds.split("|") if isinstance(kinds, str) else kinds
+
+    def norm(x: Doubles, name: str) -> Doubles:
+        centred = x - x.mean(-1, keepdims=True)
+        scaled = centred / np.sqrt((centred * centred).mean(-1, keepdims=True) + config["layer_norm_eps"])
+        return scaled * w[name + ".weight"] + w[name + ".bias"]
+
+    def dense(x: Doubles, name: str) -> Doubles:
+        return x @ w[name + ".weight"].T + w[name + ".bias"]
+
+    heads, length = config["num_attention_heads"], len(ids)
+    buckets, most = config["position_buckets"], config["max_relative_positions"]
+    most = most if most > 0 else config["max_position_embeddings"]
+    span = buckets if buckets > 0 else most
+
+    def row(distance: int) -> int:
+        half = buckets // 2
+        if buckets > 0 and abs(distance) > half:
+            step = math.ceil(math.log(abs(distance) / half) / math.log((most - 1) / half) * (half - 1)) + half
+            distance = step if distance > 0 else -step
+        return min(max(distance + span, 0), 2 * span - 1)
+
+    x = w["embeddings.word_embeddings.weight"][ids]
+    if "embeddings.token_type_embeddings.weight" in w:
+        x = x + w["embeddings.token_type_embeddings.weight"][0]
+    x = norm(x, "embeddings.LayerNorm")
+    relative = w["encoder.rel_embeddings.weight"]
+    relative = norm(relative, "encoder.LayerNorm") if config["norm_rel_ebd"] == "layer_norm" else relative
+    for n in range(config["num_hidden_layers"]):
+        at = f"encoder.layer.{n}."
+        q, k, v = (_heads(dense(x, f"{at}attention.self.{part}_proj"), heads) for part in ("query", "key", "value"))
+        own = "" if config["share_att_key"] else "pos_"
+        scores = q @ k.transpose(0, 2, 1)
+        for i in range(length):
+            for j in range(length):
+                if "c2p" in kinds:
+                    keys = _heads(dense(relative, f"{at}attention.self.{own}key_proj"), heads)
+                    scores[:, i, j] += (q[:, i] * keys[:, row(i - j)]).sum(-1)
+                if "p2c" in kinds:
+                    queries = _heads(dense(relative, f"{at}attention.self.{own}query_proj"), heads)
+                    scores[:, i, j] += (k[:, j] * queries[:, row(i - j)]).sum(-1)
+        attended = _softmax(scores / math.sqrt(q.shape[-1] * (1 + len(kinds)))) @ v
+        y = dense(attended.transpose(1, 0, 2).reshape(length, -1), at + "attention.output.dense")
+        x = norm(x + y, at + "attention.output.LayerNorm")
+        y = dense(x, at + "intermediate.dense")
+        y = dense(y * 0.5 * (1 + _erf(y / math.sqrt(2))), at + "output.dense")
+        x = norm(x + y, at + "output.LayerNorm")
+    return x
+
+
+def deberta_logits(tensors: Tensors, config: Mapping[str, Any], ids: list[int]) -> Doubles:
+    """The logits of a DeBERTa classifier: a layer and GELU over the first token, then the classifier."""
+    inner = {name.removeprefix("deberta."): value for name, value in tensors.items()}
+    pooled = inner["pooler.dense.weight"] @ deberta(inner, config, ids)[0] + inner["pooler.dense.bias"]
+    pooled = pooled * 0.5 * (1 + _erf(pooled / math.sqrt(2)))
+    found: Doubles = inner["classifier.weight"] @ pooled + inner["classifier.bias"]
+    return found

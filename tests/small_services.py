@@ -53,7 +53,7 @@ class Parrot:
     def chat(self, chat: Chat, context: Context) -> Iterator[Delta]:
         """Answer with the last message's words; with ``tool_choice`` naming a tool, call that tool instead."""
         self.last = chat
-        prompt = " ".join(str(message.get("content") or "") for message in chat.messages)
+        prompt = _prompt(chat)
         last = str(chat.messages[-1].get("content") or "")
         tools = {tool["function"]["name"] for tool in chat.tools}
         if chat.tool_choice in tools:
@@ -61,6 +61,10 @@ class Parrot:
             yield Delta(tool_calls=(call,), finish="tool_calls", usage=Usage(len(prompt.split()), 1))
             return
         yield from self._generate(prompt.split(), last, chat.sampling, context)
+
+    def count(self, chat: Chat, context: Context) -> int:  # noqa: ARG002 - the port's shape
+        """See ports.Counter."""
+        return len(_prompt(chat).split())
 
     def complete(self, completion: Completion, context: Context) -> Iterator[Delta]:
         """Continue with the prompt's words; token ids become ``w<id>``."""
@@ -102,16 +106,22 @@ class Parrot:
         tokens = _tokens(text)
         said = ""
         finish: FinishReason = "stop"
+        met = ""
         for place, token in enumerate(tokens):
             if place == (sampling.max_tokens if sampling.max_tokens is not None else CONTEXT):
                 finish = "length"
                 break
-            if any(word in said + token for word in sampling.stop):
+            met = next((word for word in sampling.stop if word in said + token), "")
+            if met:
                 break
             said += token
             logprobs = () if sampling.logprobs is None else (_logprob(token, tokens, None, sampling.logprobs),)
             yield Delta(choice, token, logprobs=logprobs)
-        yield Delta(choice, finish=finish)
+        yield Delta(choice, finish=finish, stop=met)
+
+
+def _prompt(chat: Chat) -> str:
+    return " ".join(str(message.get("content") or "") for message in chat.messages)
 
 
 def _tokens(text: str) -> list[str]:
@@ -231,7 +241,7 @@ LETTERS = Service(
 )  # fmt: skip
 SHELF = Service(api="vector_io", name="manuals", provider="inline::shelf", entry="small_services:open_shelf")
 HELPER = Service(
-    api="agents", name="helper", provider="inline::agent", entry="lsbuild_runtime.agent:open_agent",
+    api="agents", name="helper", provider="inline::agent", entry="lsbuild_runtime.agent_service:open_agent",
     config={"model": "org/parrot", "vector_stores": ["manuals"], "passages": 2, "tokens": 64, "wall": 5.0},
     needs=("inference/org/parrot", "vector_io/manuals"),
 )  # fmt: skip

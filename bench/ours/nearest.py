@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from bench.nearest import K, command
+from bench.ours.shards import row
 from lsbuild_plugins.sqlite_vec.serve import segment
 from lsbuild_plugins.sqlite_vec.serve.connect import connect, read_meta
 
@@ -18,8 +21,16 @@ class Compiled:
         self._connection = connect(Path(path))
 
     def search(self, vector: bytes, effort: int) -> list[int]:  # noqa: ARG002 - the index knows its own
-        """See `bench.nearest.Engine`; our rows count from 1."""
-        return [row - 1 for row, _ in segment.near(self._connection, self._meta, vector, K, K, None)]
+        """See `bench.nearest.Engine`; what is found is looked up, since passages lie in an order of the index's own."""
+        found = [number for number, _ in segment.near(self._connection, self._meta, vector, K, K, None)]
+        places: Any = self._connection.execute(_WHERE, (json.dumps(found),)).fetchall()
+        return [row(path, line) for path, line in places]
+
+
+_WHERE = (
+    "SELECT f.filename, c.line_start FROM json_each(?) j CROSS JOIN chunks c ON c.id = j.value "
+    "CROSS JOIN files f ON f.id = c.file"
+)
 
 
 if __name__ == "__main__":

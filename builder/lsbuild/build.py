@@ -19,6 +19,7 @@ from lsbuild import (
     facts,
     gates,
     history,
+    leaks,
     lock,
     plan,
     registry,
@@ -35,11 +36,13 @@ from lsbuild.evals import gates as quality
 from lsbuild.evals.result import Result
 from lsbuild.evals.result import read as read_result
 from lsbuild.monitor import Monitor
+from lsbuild.spec.kinds import KINDS
 from lsbuild.spec.load import Loaded, load
+from lsbuild.spec.model import Spec, State
 
 LOCK_NAME = "lsbuild.lock"
-RUNTIME_WHEELS = ("httptools>=0.6.4", "msgspec>=0.19", "uvicorn>=0.35")
-"""What the runtime itself needs in every artifact."""
+RUNTIME_WHEELS = ("msgspec>=0.19",)
+"""What the runtime itself needs in every artifact; its server needs more (``Target.wheels``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +114,14 @@ def prepare(order: Order, monitor: Monitor) -> Prepared:
 
     monitor.stage("plan")
     target_steps = {
-        tag: target.steps(options, tag, {name: fetched[uri] for name, uri in uris.items() if name != "wheels"})
+        tag: target.steps(options, tag, {name: fetched[uris[name]] for name in target.sources(options, tag)})
         for tag, uris in wanted.items()
     }
     code = [name for each in compiled.values() for name in each.code]
     platform_steps = {
         tag: (
             bundle.code_step(tag, code),
-            wheels.step(tag, uris["wheels"], fetched[uris["wheels"]]),
+            *(wheels.step(tag, uris[folder], fetched[uris[folder]], folder) for folder in _wheel_folders(compiled)),
             *target_steps[tag].values(),
         )
         for tag, uris in wanted.items()
@@ -152,6 +155,8 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
     monitor.stage("pack")
     bundles = tuple(_bundle(ready, platform, outputs) for platform in ready.target_steps)
     gates.check(ready.loaded.spec.budgets, bundles)
+    for each in bundles:
+        leaks.check(each, ready.loaded.spec.not_secrets)
     out = output or Path("build") / f"{ready.loaded.spec.name}-{order.target}"
     artifact = ready.target.pack(bundles, ready.options, out)
     return report.Report(
@@ -217,9 +222,15 @@ def _items(loaded: Loaded) -> list[Item]:
     root = loaded.path.parent
     return [
         Item(kind, name, entry.provider, entry, root)
-        for kind in ("models", "vector_stores", "shields", "agents", "evals")
+        for kind in KINDS
         for name, entry in getattr(loaded.spec, kind).items()
-    ]
+    ] + state_item(loaded.spec, root)
+
+
+def state_item(spec: Spec, root: Path) -> list[Item]:
+    """What keeps responses: as the spec says, or SQLite where there are agents, whose runs are worth keeping."""
+    state = spec.server.state or (State() if spec.agents else None)
+    return [] if state is None or state.provider == "none" else [Item("server", "state", state.provider, state, root)]
 
 
 def _check(items: list[Item], plugins: Mapping[str, Plugin], loaded: Loaded) -> None:
@@ -238,11 +249,24 @@ def _check(items: list[Item], plugins: Mapping[str, Plugin], loaded: Loaded) -> 
 def _platform_uris(
     target: Target, options: BaseModel, platform: Platform, compiled: Mapping[tuple[str, str], Compiled]
 ) -> dict[str, str]:
-    requirements = {*RUNTIME_WHEELS, *(wheel for each in compiled.values() for wheel in each.wheels)}
+    requirements = {*RUNTIME_WHEELS, *target.wheels, *(wheel for each in compiled.values() for wheel in each.wheels)}
+    apart = {name: own for each in compiled.values() for name, own in each.apart.items()}
+    for name, own in apart.items():
+        wheels.require_python(platform, own.python, name)
     return {
         **target.sources(options, platform),
-        "wheels": wheels.source_uri(platform, sorted(requirements)),
+        wheels.SITE: wheels.source_uri(platform, sorted(requirements)),
+        **{
+            name: wheels.source_uri(platform, own.requirements, whole=True)
+            for name, own in apart.items()
+            if own.requirements
+        },
     }
+
+
+def _wheel_folders(compiled: Mapping[tuple[str, str], Compiled]) -> tuple[str, ...]:
+    """Folders of the bundle that hold wheels: the runtime's, and those of whoever keeps its own."""
+    return (wheels.SITE, *(name for each in compiled.values() for name, own in each.apart.items() if own.requirements))
 
 
 def _bundle(ready: Prepared, platform: Platform, outputs: Mapping[str, Path]) -> Bundle:

@@ -121,10 +121,15 @@ def _told(services: Iterable[Service], known: Mapping[str, Mapping[str, Json]]) 
     """``services`` with what is known of their folder, and of the model they need, as metadata; their own values win."""
     told: dict[str, Service] = {}
     for service in services:
-        if stand_ins := [told[need].metadata for need in service.needs if need.startswith(f"{service.api}/")]:
-            told[f"{service.api}/{service.name}"] = common.with_common(service, stand_ins)
+        agent = service.api == "agents"
+        stand_ins = [] if agent else [need for need in service.needs if need.startswith(f"{service.api}/")]
+        if stand_ins:
+            models = [told[need].metadata for need in stand_ins]
+            told[f"{service.api}/{service.name}"] = common.with_common(service, models)
             continue
-        models = [told[need].metadata for need in service.needs if need.startswith("inference/")]
+        asked = ("inference/", f"agents/{service.config.get('model')}" if agent else "inference/")
+        # A shield that asks a model is none to a client.
+        models = [told[need].metadata for need in service.needs if need.startswith(asked) and service.api != "safety"]
         models += [_sizes(told[need].metadata) for need in service.needs if need.startswith("embeddings/")]
         metadata = service.metadata
         for facts in (known.get(service.path, {}), *models):

@@ -34,6 +34,10 @@ class StepRecord(msgspec.Struct, frozen=True):
     tools: dict[str, str]
 
 
+_MODELS = {"models": ("agents",), "agents": ("workflows",)}
+"""Sections whose entries can stand for those of another."""
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """A step with its content key and the reason, for people, why it runs (or "cached").
@@ -95,7 +99,7 @@ def compile_items(
     ]
     if problems:
         raise SpecError(problems)
-    refers = {item.path: tuple(plugins[item.provider].refers(item)) for item in items}
+    refers = references(items, plugins)
 
     def peers_of(path: tuple[str, str]) -> list[tuple[str, str]]:
         return [each for peer in refers[path] for each in (*peers_of(peer), peer)]
@@ -111,10 +115,23 @@ def compile_items(
     return compiled
 
 
+def references(
+    items: Sequence[Item], plugins: Mapping[str, Plugin]
+) -> dict[tuple[str, str], tuple[tuple[str, str], ...]]:
+    """What each item refers to. Agents and workflows are models too: who names a model or an agent may mean them."""
+    paths = {item.path for item in items}
+
+    def meant(path: tuple[str, str]) -> tuple[str, str]:
+        stand_ins = [(kind, path[1]) for kind in _MODELS.get(path[0], ())]
+        return path if path in paths else next((each for each in stand_ins if each in paths), path)
+
+    return {item.path: tuple(meant(path) for path in plugins[item.provider].refers(item)) for item in items}
+
+
 def in_order(items: Sequence[Item], plugins: Mapping[str, Plugin]) -> list[Item]:
     """``items`` with every item after those it refers to, otherwise in the order given."""
     by_path = {item.path: item for item in items}
-    refers = {item.path: tuple(plugins[item.provider].refers(item)) for item in items}
+    refers = references(items, plugins)
     for path, peers in refers.items():
         for peer in peers:
             if peer not in by_path:

@@ -19,16 +19,26 @@ from lsbuild.suggest import did_you_mean
 PLUGINS: Mapping[str, str] = {
     "inline::agent": "lsbuild_plugins.agent.plugin:PLUGIN",
     "inline::evals": "lsbuild_plugins.evals.plugin:PLUGIN",
+    "inline::http": "lsbuild_plugins.http_tool.plugin:PLUGIN",
+    "inline::llm-judge": "lsbuild_plugins.judge.plugin:PLUGIN",
     "inline::onnx": "lsbuild_plugins.onnx.plugin:PLUGIN",
+    "inline::python": "lsbuild_plugins.python_tool.plugin:PLUGIN",
+    "inline::prompts": "lsbuild_plugins.prompts.plugin:PLUGIN",
     "inline::rules": "lsbuild_plugins.rules.plugin:PLUGIN",
     "inline::route": "lsbuild_plugins.route.plugin:PLUGIN",
+    "inline::sqlite": "lsbuild_plugins.sqlite.plugin:PLUGIN",
     "inline::sqlite-vec": "lsbuild_plugins.sqlite_vec.plugin:PLUGIN",
+    "inline::tools": "lsbuild_plugins.tools.plugin:PLUGIN",
+    "inline::workflow": "lsbuild_plugins.workflow.plugin:PLUGIN",
+    "remote::mcp": "lsbuild_plugins.mcp.plugin:PLUGIN",
     "remote::openai": "lsbuild_plugins.openai.plugin:PLUGIN",
     "remote::pgvector": "lsbuild_plugins.pgvector.plugin:PLUGIN",
+    "remote::postgres": "lsbuild_plugins.postgres.plugin:PLUGIN",
 }
 TARGETS: Mapping[str, str] = {
     "container": "lsbuild_targets.container:TARGET",
     "host": "lsbuild_targets.host:TARGET",
+    "lambda": "lsbuild_targets.aws_lambda.target:TARGET",
 }
 
 

@@ -15,16 +15,30 @@ _SHIELDED = ("inference", "agents")
 
 
 def placed(compiled: Mapping[tuple[str, str], Compiled], spec: Spec) -> dict[tuple[str, str], Compiled]:
-    """What the items compiled to; each service that answers chats needs its shields, ``safety/NAME``, in their order.
+    """What the items compiled to; each service that answers chats needs its shields, ``safety/NAME``.
 
-    The runtime puts what a service needs of that API before it.
+    The cheapest come first: rules before classifiers, other servers and judges; the spec's order holds among equals. The
+    runtime puts what a service needs of that API before it.
     """
     found: dict[tuple[str, str], Compiled] = {}
     for (kind, name), each in compiled.items():
         own = spec.agents[name].shields if kind == "agents" else ()
-        needs = tuple(f"safety/{shield}" for shield in dict.fromkeys((*spec.server.shields, *own)))
-        found[kind, name] = replace(each, services=tuple(_behind(service, needs) for service in each.services))
+        shields = sorted(dict.fromkeys((*spec.server.shields, *own)), key=lambda shield: _cost(compiled, shield))
+        needs = tuple(f"safety/{shield}" for shield in shields)
+        services = tuple(_behind(service, needs) for service in each.services)
+        if kind == "shields" and spec.shields[name].fail == "open":
+            services = tuple(_failing_open(service) for service in services)
+        found[kind, name] = replace(each, services=services)
     return found
+
+
+def _cost(compiled: Mapping[tuple[str, str], Compiled], shield: str) -> int:
+    services = compiled["shields", shield].services if ("shields", shield) in compiled else ()
+    return max((int(service.metadata.get("cost", 0)) for service in services), default=0)
+
+
+def _failing_open(service: Service) -> Service:
+    return msgspec.structs.replace(service, config={**service.config, "fail": "open"})
 
 
 def _behind(service: Service, needs: tuple[str, ...]) -> Service:

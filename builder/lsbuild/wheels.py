@@ -13,33 +13,57 @@ from importlib.util import MAGIC_NUMBER
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
-from lsbuild import bytecode, elf, prune
-from lsbuild.api import Json, Platform, Source, SourceError, SourceFile, Step, StepContext, TargetError
+from lsbuild import bytecode, native, prune
+from lsbuild.api import Json, Platform, Source, SourceError, SourceFile, Step, StepContext
 
-_BITS = 64
+SITE = "site"
+"""The folder of the bundle with the wheels that the runtime and the serve halves import."""
+_WHOLE = "/whole"
 
 
-def source_uri(platform: Platform, requirements: Iterable[str]) -> str:
-    """The canonical URI of the wheels that satisfy ``requirements`` on ``platform``; fetched by ``sources.resolve``."""
+def source_uri(platform: Platform, requirements: Iterable[str], *, whole: bool = False) -> str:
+    """The canonical URI of the wheels that satisfy ``requirements`` on ``platform``; fetched by ``sources.resolve``.
+
+    ``whole`` ones are somebody's own, not the runtime's: nothing of them is left out.
+    """
     wanted = sorted({requirement.replace(" ", "") for requirement in requirements})
     tail = "&".join(quote(requirement, safe="[]<>=!~,.;*'") for requirement in wanted)
-    return f"wheels:{platform.tag}-glibc{platform.glibc}?{tail}"
+    return f"wheels:{platform.tag}-glibc{platform.glibc}{_WHOLE if whole else ''}?{tail}"
 
 
-def step(platform: Platform, uri: str, source: Source) -> Step:
-    """The step that turns the wheels of ``source``, fetched for ``uri``, into the folder ``site`` of the bundle."""
+def require_python(platform: Platform, specifier: str, where: str) -> None:
+    """SourceError unless the platform's Python, in any of its patches, fits ``specifier`` (``>=3.10,<4``; "" for any)."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # only where a tool says what it needs
+
+    try:
+        wanted = SpecifierSet(specifier)
+    except InvalidSpecifier as error:
+        raise SourceError(
+            f"{specifier!r} is no version specifier", where=where, hint="Write it like '>=3.11'."
+        ) from error
+    if not any(wanted.contains(f"{platform.python}.{patch}") for patch in (0, 99)):
+        raise SourceError(
+            f"needs Python {specifier}, the target {platform.tag} has {platform.python}",
+            where=where,
+            hint="Change requires-python of the file's PEP 723 metadata, or the target's Python.",
+        )
+
+
+def step(platform: Platform, uri: str, source: Source, folder: str = SITE) -> Step:
+    """The step that turns the wheels of ``source``, fetched for ``uri``, into ``folder`` of the bundle."""
     return Step(
-        name=f"wheels.{platform.tag}",
+        name=f"wheels.{platform.tag}" if folder == SITE else f"{folder.replace('/', '.')}.{platform.tag}",
         run="lsbuild.wheels:unpack",
         options={
             "uri": uri,
             "arch": platform.arch,
             "glibc": platform.glibc,
+            "level": platform.level,
             "bytecode": MAGIC_NUMBER.hex() if bytecode.matches(platform.python) else "",
         },
         sources={"wheels": source},
-        code=("lsbuild.wheels", "lsbuild.elf", "lsbuild.prune", "lsbuild.bytecode"),
-        ship="site",
+        code=("lsbuild.wheels", "lsbuild.native", "lsbuild.elf", "lsbuild.prune", "lsbuild.bytecode"),
+        ship=folder,
         part="wheels",
     )
 
@@ -52,17 +76,19 @@ def unpack(context: StepContext) -> Mapping[str, Json]:
     Raises TargetError for a native file that cannot run on the platform, SourceError for a damaged wheel.
     """
     files = context.sources["wheels"].files
+    whole = _WHOLE in context.options["uri"].partition("?")[0]
     versions: dict[str, str] = {}
     pruned = 0
     for done, file in enumerate(files):
         context.progress(done, len(files), file.path)
         name, version = split_name(file.path)
         versions[name] = version
-        pruned += _unpack_one(file, name, context.out)
-    newest = _check_native(context.out, context.options["arch"], context.options["glibc"])
+        pruned += _unpack_one(file, "" if whole else name, context.out)
+    platform = context.options
+    found = native.require([context.out], platform["arch"], platform["glibc"], platform["level"])
     compiled = bytecode.compile_tree(context.out) if context.options["bytecode"] else None
     context.progress(len(files), len(files), "")
-    return {"wheels": versions, "pruned": pruned, "glibc": newest, "bytecode": compiled}
+    return {"wheels": versions, "pruned": pruned, "glibc": found.glibc, "bytecode": compiled}
 
 
 def split_name(file_name: str) -> tuple[str, str]:
@@ -103,7 +129,7 @@ def members(wheel: Path, name: str) -> Iterator[tuple[str, zipfile.ZipInfo, zipf
 
 
 def _unpack_one(file: SourceFile, name: str, out: Path) -> int:
-    """Unpack one wheel; returns the bytes left out."""
+    """Unpack one wheel without what ``prune`` knows of ``name``; returns the bytes left out."""
     with file.location.open("rb") as stream:
         if hashlib.file_digest(stream, "sha256").hexdigest() != file.sha256:
             raise SourceError("the cached file is damaged", where=str(file.location), hint="Delete it and build again.")
@@ -119,42 +145,6 @@ def _unpack_one(file: SourceFile, name: str, out: Path) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     return left_out
-
-
-def _check_native(out: Path, arch: str, glibc: str) -> str:
-    """Every ELF file below ``out`` must run on the platform; returns the newest glibc that one needs."""
-    limit = _version(glibc)
-    newest = (0, 0)
-    for path in sorted(out.rglob("*")):
-        if path.is_dir() or (found := _native(path)) is None:
-            continue
-        name = path.relative_to(out).as_posix()
-        if found.bits != _BITS or found.machine != arch:
-            raise TargetError(
-                f"is built for {found.bits}-bit {found.machine}, the platform is {arch}",
-                where=name,
-                hint="The wheel's file name promises another machine than it holds: pin another version of it.",
-            )
-        if found.glibc > limit:
-            raise TargetError(
-                f"needs glibc {found.glibc[0]}.{found.glibc[1]}, the platform has {glibc}",
-                where=name,
-                hint="Pin an older version of the wheel, or choose a base with a newer glibc.",
-            )
-        newest = max(newest, found.glibc)
-    return f"{newest[0]}.{newest[1]}"
-
-
-def _native(path: Path) -> elf.Elf | None:
-    try:
-        return elf.read(path)
-    except ValueError as error:
-        raise TargetError(str(error), where=str(path), hint="The wheel is damaged: pin another version.") from error
-
-
-def _version(text: str) -> tuple[int, int]:
-    major, _, minor = text.partition(".")
-    return int(major), int(minor)
 
 
 def running_python() -> str:

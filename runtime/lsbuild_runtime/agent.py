@@ -1,276 +1,265 @@
-"""The agent's loop: search, ask the model with what was found, pass its words through, cite; it knows no HTTP."""
+"""The agent's loop: ask the model, have its calls decided, make those that are allowed, go on; it knows no HTTP or spec.
+
+What a run may do is decided by `policy`, never by what a model says.
+"""
 
 from __future__ import annotations
 
-import re
 import time
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from operator import mul
-from pathlib import Path
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
-from lsbuild_runtime.http import ApiError, Context
-from lsbuild_runtime.manifest import Service
-from lsbuild_runtime.ports import Annotation, Chat, Completion, Delta, Embeddings, Hit, Host, Inference, VectorIO
-from lsbuild_runtime.quoting import Nearest, exact, longest_shared
-from lsbuild_runtime.retrieve import Models, Ranking, models_around, search
+from lsbuild_runtime.grounding import Passage, cited, numbered
+from lsbuild_runtime.http import ApiError, Context, Silence, Span
+from lsbuild_runtime.looking import Look
+from lsbuild_runtime.policy import Decider, Decision, Ready
+from lsbuild_runtime.ports import Chat, Delta, FinishReason, Inference, ToolCall, Usage
+from lsbuild_runtime.runs import ApprovalAsked, Bound, CallBegun, CallEnded, Ended, Event, Reason, StepDone, Task
+from lsbuild_runtime.together import in_order
+from lsbuild_runtime.tools import Found, ToolResult, ToolRuntime
 
-INSTRUCTIONS = "instructions.txt"
-DEFAULT_PROMPT = "{passages}\n{question}"
-"""The form that the built-in tiny model is trained on: each passage ends with a line break, then an empty line."""
-SHORTEST_QUOTE = 16
-"""Characters that an answer must share with a passage to count as a quote of it."""
+SIDE_BY_SIDE = 4
+"""Calls of one step that are under way at a time."""
+RESULT_CHARACTERS = 100_000
+"""What a model reads of one result at most."""
 
-_ALONE = Models()
-_PLACES = re.compile(r"\{(passages|question)\}")
-_CITATION = re.compile(r"\[(\d{1,2})\]")
+Message = Mapping[str, Any]
 
 
-class Settings(Struct, frozen=True):
-    """What the manifest says about one agent. ``threshold`` is the lowest score (0..1) of a passage that is shown.
+def run(
+    task: Task, model: Inference, context: Context, look: Look | None = None, passages: Sequence[Passage] = ()
+) -> Iterator[Event]:
+    """Run ``task`` on ``model`` to its end or to a limit; closing the iterator stops the work.
 
-    ``keep_lines`` shows passages with their line breaks; otherwise each is one line, as the tiny model knows them.
-    ``exact`` makes a quote of the answer the sentence of the passage it is closest to, letter for letter; ``nearest``
-    makes it the sentence that is nearest in meaning to the question.
+    ``look`` are the shields that see arguments and results of calls. ``passages`` are shown with the question: what searches
+    find is numbered after them, and ``[n]`` in an answer becomes an Annotation of the n-th. Raises what the model raises, and
+    as Context.check does, but for the run's own time, which ends it with the reason ``wall``.
     """
-
-    model: str
-    instructions: str
-    vector_stores: tuple[str, ...]
-    passages: int
-    tokens: int
-    wall: float
-    prompt: str
-    threshold: float
-    keep_lines: bool
-    exact: bool = False
-    nearest: bool = False
-
-
-class Passage(Struct, frozen=True):
-    """A found passage, the store it is from, and its text as the model sees it."""
-
-    store: str
-    hit: Hit
-    shown: str
+    if task.tools and task.chat.sampling.n > 1:
+        raise ApiError(400, "n: a run with tools gives one answer", param="n", code="unsupported_value")
+    limited = replace(context, deadline=min(context.deadline, time.monotonic() + task.limits.wall))
+    begun = _Run(task, model, limited, look or Look(()), passages)
+    try:
+        reason = yield from begun.steps()
+    except ApiError as error:
+        if error.code != "deadline_exceeded" or time.monotonic() > context.deadline:
+            raise
+        reason = "wall"
+    yield Ended(reason, begun.for_client, begun.usage)
 
 
-class Agent:
-    """Implements ports.Inference over another model.
+class _Answer(Struct):
+    """What the model said in one step. ``last`` is the rule for which no calls were offered to it, "" when they were."""
 
-    The question is the last user message. It is replaced by the prompt form, filled with the best passages of all
-    stores, which models around them may search in other words and rank again, and the instructions go before the
-    conversation; everything else reaches the model as it came, tools of
-    the client included. Where nothing was found the model gets the question alone: what to say then is for its
-    instructions to decide. ``[n]`` in the answer becomes an Annotation for passage n, in the delta that ends the choice.
-    """
+    last: str
+    parts: list[str] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
+    finish: FinishReason = "stop"
+    usage: Usage | None = None
 
-    def __init__(
-        self,
-        settings: Settings,
-        model: Inference,
-        stores: Mapping[str, VectorIO],
-        around: Mapping[str, Models] | None = None,
-        host: Host | None = None,
-    ) -> None:
-        self._settings = settings
+    def heard(self, delta: Delta, clients: Collection[str]) -> Delta:
+        """Take one more piece; returns what the run's own reader gets of it."""
+        self.usage = delta.usage or self.usage
+        if delta.index:  # more than one choice is there only where nothing can be called
+            return replace(delta, usage=None)
+        self.parts.append(delta.text)
+        self.calls += delta.tool_calls
+        self.finish = delta.finish or self.finish
+        if self.finish == "content_filter":
+            self.calls.clear()
+        calls = tuple(call for call in delta.tool_calls if call.name in clients)
+        return replace(delta, tool_calls=calls, finish=None, usage=None)
+
+    @property
+    def message(self) -> Message:
+        """What the conversation keeps of it."""
+        said: dict[str, Any] = {"role": "assistant", "content": "".join(self.parts) or None}
+        return {**said, "tool_calls": [_wire(call) for call in self.calls]} if self.calls else said
+
+
+class _Run:
+    """What a run has said and read so far."""
+
+    def __init__(self, task: Task, model: Inference, context: Context, look: Look, passages: Sequence[Passage]) -> None:
+        self.usage = Usage()
+        self.for_client: tuple[ToolCall, ...] = ()
+        self._task = task
         self._model = model
-        self._stores = stores
-        self._around = around or {}
-        self._host = host
-        self._ranking = Ranking(threshold=settings.threshold)
+        self._context = context
+        self._passages = [*passages, *(_passage(found) for found in task.found)]
+        self._messages = list(task.chat.messages)
+        self._clients = {tool["function"]["name"] for tool in task.chat.tools}
+        self._policy = Decider(task, look, context)
 
-    def chat(self, chat: Chat, context: Context) -> Iterator[Delta]:
-        """See ports.Inference. ApiError 400 without a user message, 408 when the wall limit is reached."""
-        place = last_user(chat.messages)
-        question = str(chat.messages[place].get("content") or "")
-        limited = replace(context, deadline=min(context.deadline, time.monotonic() + self._settings.wall))
-        passages = self._retrieve(question, chat.messages[:place], limited)
-        asked = replace(
-            chat,
-            messages=self._messages(chat.messages, place, question, passages),
-            sampling=replace(chat.sampling, max_tokens=self._tokens(chat.sampling.max_tokens)),
-        )
-        answer = self._model.chat(asked, limited)
-        if self._settings.exact and passages:
-            texts = [passage.hit.text for passage in passages]
-            answer = exact(answer, texts, question, self._nearest(passages[0].store, limited))
-        return cited(answer, passages)
+    def steps(self) -> Generator[Event, None, Reason]:
+        """Everything but the last event; returns why the run ends."""
+        if self._task.approvals:
+            decided = [self._policy.decide(said.call, said) for said in self._task.approvals]
+            yield from self._calls(decided)
+        while self._policy.tokens != 0:
+            answer = yield from self._ask()
+            if not answer.last:
+                self.for_client = tuple(call for call in answer.calls if call.name in self._clients)
+            decided = [self._policy.decide(call) for call in answer.calls if call not in self.for_client]
+            yield from self._calls(decided, answer)
+            if any(isinstance(each, ApprovalAsked) for each in decided):
+                return "approval"
+            if reason := self._over(answer):
+                return reason
+        return "tokens"
 
-    def complete(self, completion: Completion, context: Context) -> Iterator[Delta]:  # noqa: ARG002 - refused
-        """An agent needs a conversation."""
-        raise ApiError(400, "an agent answers POST /v1/chat/completions", param="model")
-
-    def _retrieve(self, question: str, earlier: Sequence[Mapping[str, Any]], context: Context) -> list[Passage]:
-        """The best passages of all stores, best first; equal scores stay in the order of the stores."""
-        limit = self._settings.passages
-        asked: dict[str, tuple[str, ...]] = {}  # by the model that rewrites for a store: each is asked once
-        found: list[Passage] = []
-        for name, store in self._stores.items():
-            context.check()
-            around = self._around.get(name, _ALONE)
-            if around.rewrite not in asked:
-                asked[around.rewrite] = around.queries(question, context, earlier)
-            with context.watch.span(f"search {name}", **{"gen_ai.data_source.id": name}):
-                queries = asked[around.rewrite]
-                hits = search(store, queries, context, limit, self._ranking, reranker=around.reranker())
-            found.extend(Passage(name, hit, self._shown(hit.text)) for hit in hits)
-        return sorted(found, key=lambda passage: -passage.hit.score)[:limit]
-
-    def _nearest(self, store: str, context: Context) -> Nearest | None:
-        """Chooses sentences by the cosine of the model that the store was embedded with."""
-        if not self._settings.nearest or self._host is None:
+    def _over(self, answer: _Answer) -> Reason | None:
+        """Why the run ends with this answer; None when the model has to be asked again."""
+        if answer.finish == "content_filter":
+            return "content_filter"
+        if self.for_client:
+            return "tool_calls"
+        if answer.calls and not answer.last:
             return None
-        model: Embeddings = self._host.get("embeddings", self._stores[store].info().embedding)
+        if answer.finish == "length":
+            return "tokens" if self._policy.tokens == 0 else "length"
+        return "steps" if answer.last == "steps" else "stop"
 
-        def nearest(question: str, sentences: Sequence[str]) -> int:
-            wanted, *found = (array("f", model.embed([text], context).vectors[0]) for text in (question, *sentences))
-            return max(range(len(found)), key=lambda index: sum(map(mul, wanted, found[index])))
+    def _ask(self) -> Generator[Event, None, _Answer]:
+        """One answer of the model, passed on as it comes; calls of the server's tools and ends are not passed on."""
+        request = self._request()
+        answer = _Answer(self._policy.closed)
+        own = set() if answer.last else self._clients
+        with self._context.watch.span("chat", **{"gen_ai.operation.name": "chat"}) as span:
+            deltas = cited(self._model.chat(request, self._inside()), tuple(self._passages))
+            try:
+                for delta in deltas:
+                    self._context.check()
+                    yield from _passed_on(answer.heard(delta, own))
+            finally:
+                deltas.close()
+            used = answer.usage or Usage(0, len(answer.parts))
+            span.set(**{"gen_ai.usage.input_tokens": used.prompt, "gen_ai.usage.output_tokens": used.completion})
+        self.usage = _sum(self.usage, used)
+        self._policy.generated(used)
+        return answer
 
-        return nearest
+    def _request(self) -> Chat:
+        chat = self._task.chat
+        first = not self._policy.used.steps
+        self._policy.step()
+        choice = "none" if self._policy.closed else chat.tool_choice
+        most = [tokens for tokens in (chat.sampling.max_tokens, self._policy.tokens) if tokens is not None]
+        return replace(
+            chat,
+            messages=list(self._messages),
+            tools=[*chat.tools, *(function(tool) for tool in self._task.tools)],
+            tool_choice=choice if first or choice == "none" else "auto",  # what is forced is forced once
+            sampling=replace(chat.sampling, max_tokens=min(most, default=None)),
+        )
 
-    def _messages(
-        self, messages: Sequence[Mapping[str, Any]], place: int, question: str, passages: Sequence[Passage]
-    ) -> list[Mapping[str, Any]]:
-        changed = list(messages)
-        if passages:
-            changed[place] = {**messages[place], "content": fill(self._settings.prompt, passages, question)}
-        instructions = self._settings.instructions
-        if not instructions:
-            return changed
-        if changed[0]["role"] in ("system", "developer"):  # one system message: more than templates have to know
-            changed[0] = {**changed[0], "content": f"{instructions}\n\n{changed[0]['content']}"}
-            return changed
-        return [{"role": "system", "content": instructions}, *changed]
+    def _calls(self, decided: Sequence[Decision], answer: _Answer | None = None) -> Iterator[Event]:
+        """Make the calls that may be made and end the step; ``answer`` is what the model said with them."""
+        for each in decided:
+            if isinstance(each, CallEnded):
+                with self._span(each.call) as span:
+                    _tell(span, each)
+            yield CallBegun(each.call, each.tool) if isinstance(each, Ready) else each
+        results: list[CallEnded] = []
+        for ended in self._results([each for each in decided if isinstance(each, Ready)]):
+            results.append(ended)
+            yield ended
+        made = iter(results)
+        over = [next(made) if isinstance(each, Ready) else each for each in decided]
+        added = [] if answer is None else [answer.message]
+        added += [_told(each) for each in over if isinstance(each, CallEnded)]
+        self._messages += added
+        usage = Usage() if answer is None or answer.usage is None else answer.usage
+        yield StepDone(tuple(added), self._policy.used, usage, self._policy.tainted)
 
-    def _shown(self, text: str) -> str:
-        return text if self._settings.keep_lines else " ".join(text.split())
+    def _results(self, ready: Sequence[Ready]) -> Iterator[CallEnded]:
+        """What the calls gave, in their order; they run side by side where the request allows that."""
+        for group in [ready] if self._task.chat.parallel_tool_calls else [[each] for each in ready]:
+            # A Watch is one thread's: calls side by side have none, and their spans are opened here.
+            context = self._inside() if len(group) == 1 else replace(self._inside(), watch=Silence())
+            works = [partial(called, each.tool.runtime, each.tool.info.name, each.arguments, context) for each in group]
+            with ExitStack() as stack:
+                spans = [stack.enter_context(self._span(each.call)) for each in group]
+                for each, span, (result, error) in zip(
+                    group, spans, in_order(works, SIDE_BY_SIDE, context), strict=True
+                ):
+                    self._context.check()  # what a cancelled call says is no result
+                    ended = self._numbered(self._policy.read(each, result))
+                    _tell(span, ended, error)
+                    yield ended
 
-    def _tokens(self, asked: int | None) -> int:
-        return self._settings.tokens if asked is None else min(asked, self._settings.tokens)
+    def _inside(self) -> Context:
+        """The context of what is done for this run: agents below it have read what it has read."""
+        return replace(self._context, tainted=self._policy.tainted)
 
+    def _numbered(self, ended: CallEnded) -> CallEnded:
+        """Passages of a search get the numbers that the run cites them by."""
+        if not ended.result.found:
+            return ended
+        passages = [_passage(found) for found in ended.result.found]
+        text = numbered(passages, len(self._passages) + 1)
+        self._passages += passages
+        return replace(ended, result=replace(ended.result, text=text))
 
-def open_agent(service: Service, root: Path, host: Host) -> Inference:
-    """The entry for services of the API ``agents``; opens its model and its stores."""
-    settings = settings_of(service, root)
-    stores = {name: host.get("vector_io", name) for name in settings.vector_stores}
-    around = {name: models_around(host.find(("vector_io",), name), host) for name in stores}
-    return Agent(settings, host.get("inference", settings.model), stores, around, host)
-
-
-def settings_of(service: Service, root: Path) -> Settings:
-    """The service's config with its defaults, and its instructions from ``instructions.txt`` in its folder."""
-    config = service.config
-    instructions = (root / service.path / INSTRUCTIONS).read_text(encoding="utf-8") if service.path else ""
-    return Settings(
-        model=config["model"],
-        instructions=instructions.strip(),
-        vector_stores=tuple(config.get("vector_stores", ())),
-        passages=config.get("passages", 3),
-        tokens=config.get("tokens", 512),
-        wall=config.get("wall", 30.0),
-        prompt=config.get("prompt", DEFAULT_PROMPT),
-        threshold=config.get("threshold", 0.0),
-        keep_lines=config.get("keep_lines", False),
-        exact=config.get("exact", False),
-        nearest=config.get("nearest", False),
-    )
-
-
-def last_user(messages: Sequence[Mapping[str, Any]]) -> int:
-    """The index of the last user message; ApiError 400 when there is none."""
-    for index in range(len(messages) - 1, -1, -1):
-        if messages[index]["role"] == "user":
-            return index
-    raise ApiError(400, "messages: an agent needs a user message", param="messages", code="invalid_value")
-
-
-def fill(form: str, passages: Sequence[Passage], question: str) -> str:
-    """``form`` with its places filled in one pass, so that a passage that holds ``{question}`` stays what it is."""
-    values = {"passages": numbered(passages), "question": question}
-    return _PLACES.sub(lambda match: values[match[1]], form)
-
-
-def numbered(passages: Sequence[Passage]) -> str:
-    """``[1] text`` or ``[1] heading``, a line break and the text; each passage ends with a line break."""
-    return "".join(
-        f"[{number}] {passage.hit.heading}\n{passage.shown}\n"
-        if passage.hit.heading
-        else f"[{number}] {passage.shown}\n"
-        for number, passage in enumerate(passages, 1)
-    )
-
-
-def cited(deltas: Iterator[Delta], passages: Sequence[Passage]) -> Iterator[Delta]:
-    """Pass the deltas through; the one that ends a choice gets the annotations of that choice's whole text."""
-    texts: dict[int, str] = {}
-    for delta in deltas:
-        text = texts[delta.index] = texts.get(delta.index, "") + delta.text
-        if delta.finish is not None and passages:
-            yield replace(delta, annotations=(*delta.annotations, *citations(text, passages)))
-        else:
-            yield delta
-
-
-def citations(answer: str, passages: Sequence[Passage]) -> list[Annotation]:
-    """One Annotation for each ``[n]`` that names a passage.
-
-    What stands around the mark, up to the marks beside it, is compared with the passage: the longest run of at least
-    SHORTEST_QUOTE characters that both share is the quote, and the offsets and lines are its own.
-    """
-    marks = list(_CITATION.finditer(answer))
-    found = []
-    for place, mark in enumerate(marks):
-        number = int(mark[1])
-        if not 1 <= number <= len(passages):
-            continue
-        before = answer[marks[place - 1].end() if place else 0 : mark.start()]
-        after = answer[mark.end() : marks[place + 1].start() if place + 1 < len(marks) else len(answer)]
-        found.append(annotation(passages[number - 1], (after, before), mark.start()))
-    return found
+    def _span(self, call: ToolCall) -> Span:
+        names = {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": call.name[:64],
+            "gen_ai.tool.call.id": call.id,
+        }
+        return self._context.watch.span(f"execute_tool {call.name[:64]}", **names)
 
 
-def annotation(passage: Passage, said: Sequence[str], index: int) -> Annotation:
-    """The citation of ``passage`` at ``index`` of the answer, narrowed to what one of the texts ``said`` quotes of it."""
-    hit = passage.hit
-    whole = Annotation(
-        file_id=hit.file_id,
-        filename=hit.filename,
-        store=passage.store,
-        start=hit.start,
-        end=hit.end,
-        line_start=hit.line_start,
-        line_end=hit.line_end,
-        heading=hit.heading,
-        index=index,
-    )
-    place, length = max((longest_shared(passage.shown, text) for text in said), key=lambda run: run[1])
-    if length < SHORTEST_QUOTE:
-        return whole
-    start, end = original(hit.text, passage.shown, place, length)
-    quote = hit.text[start:end]
-    if len(hit.text) != hit.end - hit.start:  # the passage is not its document's text letter for letter
-        return replace(whole, quote=quote)
-    line = hit.line_start + hit.text.count("\n", 0, start)
-    return replace(
-        whole,
-        start=hit.start + start,
-        end=hit.start + end,
-        line_start=line,
-        line_end=line + quote.count("\n"),
-        quote=quote,
-    )
+def function(tool: Bound) -> dict[str, Any]:
+    """The tool in the form in which models are told of functions."""
+    told = {"name": tool.name, "description": tool.info.description, "parameters": tool.info.parameters}
+    return {"type": "function", "function": told}
 
 
-def original(text: str, shown: str, place: int, length: int) -> tuple[int, int]:
-    """Where ``shown[place : place + length]`` stands in ``text``, which differs from it in blanks only."""
-    if text == shown:
-        return place, place + length
-    solid = [position for position, character in enumerate(text) if not character.isspace()]
-    before = sum(not character.isspace() for character in shown[:place])
-    within = sum(not character.isspace() for character in shown[place : place + length])
-    return solid[before], solid[before + within - 1] + 1
+def _passed_on(delta: Delta) -> Iterator[Delta]:
+    if delta != Delta(delta.index):
+        yield delta
+
+
+def called(
+    runtime: ToolRuntime, name: str, arguments: Mapping[str, Any], context: Context
+) -> tuple[ToolResult, BaseException | None]:
+    """What the tool gives, not too long, and what it raised; whatever it does wrong is its own failure."""
+    try:
+        result = runtime.call(name, arguments, context)
+    except ApiError as error:
+        return ToolResult(error.message, failed=True), None
+    except BaseException as error:
+        return ToolResult(f"The tool broke ({type(error).__name__}). Go on without it.", failed=True), error
+    length = len(result.text)
+    if length <= RESULT_CHARACTERS:
+        return result, None
+    text = f"{result.text[:RESULT_CHARACTERS]}\n[cut here: the result has {length} characters]"
+    return replace(result, text=text, structured=None), None
+
+
+def _passage(found: Found) -> Passage:
+    return Passage(found.store, found.hit, found.hit.text)
+
+
+def _tell(span: Span, ended: CallEnded, error: BaseException | None = None) -> None:
+    span.set(**{"lsbuild.tool.outcome": ended.outcome}, **({"lsbuild.tool.rule": ended.rule} if ended.rule else {}))
+    if error is not None:
+        span.set(error=error)
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(one.prompt + other.prompt, one.completion + other.completion, one.cached + other.cached)
+
+
+def _wire(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _told(ended: CallEnded) -> Message:
+    return {"role": "tool", "tool_call_id": ended.call.id, "content": ended.result.text}

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
+from msgspec.structs import replace
+
+from lsbuild_runtime import batches, responses, workflows
 from lsbuild_runtime.http import (
+    OPENAI_ERRORS,
     ApiError,
     Cancelled,
     Context,
+    Errors,
     Request,
     Response,
     Silence,
@@ -21,9 +28,12 @@ from lsbuild_runtime.http import (
 )
 from lsbuild_runtime.manifest import Manifest, check_files
 from lsbuild_runtime.routes import ROUTES
-from lsbuild_runtime.routing import Route, Table
-from lsbuild_runtime.services import Services, boot_files
+from lsbuild_runtime.routing import Kept, Route, Site, Table, found
+from lsbuild_runtime.services import CheckFiles, Services, boot_files
 from lsbuild_runtime.stores import Stores
+from lsbuild_runtime.traffic import Traffic
+
+K = TypeVar("K", bound=Kept)
 
 Observe = Callable[[str], Watch]
 """Makes the Watch of one request from its id; the default watches nothing."""
@@ -42,7 +52,7 @@ class App:
     The files of the bundle that do not belong to a service are checked here (ManifestError); a service's own files
     are checked when it is opened, which is on its first request. No network is used. ``state`` is the folder for what
     has to outlive the process (uploads, mutable stores); None: the application writes nothing. ``clock`` is the time
-    of day of what is kept there.
+    of day of what is kept there, ``check`` how files are compared with the manifest.
     """
 
     def __init__(
@@ -52,23 +62,37 @@ class App:
         observe: Observe = _silent,
         state: Path | None = None,
         clock: Callable[[], float] = time.time,
+        check: CheckFiles = check_files,
     ) -> None:
         self.manifest = manifest
         self.root = root
-        self.services = Services(manifest, root, state)
+        self.services = Services(manifest, root, state, check)
         self.stores = Stores(self.services, root, observe, clock)
         self.table = Table(ROUTES)
         self.started = int(clock())
+        self.traffic = Traffic()
         self.draining = False
         """Set by an adapter that is shutting down: /v1/ready answers 503 from then on."""
-        self._observe = observe
-        check_files(root, boot_files(manifest))
+        self.observe = observe
+        self.clock = clock
+        self._kept: dict[Any, Kept] = {}
+        self._making = threading.Lock()
+        check(root, boot_files(manifest))
 
     def handle(self, request: Request) -> Response:
         """Answer ``request``. Never raises: errors are answers, in OpenAI's shape.
 
         A streamed body must be iterated to its end or closed; its last work and its log line happen there.
         """
+        self.traffic.come()
+        response = self._answer(request, self._routed)
+        if isinstance(response.body, bytes):
+            self.traffic.go()
+            return response
+        return replace(response, body=_Until(response.body, self.traffic.go))
+
+    def background(self, request: Request) -> Response:
+        """As ``handle``, for a request that no client waits for: it does not count as traffic."""
         return self._answer(request, self._routed)
 
     def refuse(self, request: Request, error: ApiError) -> Response:
@@ -88,21 +112,51 @@ class App:
     def _answer(self, request: Request, produce: Callable[[Request, Span], Response]) -> Response:
         context = request.context
         context.request_id = request_id(request)
-        watch = context.watch = self._observe(context.request_id)
+        watch = context.watch = self.observe(context.request_id)
         span = watch.span("http.server.request", **{"http.request.method": request.method})
         span.__enter__()
         try:
             response = produce(request, span)
         except Exception as error:  # the one place that turns any failure into an answer
-            response = failure(error, span)
+            response = self._errors(request).response(failure(error, span), context.request_id)
         span.set(**{"http.response.status_code": response.status})
         headers = {"x-request-id": context.request_id, **trail_headers(context), **response.headers}
         if not isinstance(response.body, bytes):
-            return Response(response.status, stream(response.body, span), headers)
+            return Response(response.status, self._streamed(response.body, request, span), headers)
         span.__exit__(None, None, None)
         if response.status != 204:  # which has no body, and by RFC 9110 no length either
             headers["content-length"] = str(len(response.body))
         return Response(response.status, b"" if request.method == "HEAD" else response.body, headers)
+
+    def _streamed(self, chunks: Iterable[bytes], request: Request, span: Span) -> Iterator[bytes]:
+        """Pass ``chunks`` on; an unexpected error becomes the last event, since the status is sent already."""
+        try:
+            yield from chunks
+        except Cancelled:
+            span.set(**{"error.type": "cancelled"})
+        except Exception as error:
+            yield self._errors(request).event(failure(error, span), request.context.request_id)
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                close()
+            span.__exit__(None, None, None)
+
+    def _errors(self, request: Request) -> Errors:
+        """How the API that was asked words its errors."""
+        try:
+            errors: Errors = found(self.table.find(request.method, request.path)[0].errors)
+        except ApiError:
+            return OPENAI_ERRORS
+        return errors
+
+    def kept(self, kind: Callable[[Site], K]) -> K:
+        """See Site."""
+        with self._making:
+            if kind not in self._kept:
+                self._kept[kind] = kind(self)
+            found = self._kept[kind]
+        return cast("K", found)
 
     def instant(self, method: str, path: str) -> bool:
         """Whether the answer comes from memory, so that an adapter may ask for it outside its queue."""
@@ -121,10 +175,41 @@ class App:
     def start(self) -> None:
         """An adapter that serves for a while calls this once: work that an earlier process left goes on."""
         self.stores.start()
+        batches.resume(self)
+        responses.resume(self)
+        workflows.resume(self)
 
     def close(self) -> None:
         """Stop the work in the background; what is not finished goes on with the next start."""
+        for kept in self._kept.values():
+            kept.close()
         self.stores.close()
+
+
+class _Until:
+    """``chunks``, and ``end()`` once, when they are over or closed, even if nobody began to read them."""
+
+    def __init__(self, chunks: Iterable[bytes], end: Callable[[], None]) -> None:
+        self._chunks = iter(chunks)
+        self._end: Callable[[], None] | None = end
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._chunks)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        close = getattr(self._chunks, "close", None)
+        if close is not None:
+            close()
+        end, self._end = self._end, None
+        if end is not None:
+            end()
 
 
 def request_id(request: Request) -> str:
@@ -152,32 +237,13 @@ def refuse_unknown_query(route: Route, request: Request) -> None:
             raise ApiError(400, f"unknown query parameter {name[:100]!r}", param=name[:100], code="unknown_parameter")
 
 
-def failure(error: Exception, span: Span) -> Response:
-    """The answer for ``error``; what nobody expected is logged with its traceback and answered without it."""
+def failure(error: Exception, span: Span) -> ApiError:
+    """What ``error`` is to a client; what nobody expected is logged with its traceback and told without it."""
     if isinstance(error, Cancelled):
-        error = ApiError(_CLIENT_CLOSED, "the request was cancelled", type="cancelled", code="cancelled")
-    if not isinstance(error, ApiError):
-        span.set(error=error)
-        error = ApiError(
-            500, "internal error; the server's log has it under this request's x-request-id", type="server_error"
-        )
-    headers = {"content-type": "application/json"}
-    if error.retry_after is not None:
-        headers["retry-after"] = str(error.retry_after)
-    return Response(error.status, error.body(), headers)
-
-
-def stream(chunks: Iterable[bytes], span: Span) -> Iterator[bytes]:
-    """Pass ``chunks`` on; an unexpected error becomes an error event, since the status is sent already."""
-    try:
-        yield from chunks
-    except Cancelled:
-        span.set(**{"error.type": "cancelled"})
-    except Exception as error:
-        body = failure(error, span).body
-        yield b"data: " + (body if isinstance(body, bytes) else b"") + b"\n\ndata: [DONE]\n\n"
-    finally:
-        close = getattr(chunks, "close", None)
-        if close is not None:
-            close()
-        span.__exit__(None, None, None)
+        return ApiError(_CLIENT_CLOSED, "the request was cancelled", type="cancelled", code="cancelled")
+    if isinstance(error, ApiError):
+        return error
+    span.set(error=error)
+    return ApiError(
+        500, "internal error; the server's log has it under this request's x-request-id", type="server_error"
+    )

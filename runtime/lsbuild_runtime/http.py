@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct, field
+
+T = TypeVar("T")
 
 
 class ApiError(Exception):
@@ -104,6 +106,7 @@ class Context(Struct):
 
     ``affinity`` is what the requests of one conversation share, "" when nothing is known of that: who keeps something
     warm for a conversation goes by it. ``trail`` grows with each model that a route asks; copies of a context share it.
+    ``tainted`` says that this is done for a run that has read text which nobody vouches for (see runs.Policy).
     """
 
     request_id: str = ""
@@ -112,6 +115,7 @@ class Context(Struct):
     watch: Watch = field(default_factory=Silence)
     affinity: str = ""
     trail: list[Attempt] = field(default_factory=list)
+    tainted: bool = False
 
     def check(self) -> None:
         """Raise Cancelled or a 408 ApiError when this request need not go on; cheap enough for every token."""
@@ -155,28 +159,71 @@ def json_response(value: Any, status: int = 200) -> Response:
     return Response(status, msgspec.json.encode(value))
 
 
+class Errors:
+    """How an API's errors look: OpenAI's, which all routes have that name no other."""
+
+    shape: Any = None
+    """The Struct of the body, for OpenAPI; None: OpenAI's."""
+
+    def response(self, error: ApiError, request_id: str) -> Response:
+        """The whole answer."""
+        headers = {"content-type": "application/json", **self.headers(request_id)}
+        if error.retry_after is not None:
+            headers["retry-after"] = str(error.retry_after)
+        return Response(error.status, self.body(error, request_id), headers)
+
+    def event(self, error: ApiError, request_id: str) -> bytes:
+        """The last event of a stream that fails after it has begun."""
+        return b"data: " + self.body(error, request_id) + b"\n\ndata: [DONE]\n\n"
+
+    def body(self, error: ApiError, request_id: str) -> bytes:  # noqa: ARG002 - other APIs repeat the id in the body
+        """The JSON body."""
+        return error.body()
+
+    def headers(self, request_id: str) -> dict[str, str]:  # noqa: ARG002 - other APIs have a header of their own for it
+        """Headers beside those of every answer."""
+        return {}
+
+
+OPENAI_ERRORS = Errors()
+
+
 def sse_response(events: Iterator[Any]) -> Response:
-    """Server-sent events as OpenAI sends them: ``data: {json}`` lines and a final ``data: [DONE]``.
+    """Server-sent events as OpenAI sends chats: ``data: {json}`` lines and a final ``data: [DONE]``; see ``streamed``."""
+    return streamed(events, _data, OPENAI_ERRORS, end=b"data: [DONE]\n\n")
+
+
+def _data(event: Any) -> bytes:
+    return b"data: " + msgspec.json.encode(event) + b"\n\n"
+
+
+def streamed(
+    events: Iterator[T], frame: Callable[[T], bytes], errors: Errors, request_id: str = "", end: bytes = b""
+) -> Response:
+    """A stream of server-sent events, each as ``frame`` writes it, closed by ``end``.
 
     The first event is produced before the headers are, so that an error found by then keeps its own status; a later
-    one becomes an error event, since a status cannot be taken back.
+    one becomes the last event, since a status cannot be taken back.
     """
+    headers = {"content-type": "text/event-stream", "cache-control": "no-store", **errors.headers(request_id)}
     try:
         first = next(events)
     except StopIteration:
-        return Response(200, iter([b"data: [DONE]\n\n"]), {"content-type": "text/event-stream"})
+        return Response(200, iter([end]), headers)
 
     def chunks() -> Iterator[bytes]:
-        yield b"data: " + msgspec.json.encode(first) + b"\n\n"
         try:
+            yield frame(first)
             for event in events:
-                yield b"data: " + msgspec.json.encode(event) + b"\n\n"
+                yield frame(event)
         except ApiError as error:
-            yield b"data: " + error.body() + b"\n\n"
+            yield errors.event(error, request_id)
+            return
         finally:
             close = getattr(events, "close", None)
             if close is not None:  # a client that went away closes this generator: the engine must stop too
                 close()
-        yield b"data: [DONE]\n\n"
+        if end:
+            yield end
 
-    return Response(200, chunks(), {"content-type": "text/event-stream", "cache-control": "no-store"})
+    return Response(200, chunks(), headers)

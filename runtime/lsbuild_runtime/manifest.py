@@ -44,7 +44,8 @@ class Service(Struct, frozen=True, kw_only=True):
 
     ``metadata`` is shown to clients. The runtime reads of it: ``sampling`` (defaults for temperature, top_p and top_k of
     this model), ``modalities`` (``["text", "image"]`` lets image parts through), ``accepts`` (names of request fields
-    beyond OpenAI's that the provider honours, ``["*"]`` for all) and ``provider_resource_id``.
+    beyond OpenAI's that the provider honours, ``["*"]`` for all), ``provider_resource_id`` and ``cost`` of a shield (the
+    cheaper is asked first). ``config`` of a shield may hold ``fail``: ``"open"``.
     """
 
     api: str
@@ -133,3 +134,14 @@ def check_files(root: Path, files: tuple[FileEntry, ...]) -> None:
             raise ManifestError(
                 f"{entry.path}: sha256 differs from the manifest; the artifact is damaged or was changed"
             )
+
+
+def check_sizes(root: Path, files: tuple[FileEntry, ...]) -> None:
+    """The same by sizes alone, where somebody else has compared the hashes just before and nobody can write since."""
+    for entry in files:
+        try:
+            size = (root / entry.path).stat().st_size
+        except OSError as error:
+            raise ManifestError(f"{entry.path}: {error.strerror}; the artifact is damaged") from error
+        if size != entry.size:
+            raise ManifestError(f"{entry.path}: {size} bytes, the manifest says {entry.size}; the artifact is damaged")

@@ -31,7 +31,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
     """The document as a JSON value."""
     routes = tuple(routes)
     types = [found(kind) for route in routes for kind in (route.takes, route.gives) if kind is not None]
-    unique = list(dict.fromkeys([*types, ErrorBody]))
+    unique = list(dict.fromkeys([*types, *map(_fault, routes)]))
     schemas, components = msgspec.json.schema_components(unique, ref_template="#/components/schemas/{name}")
     by_type = dict(zip(unique, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
@@ -59,8 +59,8 @@ def _operation(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
         "responses": {
             "200": {"description": "OK", "content": content},
             "default": {
-                "description": "An error, in OpenAI's shape",
-                "content": {"application/json": {"schema": schemas[ErrorBody]}},
+                "description": "An error",
+                "content": {"application/json": {"schema": schemas[_fault(route)]}},
             },
         },
     }
@@ -72,6 +72,10 @@ def _operation(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
             },
         }
     return operation
+
+
+def _fault(route: Route) -> Any:
+    return found(route.errors).shape or ErrorBody
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:

@@ -35,6 +35,14 @@ class Host(Protocol):
         ...
 
 
+class Behind(Host, Protocol):
+    """The Host of a service that is itself a shield."""
+
+    def bare(self, api: str, name: str) -> Any:
+        """As ``get``, without the shields before the service: a shield that asks a model would ask itself."""
+        ...
+
+
 Open = Callable[[Service, Path, Host], Any]
 """The entry of a serve half: ``(service, root of the bundle, host) -> port``. May be slow; is called once, on first use."""
 
@@ -45,6 +53,10 @@ class Usage(Struct, frozen=True):
     prompt: int = 0
     completion: int = 0
     cached: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        """Both together."""
+        return Usage(self.prompt + other.prompt, self.completion + other.completion, self.cached + other.cached)
 
 
 class TokenLogprob(Struct, frozen=True):
@@ -130,7 +142,10 @@ class Annotation(Struct, frozen=True):
 
 
 class Delta(Struct, frozen=True):
-    """A piece of one choice, in order. The last of each choice carries ``finish``; the last of all carries ``usage``."""
+    """A piece of one choice, in order. The last of each choice carries ``finish``; the last of all carries ``usage``.
+
+    ``stop`` is the stop text of the request that ended the choice, where the provider knows it.
+    """
 
     index: int = 0
     text: str = ""
@@ -141,6 +156,7 @@ class Delta(Struct, frozen=True):
     finish: FinishReason | None = None
     usage: Usage | None = None
     refusal: str = ""
+    stop: str = ""
 
 
 class Inference(Protocol):
@@ -152,6 +168,14 @@ class Inference(Protocol):
 
     def complete(self, completion: Completion, context: Context) -> Iterator[Delta]:
         """Continue a prompt without a chat template."""
+        ...
+
+
+class Counter(Protocol):
+    """What a language model may have besides: it says how long a prompt is without answering it."""
+
+    def count(self, chat: Chat, context: Context) -> int:
+        """The tokens that ``chat`` would reach the model as. ApiError 400 where a provider cannot say."""
         ...
 
 
@@ -216,6 +240,14 @@ class Passage(Struct, frozen=True):
     def embedded(self) -> str:
         """What the embedding model reads: the headings, then the text."""
         return f"{self.prefix}\n{self.text}" if self.prefix else self.text
+
+
+def passage_id(path: str, start: int, end: int, text: str) -> str:
+    """The ``chunk_id`` of a passage of a file: the same in every build, and no other passage's."""
+    from hashlib import sha256
+
+    digest = sha256(f"{path}\0{start}\0{end}\0{text}".encode())
+    return f"chunk-{digest.hexdigest()[:24]}"
 
 
 class Hit(Struct, frozen=True):

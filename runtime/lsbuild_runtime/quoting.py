@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from msgspec.structs import replace
+
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.ports import Delta
 
@@ -100,14 +102,7 @@ def exact(
 
 def without_text(delta: Delta) -> Delta:
     """The same piece, its text given elsewhere."""
-    return Delta(
-        index=delta.index,
-        reasoning=delta.reasoning,
-        tool_calls=delta.tool_calls,
-        annotations=delta.annotations,
-        finish=delta.finish,
-        usage=delta.usage,
-    )
+    return replace(delta, text="", logprobs=())
 
 
 def longest_shared(text: str, other: str) -> tuple[int, int]:

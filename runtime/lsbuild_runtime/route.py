@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from lsbuild_runtime.counting import cannot_count, count
 from lsbuild_runtime.federation import breaker
 from lsbuild_runtime.federation.attempt import Try, Work, refusal
 from lsbuild_runtime.federation.candidate import Candidate
@@ -44,7 +45,7 @@ class Route:
 
     def __init__(self, name: str, settings: Settings, port: Port, clock: Callable[[], float] = time.monotonic) -> None:
         self._name = name
-        self._port = port
+        self.port = port
         self._hedge = settings.hedge
         self._sticky = settings.sticky
         self.candidates = tuple(Candidate(each, settings.breaker, clock) for each in settings.candidates)
@@ -59,11 +60,11 @@ class Route:
         key = context.affinity if self._sticky else ""
         course = Course(self._name, ordered(self._groups, key), work, context)
         if self._hedge is None:
-            attempt = in_turn(course, self._port)
+            attempt = in_turn(course, self.port)
         else:
             from lsbuild_runtime.federation.race import raced  # threads and queues that most routes do without
 
-            attempt = raced(course, self._port, self._hedge)
+            attempt = raced(course, self.port, self._hedge)
         return attempt.items()
 
 
@@ -117,6 +118,16 @@ class InferenceRoute(Route):
             whole=not completion.stream,
         )
         yield from self.answer(work, context)
+
+    def count(self, chat: Chat, context: Context) -> int:
+        """See ports.Counter: the word of the first candidate that can count, in the order of the list."""
+        refusal: ApiError | None = None
+        for candidate in self.candidates:
+            try:
+                return count(self.port("inference", candidate.model), chat, context)
+            except ApiError as error:
+                refusal = refusal or error
+        raise refusal or cannot_count()
 
 
 class EmbeddingsRoute(Route):

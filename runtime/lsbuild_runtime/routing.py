@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from msgspec import Struct
 
-from lsbuild_runtime.http import ApiError, Request, Response
+from lsbuild_runtime.http import OPENAI_ERRORS, ApiError, Errors, Request, Response, Watch
 
 if TYPE_CHECKING:
     from lsbuild_runtime.manifest import Manifest
     from lsbuild_runtime.services import Services
     from lsbuild_runtime.stores import Stores
+    from lsbuild_runtime.traffic import Traffic
+
+
+class Kept(Protocol):
+    """What an application keeps between requests, in its state folder or elsewhere."""
+
+    def close(self) -> None:
+        """Stop the work in the background; what is not finished goes on with the next start."""
+        ...
+
+
+K = TypeVar("K", bound=Kept)
 
 
 class Site(Protocol):
@@ -23,7 +35,18 @@ class Site(Protocol):
     services: Services
     stores: Stores
     table: Table
+    traffic: Traffic
+    observe: Callable[[str], Watch]
+    clock: Callable[[], float]
     draining: bool
+
+    def kept(self, kind: Callable[[Site], K]) -> K:
+        """The one ``kind(site)`` of this application, made by whoever asks first and closed with it."""
+        ...
+
+    def background(self, request: Request) -> Response:
+        """Answer a request that no client waits for."""
+        ...
 
 
 Handler = Callable[..., Response]
@@ -35,9 +58,9 @@ class Route(Struct, frozen=True):
 
     ``takes`` and ``gives`` are the Structs of the bodies, for OpenAPI. ``query`` are the query parameters that are
     honoured; any other is refused. ``instant`` marks an answer from memory: it needs no worker and never queues.
-    ``large`` marks a body that may be as large as ``server.upload`` says, ``form`` one that is multipart/form-data. The
-    handler and the Structs of a rare route are named as ``"module:attr"`` below ``lsbuild_runtime.routes``, and imported
-    when they are needed.
+    ``large`` marks a body that may be as large as ``server.upload`` says, ``form`` one that is multipart/form-data.
+    ``errors`` is the http.Errors of another API than OpenAI's. The handler, the Structs and the errors of a rare route
+    are named as ``"module:attr"`` below ``lsbuild_runtime.routes``, and imported when they are needed.
     """
 
     method: str
@@ -52,6 +75,7 @@ class Route(Struct, frozen=True):
     streams: bool = False
     large: bool = False
     form: bool = False
+    errors: Errors | str = OPENAI_ERRORS
 
     def answer(self, app: Site, request: Request, arguments: tuple[str, ...]) -> Response:
         """Call the handler."""

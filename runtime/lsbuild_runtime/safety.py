@@ -1,9 +1,9 @@
-"""What the routes of the safety API share: which shield is asked, what of a message is looked at, and what is reported."""
+"""What routes share of the safety API: which shields are asked, what of a message is looked at, and what is reported."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -11,6 +11,10 @@ from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.services import Services
 from lsbuild_runtime.shielding import Action, Category, Finding, Safety, Verdict, Where
+
+if TYPE_CHECKING:
+    from lsbuild_runtime.looking import Look
+    from lsbuild_runtime.ports import Inference
 
 API = "safety"
 OPENAI_CATEGORIES = (
@@ -75,6 +79,55 @@ def named(services: Services, name: str | None, param: str) -> Service:
     return known[0]
 
 
+def guardrails(services: Services, given: bool | Sequence[str | Mapping[str, Any]], param: str) -> tuple[str, ...]:
+    """The shields that a request names: by name, by ``{"type": NAME}``, or all of the bundle with ``true``.
+
+    ApiError 400 names the entry that is no shield, or says that the bundle has none.
+    """
+    known = {service.name: service for service in shields(services)}
+    if isinstance(given, bool):
+        if given and not known:
+            raise ApiError(400, f"{param}: this bundle has no shield", param=param, code="shield_not_found")
+        return tuple(known) if given else ()
+    names = []
+    for place, entry in enumerate(given):
+        where = f"{param}[{place}]"
+        name = entry if isinstance(entry, str) else entry.get("type")
+        if not isinstance(name, str) or (not isinstance(entry, str) and set(entry) != {"type"}):
+            raise ApiError(
+                400, f'{where}: give a shield\'s name or {{"type": NAME}}', param=where, code="invalid_value"
+            )
+        if name not in known:
+            message = f"{where}: no shield {name[:100]!r}; GET /v1/shields lists them"
+            raise ApiError(400, message, param=where, code="shield_not_found")
+        names.append(name)
+    return tuple(dict.fromkeys(names))
+
+
+def looking(services: Services, names: Iterable[str]) -> Look:
+    """These shields for single texts, cheapest first, in the given order where they cost alike."""
+    from lsbuild_runtime.failsafe import Failsafe  # only where there are shields
+    from lsbuild_runtime.looking import Look
+
+    wanted = [named(services, name, "shield") for name in names]
+    return Look([Failsafe(service, services) for service in sorted(wanted, key=cost)])
+
+
+def guarded(port: Inference, services: Services, names: Sequence[str]) -> Inference:
+    """``port`` behind the shields ``names`` (as ``guardrails`` gives them), beside those that it is behind already."""
+    if not names:
+        return port
+    from lsbuild_runtime.shielded import Shielded
+
+    standing = {shield.name for shield in port.look.shields} if isinstance(port, Shielded) else set()
+    return Shielded(port, looking(services, [name for name in names if name not in standing]))
+
+
+def cost(shield: Service) -> int:
+    """Its place among others: 0 rules, 1 classifiers, 2 other servers, 3 judges; the cheapest is asked first."""
+    return int(shield.metadata.get("cost", 0))
+
+
 def look(services: Services, shield: Service, text: str, where: Where, context: Context) -> Verdict:
     """What the shield says about a text."""
     port: Safety = services.get(API, shield.name)
@@ -116,10 +169,23 @@ def flags(findings: Iterable[Finding], categories: Sequence[Category]) -> dict[s
     """OpenAI's categories and the shield's own, each with whether something of it was found."""
     found = {finding.category for finding in findings}
     marked = dict.fromkeys((*OPENAI_CATEGORIES, *(category.name for category in categories)), False)
+    marked.update(dict.fromkeys(found, True))  # another server may name categories that nobody knew of
     for category in categories:
         if category.name in found:
-            marked.update(dict.fromkeys((category.name, *category.openai), True))
+            marked.update(dict.fromkeys(category.openai, True))
     return marked
+
+
+def scores(verdict: Verdict, flags: Mapping[str, bool], categories: Sequence[Category]) -> dict[str, float]:
+    """How sure the shield is of each of ``flags``; 1 or 0 where it does not score."""
+    found = {name: float(flag) for name, flag in flags.items()}
+    if not verdict.scores:
+        return found
+    found = dict.fromkeys(flags, 0.0) | dict(verdict.scores)
+    for category in categories:
+        for name in category.openai:
+            found[name] = max(found.get(name, 0.0), verdict.scores.get(category.name, 0.0))
+    return {name: found[name] for name in flags}
 
 
 def llama_guard(findings: Iterable[Finding], categories: Sequence[Category]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,25 @@ MODEL_APIS = ("inference", "agents", "embeddings", "rerank")
 NO_STATE = "no_state"
 """The code of the ApiError when the server has no folder for state."""
 
+CheckFiles = Callable[[Path, tuple[FileEntry, ...]], None]
+"""Compares files below a folder with their entries; ManifestError names the first that differs."""
+
 _VARIABLE = re.compile(r"\$\{env\.([A-Za-z_][A-Za-z0-9_]*)(?::=([^}]*))?\}")
 
 
 class Services:
     """Implements ports.Host. Safe for use from several threads; a service that failed to open is tried again."""
 
-    def __init__(self, manifest: Manifest, root: Path, state: Path | None = None) -> None:
+    def __init__(
+        self, manifest: Manifest, root: Path, state: Path | None = None, check: CheckFiles = check_files
+    ) -> None:
+        self.check = check
         self._manifest = manifest
         self._root = root
         self._state = state
         self._by_key = {(service.api, service.name): service for service in manifest.services}
         self._opened: dict[tuple[str, str], Any] = {}
+        self._bare: dict[tuple[str, str], Any] = {}
         # Re-entrant: an agent opens its model while it is being opened itself.
         self._lock = threading.RLock()
 
@@ -47,6 +54,17 @@ class Services:
         """The opened service; ApiError 404 when the bundle has none, 503 when it cannot be opened."""
         port = self._opened.get((api, name))
         return port if port is not None else self._open(api, name)
+
+    def bare(self, api: str, name: str) -> Any:
+        """The opened service without the shields before it, for a shield that asks a model; errors as of ``get``."""
+        service = self._by_key.get((api, name))
+        if service is None:
+            raise ApiError(404, f"the bundle has no {api} named {name!r}", code="not_found")
+        with self._lock:
+            port = self._bare.get((api, name))
+            if port is None:
+                port = self._bare[api, name] = open_service(service, self._manifest, self._root, self)
+            return port
 
     @property
     def state_path(self) -> Path | None:
@@ -79,13 +97,10 @@ class Services:
         return faults
 
     def _open(self, api: str, name: str) -> Any:
-        service = self._by_key.get((api, name))
-        if service is None:
-            raise ApiError(404, f"the bundle has no {api} named {name!r}", code="not_found")
         with self._lock:
             port = self._opened.get((api, name))
             if port is None:
-                port = open_service(service, self._manifest, self._root, self)
+                port = _shielded(self.bare(api, name), self._by_key[api, name], self)
                 self._opened[api, name] = port
             return port
 
@@ -97,20 +112,22 @@ def open_service(service: Service, manifest: Manifest, root: Path, host: Service
     if missing:
         raise _unavailable(f"{label} cannot be opened: {'; '.join(missing)}")
     try:
-        check_files(root, files_of(service, manifest))
+        host.check(root, files_of(service, manifest))
     except ManifestError as error:
         raise _unavailable(f"{label} cannot be opened: {error}") from error
     module, _, attribute = service.entry.partition(":")
     entry = getattr(import_module(module), attribute)
-    port = entry(msgspec.structs.replace(service, config=resolve(service.config)), root, host)
-    shields = [need.partition("/")[2] for need in service.needs if need.startswith("safety/")]
-    return _shielded(port, [host.get("safety", name) for name in shields]) if shields else port
+    return entry(msgspec.structs.replace(service, config=resolve(service.config)), root, host)
 
 
-def _shielded(port: Any, shields: list[Any]) -> Any:
-    from lsbuild_runtime.shielded import Shielded  # only where there are shields
+def _shielded(port: Any, service: Service, host: Services) -> Any:
+    """``port`` behind the shields that ``service`` needs; a shield that needs another one asks it itself."""
+    if service.api not in ("inference", "agents") or not any(need.startswith("safety/") for need in service.needs):
+        return port
+    from lsbuild_runtime.looking import before  # only where there are shields
+    from lsbuild_runtime.shielded import Shielded
 
-    return Shielded(port, shields)
+    return Shielded(port, before(service, host))
 
 
 def files_of(service: Service, manifest: Manifest) -> tuple[FileEntry, ...]:

@@ -5,45 +5,46 @@ It is an Inference port around another one, so neither routes nor agents know of
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
+from lsbuild_runtime.counting import count
 from lsbuild_runtime.http import ApiError, Context
+from lsbuild_runtime.looking import Blocked, Look
 from lsbuild_runtime.ports import Chat, Completion, Delta, Inference, ToolCall, Usage
 from lsbuild_runtime.shielding import Finding, Guard, Safety, Where
 
 
-class Blocked(Exception):
-    """A shield blocks a text."""
-
-    def __init__(self, finding: Finding) -> None:
-        super().__init__(finding.rule)
-        self.finding = finding
-
-
 class Shielded:
-    """Implements ports.Inference over ``port``. A text passes through all ``shields`` in their order.
+    """Implements ports.Inference over ``port``. A text passes through all shields of ``look`` in their order.
 
     A refusal is a choice whose last delta has ``refusal`` and the reason ``content_filter``. Log probabilities are
     refused: they name tokens before these were looked at.
     """
 
-    def __init__(self, port: Inference, shields: Sequence[Safety]) -> None:
+    def __init__(self, port: Inference, look: Look) -> None:
         self._port = port
-        self._shields = tuple(shields)
+        self.look = look
 
     def chat(self, chat: Chat, context: Context) -> Iterator[Delta]:
         """See ports.Inference."""
         _without_logprobs(chat.sampling.logprobs)
         try:
-            messages = [self._message(message, context) for message in chat.messages]
+            messages = [self.message(message, context) for message in chat.messages]
         except Blocked as blocked:
             yield from _refused(blocked, chat.sampling.n)
             return
         deltas = self._port.chat(replace(chat, messages=messages), context)
         yield from self._answer(deltas, chat.sampling.n, context)
+
+    def count(self, chat: Chat, context: Context) -> int:
+        """See ports.Counter: of what the model may read, or of the messages as they are when they would be refused."""
+        with contextlib.suppress(Blocked):
+            chat = replace(chat, messages=[self.message(message, context) for message in chat.messages])
+        return count(self._port, chat, context)
 
     def complete(self, completion: Completion, context: Context) -> Iterator[Delta]:
         """See ports.Inference; ApiError 400 for a prompt of token ids, which nobody can look at."""
@@ -53,31 +54,24 @@ class Shielded:
                 400, "prompt: this model has a shield, which reads text; send the prompt as text", param="prompt"
             )
         try:
-            prompt = self._look(completion.prompt, "input", context)
+            prompt = self.look.look(completion.prompt, "input", context)
         except Blocked as blocked:
             yield from _refused(blocked, completion.sampling.n)
             return
         deltas = self._port.complete(replace(completion, prompt=prompt), context)
         yield from self._answer(deltas, completion.sampling.n, context)
 
-    def _look(self, text: str, where: Where, context: Context) -> str:
-        for shield in self._shields:
-            verdict = shield.check(text, where, context)
-            if verdict.blocked is not None:
-                raise Blocked(verdict.blocked)
-            text = verdict.text
-        return text
-
-    def _message(self, message: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+    def message(self, message: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         """The message as the model may read it. What the operator and the model said is left as it is."""
         where: Where | None = {"user": "input", "tool": "retrieved"}.get(message["role"])  # type: ignore[assignment]
         content = message.get("content")
         if where is None or not content:
             return message
         if isinstance(content, str):
-            return {**message, "content": self._look(content, where, context)}
+            return {**message, "content": self.look.look(content, where, context)}
         parts = [
-            {**part, "text": self._look(part["text"], where, context)} if "text" in part else part for part in content
+            {**part, "text": self.look.look(part["text"], where, context)} if "text" in part else part
+            for part in content
         ]
         return {**message, "content": parts}
 
@@ -88,7 +82,7 @@ class Shielded:
             for delta in deltas:
                 choice = choices.get(delta.index)
                 if choice is None:
-                    choice = choices[delta.index] = _Choice(self._shields, context)
+                    choice = choices[delta.index] = _Choice(self.look.shields, context)
                 try:
                     yield from self._looked_at(delta, choice, context)
                 except Blocked as blocked:
@@ -118,12 +112,12 @@ class Shielded:
                 yield Delta(delta.index, text)
             raise Blocked(blocked)
         calls = tuple(self._call(call, context) for call in delta.tool_calls)
-        quoted = tuple(replace(each, quote=self._look(each.quote, "output", context)) for each in delta.annotations)
+        quoted = tuple(replace(each, quote=self.look.look(each.quote, "output", context)) for each in delta.annotations)
         if text or reasoning or calls or quoted or delta.finish or delta.usage:
             yield replace(delta, text=text, reasoning=reasoning, tool_calls=calls, annotations=quoted)
 
     def _call(self, call: ToolCall, context: Context) -> ToolCall:
-        return replace(call, arguments=self._look(call.arguments, "tool_args", context))
+        return replace(call, arguments=self.look.look(call.arguments, "tool_args", context))
 
 
 class _Choice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -24,7 +25,10 @@ class Category(Struct, frozen=True):
 
 
 class Finding(Struct, frozen=True):
-    """One match of a rule. ``start`` and ``end`` are character offsets in the text as it was given."""
+    """One match of a rule, or one category that a model sees in a text.
+
+    ``start`` and ``end`` are character offsets in the text as it was given; ``score`` (0..1) is how sure the shield is.
+    """
 
     rule: str
     category: str
@@ -32,31 +36,40 @@ class Finding(Struct, frozen=True):
     start: int
     end: int
     message: str
+    score: float = 1.0
 
 
 class Verdict(Struct, frozen=True):
     """What a shield says about a whole text.
 
-    ``text`` is the text with what is to be redacted replaced; when ``blocked``, what stands before the block.
+    ``text`` is the text with what is to be redacted replaced; when ``blocked``, what stands before the block. ``scores``
+    (0..1, by category) are those of a shield that scores, also where nothing was found.
     """
 
     findings: tuple[Finding, ...]
     text: str
     blocked: Finding | None = None
+    scores: Mapping[str, float] = {}
 
 
 class Guard(Protocol):
     """Looks at a stream before it leaves. It belongs to one stream and one thread."""
 
-    blocked: Finding | None
-    """What ended the stream; nothing is released from then on."""
+    @property
+    def blocked(self) -> Finding | None:
+        """What ended the stream; nothing is released from then on."""
+        ...
 
     def feed(self, text: str) -> str:
-        """Take what the stream goes on with; returns what may be sent now."""
+        """Take what the stream goes on with; returns what may be sent now. ApiError when it cannot look."""
         ...
 
     def end(self) -> str:
         """The stream is complete; returns what is left to send. Call it once."""
+        ...
+
+    def held(self) -> str:
+        """What was taken and is neither released nor replaced: after an error, what nobody has looked at."""
         ...
 
     def findings(self) -> tuple[Finding, ...]:
@@ -76,5 +89,9 @@ class Safety(Protocol):
         ...
 
     def guard(self, where: Where, context: Context) -> Guard:
-        """Look at a text that comes in pieces; what it releases in all is ``check``'s text of the whole, at any split."""
+        """Look at a text that comes in pieces; what it releases in all is the same at any split.
+
+        Where a shield looks for what is written it is ``check``'s text of the whole. One that judges meaning looks at one
+        sentence after the other (see `pieces`), and may see more in one than in the whole.
+        """
         ...

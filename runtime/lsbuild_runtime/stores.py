@@ -164,7 +164,7 @@ class Stores:
 
     def uploads_if_any(self) -> Uploads | None:
         """What clients uploaded, or None when nothing ever was: looking must not make a database."""
-        from lsbuild_runtime.uploads.database import FILE_NAME
+        from lsbuild_runtime.uploads import FILE_NAME
 
         path = self._services.state_path
         return self.uploads if path is not None and (path / _FOLDER / FILE_NAME).exists() else None

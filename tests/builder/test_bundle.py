@@ -40,6 +40,18 @@ def test_services_show_what_their_step_found_and_their_own_values_win(made: Bund
     assert helper.metadata == chat.metadata
 
 
+def test_an_agent_shows_what_its_model_knows_and_nothing_of_agents_that_it_asks() -> None:
+    compiled = {
+        ("agents", "inner"): Compiled(services=(service("agents", "inner", metadata={"context_length": 64}),)),
+        ("agents", "clerk"): Compiled(services=(service("agents", "clerk", metadata={"context_length": 8}),)),
+        ("agents", "outer"): Compiled(
+            services=(service("agents", "outer", config={"model": "inner"}, needs=("agents/inner", "agents/clerk")),)
+        ),
+    }
+    made = bundle.assemble(Spec(name="x"), "host", HOST, [], compiled, {}, {})
+    assert made.manifest.services[2].metadata == {"context_length": 64}
+
+
 def test_every_file_is_in_the_manifest_by_component(made: Bundle) -> None:
     assert [file.path for file in made.files] == ["manifest.json", "models/chat/model.onnx"]
     entry = made.manifest.files[0]

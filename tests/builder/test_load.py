@@ -319,6 +319,21 @@ BAD = [
     (M + "agents: {a: {model: m, vector_stores: [x]}}\n", "spec.yaml:2:40: there is no vector store 'x'."),
     (M + "agents: {a: {model: m, vector_stores: x}}\n", "expected a list, found 'x'"),
     (
+        "models: {m: {type: llm}, r: {type: rerank}}\n"
+        "vector_stores: {v: {embedding: e, sources: [a], rerank: r}, w: {embedding: e, sources: [a]}}\n"
+        "agents: {a: {model: m, vector_stores: [v, w]}}\n",
+        "spec.yaml:3:43: 'w' is ranked again by no model, 'v' by 'r', and their scores cannot be compared; give all stores",
+    ),
+    (M + "agents: {a: {model: m, tools: [pump]}}\n", "spec.yaml:2:32: there is no tool 'pump'. There is: file_search."),
+    (
+        M + "agents: {a: {model: m, tools: [file_search]}}\n",
+        "spec.yaml:2:32: file_search searches the agent's vector_stores, and it has none",
+    ),
+    (M + "agents: {a: {model: m, tools: [b]}, b: {model: m}}\n", "'b' is an agent; name it under 'agents'"),
+    (M + "agents: {a: {model: m, agents: [a]}}\n", "spec.yaml:2:33: an agent cannot ask itself"),
+    (M + "agents: {a: {model: m, agents: [c]}, b: {model: m}}\n", "there is no agent 'c'. There is: b."),
+    (M + "agents: {a: {model: m, tainted: [mail.send]}}\n", "'mail.send' is none of this agent's tools."),
+    (
         M + "agents: {a: {model: m, limits: {wall: 5}}}\n",
         "(ms, s, m, h), like 30s, found the number 5",
     ),

@@ -213,6 +213,13 @@ def test_items_that_refer_in_a_circle_or_to_nothing() -> None:
         compiled(items(a=["helpr"], helper=[]))
 
 
+def test_who_names_a_model_may_mean_an_agent() -> None:
+    listed = [*items(outer=["inner"]), replace(items(inner=[])[0], kind="agents")]
+    result = compiled(listed)
+    assert list(result) == [("agents", "inner"), ("models", "outer")]
+    assert result["models", "outer"].steps[0].needs == {"inner": "models.inner"}
+
+
 def test_code_is_the_nearest_package_with_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "some_room" / "thing"
     (package / "compile").mkdir(parents=True)

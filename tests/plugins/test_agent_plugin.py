@@ -11,7 +11,7 @@ import pytest
 from lsbuild.api import Compiled, Given, Item, Service, Source, SourceError, SourceFile, StepContext
 from lsbuild.spec.model import Agent
 from lsbuild_plugins.agent.plugin import PLUGIN, write_instructions
-from lsbuild_runtime.agent import settings_of
+from lsbuild_runtime.agent_service import settings_of
 
 
 def item(**spec: Any) -> Item:
@@ -75,9 +75,47 @@ def test_instructions_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
         ran(PLUGIN.compile(item(instructions="helper.md"), Given({"instructions": source(path)})), tmp_path / "out")
 
 
-def test_an_agent_refers_to_its_model_and_stores() -> None:
-    agent = item(vector_stores=("a", "b"))
-    assert list(PLUGIN.refers(agent)) == [("models", "chat"), ("vector_stores", "a"), ("vector_stores", "b")]
+def test_an_agent_refers_to_its_model_and_stores_and_what_it_calls() -> None:
+    agent = item(vector_stores=("a", "b"), tools=("file_search", "pump"), agents=("clerk",))
+    assert list(PLUGIN.refers(agent)) == [
+        ("models", "chat"),
+        ("vector_stores", "a"),
+        ("vector_stores", "b"),
+        ("tools", "pump"),
+        ("agents", "clerk"),
+    ]
+
+
+def test_tools_and_their_limits_reach_the_runtime(tmp_path: Path) -> None:
+    limits = {"steps": 4, "calls": 7, "total_tokens": 900}
+    agent = item(
+        vector_stores=("docs",),
+        tools=("pump", "file_search"),
+        agents=("clerk",),
+        tainted=("pump.start",),
+        limits=limits,
+    )
+    compiled = PLUGIN.compile(agent, Given({}))
+    service = ran(compiled, tmp_path)
+    assert service.needs == ("inference/chat", "vector_io/docs", "tool_runtime/pump", "agents/clerk")
+    assert compiled.wheels == ("jsonschema>=4.23",)
+    settings = settings_of(service, tmp_path)
+    assert (settings.tools, settings.agents, settings.tainted) == (("pump", "file_search"), ("clerk",), ("pump.start",))
+    assert (settings.steps, settings.calls, settings.total_tokens) == (4, 7, 900)
+
+
+def test_without_tools_nothing_more_ships() -> None:
+    compiled = PLUGIN.compile(item(), Given({}))
+    assert compiled.wheels == ()
+    assert "steps" not in compiled.services[0].config
+
+
+def test_the_model_may_be_an_agent_which_others_can_read_about() -> None:
+    agent = item(model="clerk", description="Helps.")
+    peers = {("agents", "clerk"): Compiled()}
+    (service,) = PLUGIN.compile(agent, Given({}, peers)).services
+    assert service.needs == ("agents/clerk",)
+    assert service.metadata["description"] == "Helps."
 
 
 @pytest.mark.parametrize(

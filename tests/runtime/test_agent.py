@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from lsbuild_runtime.agent import Agent, Passage, Settings, citations, fill, open_agent
+from lsbuild_runtime.agent_service import Agent, Settings, open_agent
+from lsbuild_runtime.grounding import Passage, citations, fill
 from lsbuild_runtime.http import ApiError, Cancelled, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Annotation, Chat, Completion, Delta, Fusion, Hit, Sampling, SearchMode, Usage

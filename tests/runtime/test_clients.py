@@ -148,6 +148,15 @@ def test_ogx_inspects(ogx: Any) -> None:
     assert ogx.providers.retrieve("shelf").provider_type == "inline::shelf"
 
 
+def test_ogx_administers(ogx: Any) -> None:
+    admin = ogx.alpha.admin
+    assert admin.health().status == "OK"
+    assert admin.version().version == ogx.inspect.version().version
+    assert [each.provider_id for each in admin.list_providers()] == ["parrot", "letters", "shelf", "agent"]
+    assert admin.inspect_provider("shelf").provider_type == "inline::shelf"
+    assert admin.list_routes() == ogx.routes.list()
+
+
 def test_ogx_models(ogx: Any) -> None:
     models = {model.id: model for model in ogx.models.list().data}
     assert models["letters"].model_type == "embedding"

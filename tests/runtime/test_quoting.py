@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-from lsbuild_runtime.agent import Agent, Settings
+from lsbuild_runtime.agent_service import Agent, Settings
 from lsbuild_runtime.http import Context
 from lsbuild_runtime.ports import Chat, Completion, Delta, Embedded, Host
 from lsbuild_runtime.quoting import corrected, sentences
@@ -76,7 +76,10 @@ class Letter:
 
 
 def test_the_store_s_own_model_chooses_the_sentence() -> None:
-    settings = Settings("m", "", ("manuals",), 1, 64, 5.0, "{passages}{question}", 0.0, False, exact=True, nearest=True)
+    settings = Settings(
+        model="m", instructions="", vector_stores=("manuals",), passages=1, tokens=64, wall=5.0,
+        prompt="{passages}{question}", threshold=0.0, keep_lines=False, exact=True, nearest=True,
+    )  # fmt: skip
     agent = Agent(settings, Quoting(), {"manuals": Shelf()}, host=cast("Host", Letter()))
     deltas = list(agent.chat(Chat([{"role": "user", "content": "The red pump needs oil"}]), Context()))
     assert "".join(delta.text for delta in deltas) == "According to [1]: The red pump needs oil every week."

@@ -15,6 +15,7 @@ from typing import Any
 import openai
 import pytest
 
+from failing_server import Behaviour, Upstream, fault, hangs, resets, sends, status
 from live_server import eventually, serving
 from lsbuild_runtime.app import App
 from lsbuild_runtime.http import Context, Request
@@ -24,56 +25,6 @@ from runtime_asking import Answer, asked
 from small_services import CONTEXT, LETTERS, PARROT, SHELF, SLOW, small_manifest
 
 CHAT = "/v1/chat/completions"
-Behaviour = Callable[[socket.socket, "Upstream"], None]
-
-
-class Upstream:
-    """A server on loopback; each request is answered as ``behaviour`` says, on a thread of its own."""
-
-    def __init__(self, behaviour: Behaviour) -> None:
-        self.behaviour = behaviour
-        self.asked = 0
-        self.gone = threading.Event()
-        """Set when a client went away before its answer was complete."""
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.base = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        connection.settimeout(10)
-        try:
-            with connection:
-                if received(connection):
-                    self.asked += 1
-                    self.behaviour(connection, self)
-        except OSError:
-            self.gone.set()
-
-    def close(self) -> None:
-        """Accept nobody any more."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-
-def received(connection: socket.socket) -> bool:
-    """Read one request; False when the client closed instead."""
-    data = b""
-    while True:
-        head, found, body = data.partition(b"\r\n\r\n")
-        if found and len(body) >= int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0]):
-            return True
-        more = connection.recv(65536)
-        if not more:
-            return False
-        data += more
 
 
 def says(text: str, after: float = 0.0) -> Behaviour:
@@ -90,42 +41,6 @@ def whole(text: str) -> Behaviour:
     """A good answer that does not stream."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     return status(200, {"choices": [choice], "usage": {"prompt_tokens": 4, "completion_tokens": 2}})
-
-
-def status(number: int, body: dict[str, Any], *headers: str) -> Behaviour:
-    """An answer that is JSON."""
-    data = json.dumps(body).encode()
-    lines = [f"HTTP/1.1 {number} X", f"content-length: {len(data)}", "connection: close", *headers, "", ""]
-
-    def behave(connection: socket.socket, _upstream: Upstream) -> None:
-        connection.sendall("\r\n".join(lines).encode() + data)
-
-    return behave
-
-
-def fault(code: str | None = None, message: str = "no", **more: Any) -> dict[str, Any]:
-    """The body of an error."""
-    return {"error": {"message": message, "type": "x", "param": None, "code": code, **more}}
-
-
-def sends(data: bytes) -> Behaviour:
-    """Bytes as they are, and the end of the connection."""
-
-    def behave(connection: socket.socket, _upstream: Upstream) -> None:
-        connection.sendall(data)
-
-    return behave
-
-
-def hangs(connection: socket.socket, upstream: Upstream) -> None:
-    """Never say anything; notice when the client leaves."""
-    if not connection.recv(1):
-        upstream.gone.set()
-
-
-def resets(connection: socket.socket, _upstream: Upstream) -> None:
-    """Cut the connection."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
 
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
@@ -344,7 +259,7 @@ def test_cloud_first_with_the_edge_behind_and_routes_of_routes(world: Make) -> N
 
 def test_an_agent_may_have_a_route_as_its_model(world: Make) -> None:
     agent = Service(
-        api="agents", name="helper", provider="inline::agent", entry="lsbuild_runtime.agent:open_agent",
+        api="agents", name="helper", provider="inline::agent", entry="lsbuild_runtime.agent_service:open_agent",
         config={"model": "best", "vector_stores": ["manuals"], "passages": 2, "tokens": 64, "wall": 5.0},
     )  # fmt: skip
     made = world(route("cloud", "org/parrot"), PARROT, SHELF, agent, cloud=resets)

@@ -30,6 +30,7 @@ FETCHERS: Mapping[str, str] = {
     "hf": "lsbuild.sources.hf:fetch",
     "http": "lsbuild.sources.http:fetch",
     "https": "lsbuild.sources.http:fetch",
+    "mcp": "lsbuild.sources.mcp:fetch",
     "pypi": "lsbuild.sources.pypi:fetch",
     "wheels": "lsbuild.sources.wheels:fetch",
 }

@@ -26,6 +26,8 @@ class _Wanted:
     python: str
     glibc: tuple[int, int]
     requirements: tuple[str, ...]
+    whole: bool = False
+    """Whether everything that is required comes, also what the runtime never imports."""
 
     def for_uv(self) -> list[str]:
         """uv's words for the platform: the highest level it knows that is not newer."""
@@ -60,11 +62,12 @@ def fetch(rest: str, context: FetchContext) -> Source:
 
 def _parse(rest: str, uri: str) -> _Wanted:
     tag, _, tail = rest.partition("?")
-    match = re.fullmatch(r"linux-(x86_64|aarch64)-cp(\d)(\d+)-glibc(\d+)\.(\d+)", tag)
+    match = re.fullmatch(r"linux-(x86_64|aarch64)-cp(\d)(\d+)-glibc(\d+)\.(\d+)(/whole)?", tag)
     if match is None or not tail:
         raise SourceError("expected wheels:linux-ARCH-cpXY-glibcN.M?requirement&requirement", where=uri)
     requirements = tuple(unquote(each) for each in tail.split("&"))
-    return _Wanted(match[1], f"{match[2]}.{match[3]}", (int(match[4]), int(match[5])), requirements)
+    glibc = (int(match[4]), int(match[5]))
+    return _Wanted(match[1], f"{match[2]}.{match[3]}", glibc, requirements, match[6] is not None)
 
 
 def _resolve(wanted: _Wanted, uri: str) -> str:
@@ -73,7 +76,8 @@ def _resolve(wanted: _Wanted, uri: str) -> str:
         asked, never = Path(folder) / "requirements.in", Path(folder) / "never.txt"
         asked.write_text("\n".join(wanted.requirements) + "\n")
         asked_for = {normalised(re.split(r"[^A-Za-z0-9._-]", each, maxsplit=1)[0]) for each in wanted.requirements}
-        never.write_text("\n".join(name for name in NEVER if name not in asked_for) + "\n")
+        left_out = [] if wanted.whole else [name for name in NEVER if name not in asked_for]
+        never.write_text("\n".join(left_out) + "\n")
         words = ["pip", "compile", "--quiet", "--only-binary", ":all:", "--generate-hashes"]
         words += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
         return index.uv([*words, *wanted.for_uv(), "--excludes", str(never), str(asked)], uri)

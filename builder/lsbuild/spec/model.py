@@ -5,11 +5,10 @@ Frozen values only. Loading, merging and substitution are ``load``'s; what a pro
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     GetJsonSchemaHandler,
     PlainSerializer,
@@ -18,13 +17,16 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from lsbuild.spec.secret import Secret
+from lsbuild.spec.section import CONFIG
 from lsbuild.spec.units import Bytes, Name, Seconds
+from lsbuild.spec.workflow import Workflow
 
 
 class Section(BaseModel):
     """Base of every part of the spec: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=False)
+    model_config = CONFIG
 
 
 class Budget(Section):
@@ -90,12 +92,20 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _routed(self) -> Model:
-        if self.route and "provider" in self.model_fields_set and self.provider != "inline::route":
-            raise ValueError(f"{self.provider} takes no route; leave the provider out, or the route")
-        if self.route and "provider" not in self.model_fields_set:
-            # The one default that depends on another key; a validator before the fields would make them lax lists.
-            object.__setattr__(self, "provider", "inline::route")
-        return self
+        return _with_route(self)
+
+
+T = TypeVar("T", "Model", "Shield")
+
+
+def _with_route(entry: T) -> T:
+    """An entry with a ``route`` is provided by inline::route unless it says otherwise, which is an error."""
+    if entry.route and "provider" in entry.model_fields_set and entry.provider != "inline::route":
+        raise ValueError(f"{entry.provider} takes no route; leave the provider out, or the route")
+    if entry.route and "provider" not in entry.model_fields_set:
+        # The one default that depends on another key; a validator before the fields would make them lax lists.
+        object.__setattr__(entry, "provider", "inline::route")
+    return entry
 
 
 class Chunking(Section):
@@ -220,7 +230,13 @@ class Limits(Section):
     passages: int = Field(default=3, ge=1, le=50)
     """Retrieved passages that are shown to the model."""
     tokens: int = Field(default=512, ge=1)
-    """Generated tokens of one answer."""
+    """Generated tokens of one answer of the model."""
+    total_tokens: int | None = Field(default=None, ge=1)
+    """Generated tokens of all answers of one run together. Default: no limit beside the others."""
+    steps: int = Field(default=10, ge=1, le=100)
+    """Answers of the model in which it may call tools; a run that reaches them gets one more answer, without tools."""
+    calls: int = Field(default=32, ge=0, le=1000)
+    """Calls of tools in one run."""
     wall: Seconds = Field(default=30.0, gt=0)
     """Time of one run."""
 
@@ -231,11 +247,21 @@ class Agent(Section):
     provider: str = "inline::agent"
     """Who runs it."""
     model: str
-    """The model that answers (a key of ``models`` with ``type: llm``)."""
+    """The model that answers (a key of ``models`` with ``type: llm``, or of ``agents``)."""
+    description: str = ""
+    """What it is for, as agents read it that may ask it."""
     instructions: str = ""
     """The system prompt: a text, or the path of a .md or .txt file."""
     vector_stores: tuple[str, ...] = ()
-    """Stores that are searched with the user's question before the model answers; answers cite what was found."""
+    """Stores that are searched with the user's question before the model answers; answers cite what was found. With
+    ``file_search`` among the tools the model searches them itself, as often as it likes."""
+    tools: tuple[str, ...] = ()
+    """What the model may call: keys of ``tools``, and ``file_search`` for the search of its stores."""
+    agents: tuple[str, ...] = ()
+    """Other agents that it may ask as it calls tools."""
+    tainted: tuple[str, ...] = ()
+    """Tools that may send something out although the run has read text that nobody vouches for: keys of ``tools`` or
+    ``KEY.TOOL``. Without this, documents and results that were read cannot make an agent send anything."""
     shields: tuple[str, ...] = ()
     """Shields that look at what users say and at what is answered, beside those of ``server.shields``."""
     limits: Limits = Limits()
@@ -244,13 +270,188 @@ class Agent(Section):
     """Settings of the provider: ``prompt`` is the form in which passages and question reach the model."""
 
 
+class Prompt(Section):
+    """A text with places for what changes, served under its key in ``prompts``. A plain text stands for its text."""
+
+    provider: str = "inline::prompts"
+    """Who ships it."""
+    text: str = Field(min_length=1)
+    """The prompt, with ``{{name}}`` for what a request fills in: a text, or the path of a .md or .txt file."""
+    variables: tuple[str, ...] | None = None
+    """The names that a request may fill in, all of those in the text among them. Default: those in the text."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"text": value}
+        if not isinstance(value, dict | Prompt):
+            raise PydanticCustomError("string_type", "expected a text or a map")
+        if isinstance(value, dict) and isinstance(value.get("variables"), list):
+            # What a validator before the fields hands on counts as Python's, where only a tuple is one.
+            return {**value, "variables": tuple(value["variables"])}
+        return value
+
+    def spelled(self) -> str | dict[str, Any]:
+        """As a user would write it: a text when there is nothing else."""
+        rest = {"variables": self.variables} if self.variables is not None else {}
+        if "provider" in self.model_fields_set:
+            rest = {"provider": self.provider, **rest}  # type: ignore[dict-item]
+        return {"text": self.text, **rest} if rest else self.text
+
+
+class ShieldCandidate(Section):
+    """One shield that a route of shields may ask."""
+
+    shield: str
+    """The shield (a key of ``shields``), which may be a route too."""
+    on: tuple[Literal["error", "timeout", "overload", "context_length", "cost"], ...] = ("error", "timeout", "overload")
+    """Which failures of the candidates before it lead to this one."""
+    weight: float | None = Field(default=None, gt=0)
+    """Its share of the requests among the neighbours that have a weight too; without one the order of the list holds."""
+    timeout: Seconds | None = Field(default=None, gt=0)
+    """Longest wait for its verdict. Default: as long as the request may last."""
+    retries: int = Field(default=0, ge=0, le=10)
+    """How often it is asked again after an error or an overload, with growing random pauses."""
+    budget: Budget = Budget()
+    """What it may cost at most; tokens are reckoned, four characters each."""
+
+
 class Shield(Section):
     """What looks at texts before they go in or out, served under its key in ``shields``."""
 
     provider: str = "inline::rules"
-    """Who looks: ``inline::rules`` compiles packs of rules into the artifact."""
+    """Who looks: ``inline::rules`` compiles packs of rules into the artifact, ``inline::onnx`` a classifier,
+    ``inline::llm-judge`` asks a language model, ``remote::openai`` another server's moderations, ``inline::route`` (the
+    default with ``route``) other shields."""
+    source: str | None = None
+    """Where the weights of a classifier come from, as of a model."""
+    quantize: Literal["int4", "int8", "int8-fast", "none"] | None = None
+    """Weight format of a classifier. Default: ``int8``."""
+    model: str | None = None
+    """The model that judges (a key of ``models`` with ``type: llm``), for ``inline::llm-judge``."""
+    route: tuple[ShieldCandidate, ...] = ()
+    """Shields that stand in for each other under this name, the preferred first."""
+    fail: Literal["closed", "open"] = "closed"
+    """What becomes of a text that it cannot look at: ``closed`` ends the request with status 503, ``open`` lets it through."""
     config: dict[str, Any] = {}
-    """Settings of the provider: ``packs`` of rules, and ``actions`` by category."""
+    """Settings of the provider: ``packs`` of rules and ``actions`` by category, ``labels`` of a classifier."""
+
+    @model_validator(mode="after")
+    def _routed(self) -> Shield:
+        return _with_route(self)
+
+
+class McpServer(Section):
+    """A server of tools that speaks the Model Context Protocol: a program (stdio) or a URL (streamable HTTP)."""
+
+    command: tuple[str, ...] = ()
+    """A program and its words, started where the artifact runs."""
+    env: dict[str, str | Secret] = {}
+    """Environment of the program, beside PATH, HOME and the locale; nothing else of the server's own reaches it."""
+    url: str | None = None
+    """Or where the server listens, ``https://HOST/mcp``."""
+    headers: dict[str, str | Secret] = {}
+    """Further headers for a ``url``."""
+    token: Secret | None = None
+    """The token that a ``url`` wants as ``Authorization: Bearer``. OAuth is not spoken."""
+    timeout: Seconds = Field(default=30.0, gt=0)
+    """Longest wait for one answer."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> McpServer:
+        if bool(self.command) == (self.url is not None):
+            raise ValueError("name the server by either command or url")
+        if self.url is None and (self.headers or self.token):
+            raise ValueError("headers and token are for a url; a program gets its secrets by env")
+        if self.url is not None and self.env:
+            raise ValueError("env is for a command; a url gets its secrets by token and headers")
+        return self
+
+
+class HttpCall(Section):
+    """One request to a web API as a tool."""
+
+    url: str
+    """What is asked, ``https://HOST/v1/{city}``; names in braces are parameters. ``"{url}"`` alone lets the model choose,
+    within ``hosts``."""
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    """The request's method."""
+    parameters: dict[str, dict[str, Any]] = {}
+    """What the model fills in: a JSON Schema by name, with ``in`` (``path``, ``query``, ``header`` or ``body``; default:
+    ``path`` where the url names it, else ``query``, or ``body`` for POST, PUT and PATCH) and ``required`` (default: true,
+    unless the schema has a default)."""
+    headers: dict[str, str | Secret] = {}
+    """Headers of each request; neither models nor logs see them."""
+    token: Secret | None = None
+    """The token that is sent as ``Authorization: Bearer``."""
+    query: dict[str, str | Secret] = {}
+    """Fixed parts of the query."""
+    hosts: tuple[str, ...] = ()
+    """Hosts that may be asked, with a port if it is not the scheme's; ``*.example.com`` for all below one, ``*`` for every
+    public one. Default: the url's own. Redirects stay within them."""
+    private: bool = False
+    """Whether hosts that are named in full may have private addresses (loopback, 10.0.0.0/8 and the like)."""
+    result: str = ""
+    """What of a JSON answer the model gets: a path such as ``$.days[0].wind`` or ``$.items[*].name``."""
+    timeout: Seconds = Field(default=10.0, gt=0)
+    """Longest time of one call, redirects included."""
+    answer: Bytes = Field(default=1 << 20, gt=0)
+    """Largest answer that is read."""
+
+
+class Tool(Section):
+    """A tool, or a group of them, that agents use and clients may call, under its key in ``tools``."""
+
+    provider: str = ""
+    """Who runs it. Default: what the key below says: ``inline::python``, ``inline::http``, ``remote::mcp``,
+    ``inline::tools`` for ``builtin``."""
+    python: str | None = None
+    """A Python file, relative to the spec, whose functions are tools; its PEP 723 metadata name its dependencies."""
+    http: HttpCall | None = None
+    """A request to a web API."""
+    mcp: McpServer | None = None
+    """A server of tools that speaks the Model Context Protocol."""
+    builtin: Literal["calculator", "time"] | None = None
+    """A tool that comes with lsbuild: ``calculator`` or ``time``."""
+    description: str | None = None
+    """What the tool is for, as models read it; ``http`` needs it. Groups bring their own."""
+    sends: Literal["nothing", "external"] | None = None
+    """Whether a call can carry what a model has read to somebody else. Default: ``external`` for ``http``, ``mcp`` and a
+    ``python`` tool with network, else ``nothing``."""
+    trusted: bool = False
+    """Whether its results are your own words, which do not taint a run."""
+    approval: Literal["never", "always"] = "never"
+    """Whether a person is asked before each call."""
+    allow: tuple[str, ...] = ()
+    """The tools of a group that may be used. Default: all of them."""
+    pin: bool = True
+    """For ``mcp``: whether the definitions of its tools are fixed in lsbuild.lock at build, and changed ones refused."""
+    config: dict[str, Any] = {}
+    """Settings of the provider."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Tool:
+        named = [name for name in TOOL_PROVIDERS if getattr(self, name) is not None]
+        if len(named) > 1:
+            raise ValueError(f"'{named[0]}' and '{named[1]}' are two tools; give each its own name")
+        wanted = TOOL_PROVIDERS[named[0]] if named else ""
+        if not named and not self.provider:
+            raise ValueError(f"say what it is by one of {', '.join(TOOL_PROVIDERS)}, or by provider")
+        if wanted and self.provider not in ("", wanted):
+            raise ValueError(f"'{named[0]}' is run by {wanted}; leave the provider out")
+        if not self.provider:
+            object.__setattr__(self, "provider", wanted)  # as a model's, it depends on another key
+        return self
+
+
+TOOL_PROVIDERS = {
+    "python": "inline::python",
+    "http": "inline::http",
+    "mcp": "remote::mcp",
+    "builtin": "inline::tools",
+}
+"""The provider behind each short form of a tool."""
 
 
 class Eval(Section):
@@ -288,6 +489,24 @@ class ServerLimits(Section):
     """Longest time for one request."""
 
 
+class State(Section):
+    """Where responses and conversations are kept, and for how long."""
+
+    provider: str = "inline::sqlite"
+    """Who keeps them: ``inline::sqlite`` in the state folder of the server, ``remote::postgres`` in a database that several
+    servers share, ``none`` nobody."""
+    days: int = Field(default=30, ge=1, le=36_500)
+    """How long a response is kept; conversations stay until they are deleted."""
+    size: Bytes = Field(default=1 << 30, gt=0)
+    """How much is kept: the oldest responses go when it is more, and conversations are not added to."""
+    queue: int = Field(default=100, ge=0)
+    """Responses that may wait in the background; one more is answered 429."""
+    deadline: Seconds = Field(default=1800.0, gt=0)
+    """Longest time for one response in the background."""
+    config: dict[str, Any] = {}
+    """Settings of the provider."""
+
+
 class Server(Section):
     """Where and how the artifact listens."""
 
@@ -296,9 +515,12 @@ class Server(Section):
     port: int = Field(default=8321, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
     shields: tuple[str, ...] = ()
-    """Shields (keys of ``shields``) that look at every chat and completion of every llm and agent, in this order."""
+    """Shields (keys of ``shields``) that look at every chat and completion of every llm and agent, the cheapest
+    first."""
     limits: ServerLimits = ServerLimits()
     """What clients together may cost."""
+    state: State | None = None
+    """Where responses and conversations are kept. Default: ``inline::sqlite`` where the spec has agents, else nowhere."""
 
 
 class Budgets(Section):
@@ -327,13 +549,22 @@ class Spec(Section):
     """Document stores by the name clients use."""
     agents: dict[Name, Agent] = {}
     """Agents by the name clients use; each is also a model."""
+    workflows: dict[Name, Workflow] = {}
+    """Workflows by the name clients use; each is also a model."""
     shields: dict[Name, Shield] = {}
     """Shields by the name clients use."""
+    tools: dict[Name, Tool] = {}
+    """Tools and groups of tools, by the name agents use. ``file_search`` is the search of an agent's stores and no key here;
+    a tool named ``web_search`` is what clients get who ask for one."""
+    prompts: dict[Name, Annotated[Prompt, _OrText, PlainSerializer(Prompt.spelled)]] = {}
+    """Prompts by the name clients use."""
     evals: dict[Name, Eval] = {}
     """Question sets with gates, by name."""
     server: Server = Server()
     """Where and how the artifact listens."""
     budgets: Budgets = Budgets()
     """Limits that fail the build."""
+    not_secrets: tuple[Annotated[str, Field(pattern="^[0-9a-f]{12}$")], ...] = ()
+    """Fingerprints of what a build took for a secret in the artifact and is none; its error shows them."""
     targets: dict[str, dict[str, Any]] = {}
     """Per target: its own options (``arch``, ``base`` ...) and overrides of any key above."""

@@ -104,26 +104,30 @@ def _tidied(model: type[BaseModel]) -> tuple[dict[str, Any], dict[str, Any]]:
     return root, definitions
 
 
-def _listed(definition: Mapping[str, Any], definitions: Mapping[str, Any], above: str) -> Iterator[Key]:
+def _listed(
+    definition: Mapping[str, Any], definitions: Mapping[str, Any], above: str, within: tuple[str, ...] = ()
+) -> Iterator[Key]:
+    """The keys of a definition and all below, but for what is inside itself again."""
     for name, value in definition["properties"].items():
         path = f"{above}{name}"
         default = _spelled(value["default"]) if "default" in value else "required"
         yield Key(path, _words(value), default, " ".join(value["description"].split()))
         below, middle = _below(value)
-        if below:
-            yield from _listed(definitions[below], definitions, f"{path}{middle}.")
+        if below and below not in within:
+            yield from _listed(definitions[below], definitions, f"{path}{middle}.", (*within, below))
 
 
 def _below(value: Mapping[str, Any]) -> tuple[str, str]:
     """The definition a value is made of, and what stands between: ``.NAME`` for a map keyed by name, ``[]`` for a list."""
-    if "$ref" in value:
-        return value["$ref"].rpartition("/")[2], ""
+    for each in (value, *value.get("anyOf", ())):
+        if "$ref" in each:
+            return each["$ref"].rpartition("/")[2], ""
     inner: dict[str, Any] = next(iter(value.get("patternProperties", {}).values()), {})
-    if "$ref" in inner:
-        return inner["$ref"].rpartition("/")[2], ".NAME"
-    items = value.get("items", {})
-    entry = next((each for each in (items, *items.get("anyOf", ())) if "$ref" in each), None)
-    return (entry["$ref"].rpartition("/")[2], "[]") if entry else ("", "")
+    for entries, middle in ((inner, ".NAME"), (value.get("items", {}), "[]")):
+        for entry in (entries, *entries.get("anyOf", ())):  # an entry may be a text as well
+            if "$ref" in entry:
+                return entry["$ref"].rpartition("/")[2], middle
+    return "", ""
 
 
 def _words(value: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """``${env.X}``, ``${env.X:=default}`` and ``${params.x}`` in scalar values, after parsing; never in keys or structure.
 
 A value that is one substitution keeps its YAML type: ``port: "${env.PORT:=8321}"`` is a number. Inside a provider's
-``config`` the environment is left alone: it is read when the service is opened, on the machine that serves.
+``config``, and where a tool says what it asks, the environment is left alone: it is read when the service is opened, on
+the machine that serves.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ _TOKEN = re.compile(r"\$\$|\$\{(?P<body>[^{}]*)\}|\$\{")
 _BODY = re.compile(
     r"env\.(?P<env>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:=.*)?|params\.(?P<param>[A-Za-z0-9_.-]+)", re.DOTALL
 )
-_SERVED = ("models", "vector_stores", "agents")
+_SERVED = {
+    "models": ("config",),
+    "vector_stores": ("config",),
+    "agents": ("config",),
+    "tools": ("config", "http", "mcp"),
+}
+"""Sections with the keys whose values are read where the artifact runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,7 @@ def _node(node: Node, path: Path, scope: _Scope) -> Node:
 
 
 def _text(node: Node, text: str, path: Path, scope: _Scope) -> Node:
-    served = len(path) > 3 and path[0] in _SERVED and path[2] == "config"
+    served = len(path) > 3 and path[2] in _SERVED.get(str(path[0]), ())
     kinds: list[str] = []
     whole: list[Scalar] = []
 

@@ -7,12 +7,16 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, SourceError, Step, StepContext, config_problems
+from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, Step, StepContext, config_problems
 from lsbuild.spec.model import Agent
+from lsbuild_plugins.documents import texts
 
 INSTRUCTIONS = "instructions.txt"
 """The file in the agent's folder, which the runtime reads."""
-_SUFFIXES = (".md", ".txt")
+SEARCH = "file_search"
+"""The search of the agent's own stores, among its tools."""
+_VALIDATION = ("jsonschema>=4.23",)
+"""What the arguments of calls are checked with."""
 
 
 class Config(BaseModel):
@@ -60,13 +64,18 @@ class AgentPlugin:
                 yield Problem(("config", "prompt"), f"the form has no {place}")
 
     def refers(self, item: Item) -> Iterable[tuple[str, str]]:
-        """Its model and its stores."""
+        """Its model, its stores, and what it may call."""
         spec = _spec(item)
-        return (("models", spec.model), *(("vector_stores", name) for name in spec.vector_stores))
+        return (
+            ("models", spec.model),
+            *(("vector_stores", name) for name in spec.vector_stores),
+            *(("tools", name) for name in spec.tools if name != SEARCH),
+            *(("agents", name) for name in spec.agents),
+        )
 
     def sources(self, item: Item) -> Mapping[str, str]:
         """The file of the instructions, if they are in one."""
-        path = instructions_path(_spec(item).instructions)
+        path = texts.path_of(_spec(item).instructions)
         return {"instructions": path} if path else {}
 
     def compile(self, item: Item, given: Given) -> Compiled:
@@ -78,32 +87,20 @@ class AgentPlugin:
             run="lsbuild_plugins.agent.plugin:write_instructions",
             options={"text": "" if sources else spec.instructions},
             sources=sources,
+            code=("lsbuild_plugins.agent", "lsbuild_plugins.documents.texts"),
             ship=f"agents/{item.name}",
             part="app",
         )
-        return Compiled(steps=(step,), services=(_service(item),))
+        wheels = _VALIDATION if spec.tools or spec.agents else ()
+        return Compiled(steps=(step,), services=(_service(item, given),), wheels=wheels)
 
 
 PLUGIN = AgentPlugin()
 
 
-def instructions_path(instructions: str) -> str:
-    """The path of the file that holds the instructions, or "" when they are the text itself."""
-    one_word = instructions.strip()
-    return one_word if one_word.endswith(_SUFFIXES) and "\n" not in one_word else ""
-
-
 def write_instructions(context: StepContext) -> Mapping[str, Json]:
     """The step: one UTF-8 text file. A source that is not UTF-8 is a SourceError."""
-    text: str = context.options["text"]
-    for source in context.sources.values():
-        for file in source.files:
-            try:
-                text = file.location.read_text(encoding="utf-8")
-            except UnicodeDecodeError as error:
-                raise SourceError(
-                    f"the instructions are not UTF-8 (byte {error.start})", where=source.uri, hint="Save them as UTF-8."
-                ) from error
+    text = texts.read(context.options["text"], context.sources, "instructions")
     (context.out / INSTRUCTIONS).write_text(text, encoding="utf-8")
     return {"characters": len(text)}
 
@@ -112,15 +109,16 @@ def _spec(item: Item) -> Agent:
     return cast("Agent", item.spec)
 
 
-def _service(item: Item) -> Service:
+def _service(item: Item, given: Given) -> Service:
     spec = _spec(item)
     config = Config.model_validate(spec.config)
+    limits = spec.limits
     settings: dict[str, Any] = {
         "model": spec.model,
         "vector_stores": list(spec.vector_stores),
-        "passages": spec.limits.passages,
-        "tokens": spec.limits.tokens,
-        "wall": spec.limits.wall,
+        "passages": limits.passages,
+        "tokens": limits.tokens,
+        "wall": limits.wall,
         "threshold": config.threshold,
         "keep_lines": config.keep_lines,
         "exact": config.exact,
@@ -128,13 +126,30 @@ def _service(item: Item) -> Service:
     }
     if config.prompt is not None:
         settings["prompt"] = config.prompt
+    if spec.tools or spec.agents:
+        settings |= {
+            "tools": list(spec.tools),
+            "agents": list(spec.agents),
+            "steps": limits.steps,
+            "calls": limits.calls,
+            "tainted": list(spec.tainted),
+        }
+    if limits.total_tokens is not None:
+        settings["total_tokens"] = limits.total_tokens
+    described = {"description": spec.description} if spec.description else {}
+    model = "agents" if ("agents", spec.model) in given.peers else "inference"
     return Service(
         api="agents",
         name=item.name,
         provider="inline::agent",
-        entry="lsbuild_runtime.agent:open_agent",
+        entry="lsbuild_runtime.agent_service:open_agent",
         path=f"agents/{item.name}",
         config=settings,
-        metadata={"model_type": "llm", "sampling": {"temperature": config.temperature}},
-        needs=(f"inference/{spec.model}", *(f"vector_io/{name}" for name in spec.vector_stores)),
+        metadata={"model_type": "llm", "sampling": {"temperature": config.temperature}, **described},
+        needs=(
+            f"{model}/{spec.model}",
+            *(f"vector_io/{name}" for name in spec.vector_stores),
+            *(f"tool_runtime/{name}" for name in spec.tools if name != SEARCH),
+            *(f"agents/{name}" for name in spec.agents),
+        ),
     )

@@ -1,4 +1,7 @@
-"""`inline::onnx` for the builder: declares the compile step and the service of a local model; reads and runs nothing."""
+"""`inline::onnx` for the builder: declares the compile step and the service of a local model; reads and runs nothing.
+
+What is of shields stands in `shields`.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, Step, config_problems
 from lsbuild.spec.model import Model
+from lsbuild_plugins.onnx.parts import COMPILE, READ, SERVE, TOOLS, WHEELS
+from lsbuild_plugins.onnx.shields import SHIELDS
 
-_COMPILE = "lsbuild_plugins.onnx.compile"
-_SERVE = "lsbuild_plugins.onnx.serve"
-_READ = tuple(f"{_SERVE}.{name}" for name in ("format", "forms", "pairs", "template", "tools", "calls", "text"))
-"""What the compile half uses of the serve half: the step's key changes with it."""
-_TOOLS = ("numpy", "onnx", "onnxruntime", "tokenizers", "minijinja", "jinja2")
 _DEFAULTS = {"llm": "int4", "embedding": "int8", "rerank": "int8"}
 _RUN = {"llm": "step:decoder", "embedding": "step:encoder", "rerank": "rerank:reranker"}
 _API = {"llm": "inference", "embedding": "embeddings", "rerank": "rerank"}
@@ -58,10 +58,13 @@ class Onnx:
     """The compile half of `inline::onnx`."""
 
     provider = "inline::onnx"
-    kinds = ("models",)
+    kinds = ("models", "shields")
 
     def check(self, item: Item) -> Iterable[Problem]:
         """A missing source, a format that the type does not have, unknown settings."""
+        if item.kind == "shields":
+            yield from SHIELDS.check(item)
+            return
         spec = _spec(item)
         if not spec.source:
             yield Problem(
@@ -88,12 +91,14 @@ class Onnx:
 
     def sources(self, item: Item) -> Mapping[str, str]:
         """The checkpoint, and the schemas of ``config.schemas``."""
-        spec = _spec(item)
-        schemas = spec.config.get("schemas", [])
-        return ({"weights": spec.source} if spec.source else {}) | {f"schema{n}": uri for n, uri in enumerate(schemas)}
+        source: str | None = getattr(item.spec, "source", None)
+        schemas = getattr(item.spec, "config", {}).get("schemas", [])
+        return ({"weights": source} if source else {}) | {f"schema{n}": uri for n, uri in enumerate(schemas)}
 
     def compile(self, item: Item, given: Given) -> Compiled:
         """One step and one service; what the model is (its family, its dimensions) is found when the step runs."""
+        if item.kind == "shields":
+            return SHIELDS.compile(item, given)
         spec = _spec(item)
         config = Config.model_validate(spec.config)
         folder = f"models/{item.name}"
@@ -105,15 +110,15 @@ class Onnx:
         }
         step = Step(
             name=f"models.{item.name}.graph",
-            run=f"{_COMPILE}.{_RUN[spec.type]}",
+            run=f"{COMPILE}.{_RUN[spec.type]}",
             options=options | ({"pooling": config.pooling} if spec.type == "embedding" else {}),
             sources={"weights": given.sources["weights"]},
-            tools=_TOOLS,
-            code=(_COMPILE, *_READ),
+            tools=TOOLS,
+            code=(COMPILE, *READ),
             ship=folder,
         )
         steps = (step, *_schemas(item, config, given))
-        return Compiled(steps, (_service(item, config, folder),), _wheels(spec), (_SERVE,))
+        return Compiled(steps, (_service(item, config, folder),), _wheels(spec), (SERVE,))
 
 
 def _schemas(item: Item, config: Config, given: Given) -> tuple[Step, ...]:
@@ -121,10 +126,10 @@ def _schemas(item: Item, config: Config, given: Given) -> tuple[Step, ...]:
         return ()
     step = Step(
         name=f"models.{item.name}.schemas",
-        run=f"{_COMPILE}.schemas:run",
+        run=f"{COMPILE}.schemas:run",
         sources={name: source for name, source in given.sources.items() if name != "weights"},
         tools=("llguidance",),
-        code=(f"{_COMPILE}.schemas", _SERVE),
+        code=(f"{COMPILE}.schemas", SERVE),
         ship=f"grammars/{item.name}",
         part="app",
     )
@@ -139,7 +144,7 @@ def _service(item: Item, config: Config, folder: str) -> Service:
         api=_API[spec.type],
         name=item.name,
         provider=item.provider,
-        entry=f"{_SERVE}.{_ENTRY[spec.type]}",
+        entry=f"{SERVE}.{_ENTRY[spec.type]}",
         path=folder,
         config={key: value for key, value in settings.items() if value is not None},
         metadata={"model_type": spec.type, **({"sampling": sampling} if sampling else {})},
@@ -147,12 +152,7 @@ def _service(item: Item, config: Config, folder: str) -> Service:
 
 
 def _wheels(spec: Model) -> tuple[str, ...]:
-    return (
-        "onnxruntime>=1.31,<1.32",
-        "numpy>=2.2",
-        "tokenizers>=0.22",
-        *(("minijinja>=3.0.5", "llguidance>=1.6.1,<2") if spec.type == "llm" else ()),
-    )
+    return (*WHEELS, *(("minijinja>=3.0.5", "llguidance>=1.6.1,<2") if spec.type == "llm" else ()))
 
 
 def _spec(item: Item) -> Model:

@@ -1,14 +1,14 @@
-"""`inline::route` for the builder: checks a list of candidates and declares the service; routing itself is the runtime's."""
+"""`inline::route` for the builder: checks a list of models or shields, declares the service; routing is the runtime's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lsbuild.api import Compiled, Given, Item, Problem, Service, config_problems
-from lsbuild.spec.model import Candidate, Model
+from lsbuild.spec.model import Candidate, Model, Shield, ShieldCandidate
 from lsbuild.spec.units import Seconds
 
 USUAL: tuple[str, ...] = Candidate.model_fields["on"].default
@@ -30,27 +30,35 @@ class Breaker(BaseModel):
     """How long the candidate is left alone; then one request tries it."""
 
 
-class Config(BaseModel):
-    """Settings of a route under ``config``."""
+class ShieldConfig(BaseModel):
+    """Settings of a route of shields under ``config``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    hedge: Seconds | None = Field(default=None, gt=0)
-    """Start the next candidate too when no first token came for so long; the first to speak answers."""
     sticky: bool = True
     """Whether the requests of one conversation go to the same of several weighted candidates."""
     breaker: Breaker = Breaker()
     """When a candidate that keeps failing is left alone."""
 
 
+class Config(ShieldConfig):
+    """Settings of a route of models under ``config``."""
+
+    hedge: Seconds | None = Field(default=None, gt=0)
+    """Start the next candidate too when no first token came for so long; the first to speak answers."""
+
+
 class RoutePlugin:
     """The compile half of `inline::route`."""
 
     provider = "inline::route"
-    kinds = ("models",)
+    kinds = ("models", "shields")
 
     def check(self, item: Item) -> Iterable[Problem]:
         """Faults in ``config`` and in the list, and keys that a route has no use for."""
+        if item.kind == "shields":
+            yield from _shield_faults(cast("Shield", item.spec))
+            return
         spec = _spec(item)
         yield from config_problems(Config, spec.config)
         if spec.type == "rerank":
@@ -61,7 +69,7 @@ class RoutePlugin:
         if not spec.route:
             yield Problem((), "missing key 'route': list the models that inline::route may ask")
             return
-        yield from _candidates(spec.route)
+        yield from _candidates(spec.route, "model")
         if spec.type == "embedding":
             yield from _same(spec.route)
         else:
@@ -73,15 +81,17 @@ class RoutePlugin:
 
     def refers(self, item: Item) -> Iterable[tuple[str, str]]:
         """Its candidates."""
+        if item.kind == "shields":
+            return tuple(("shields", candidate.shield) for candidate in cast("Shield", item.spec).route)
         return tuple(("models", candidate.model) for candidate in _spec(item).route)
 
     def sources(self, item: Item) -> Mapping[str, str]:  # noqa: ARG002
         """Nothing."""
         return {}
 
-    def compile(self, item: Item, given: Given) -> Compiled:  # noqa: ARG002
+    def compile(self, item: Item, given: Given) -> Compiled:
         """One service, which needs those of its candidates."""
-        return Compiled(services=(_service(item),))
+        return Compiled(services=(_shield(item, given) if item.kind == "shields" else _service(item),))
 
 
 PLUGIN = RoutePlugin()
@@ -91,11 +101,22 @@ def _spec(item: Item) -> Model:
     return cast("Model", item.spec)
 
 
-def _candidates(route: tuple[Candidate, ...]) -> Iterator[Problem]:
-    names = [candidate.model for candidate in route]
+def _shield_faults(spec: Shield) -> Iterator[Problem]:
+    yield from config_problems(ShieldConfig, spec.config)
+    for key in (*_NEEDS_WEIGHTS, "model"):
+        if getattr(spec, key) is not None:
+            yield Problem((key,), f"'{key}' is not for a route; its candidates have their own")
+    if not spec.route:
+        yield Problem((), "missing key 'route': list the shields that inline::route may ask")
+        return
+    yield from _candidates(spec.route, "shield")
+
+
+def _candidates(route: Sequence[Candidate | ShieldCandidate], key: Literal["model", "shield"]) -> Iterator[Problem]:
+    names = [getattr(candidate, key) for candidate in route]
     for index, name in enumerate(names):
         if name in names[:index]:
-            yield Problem(("route", index, "model"), f"'{name}' is in the list twice; use retries to ask it again")
+            yield Problem(("route", index, key), f"'{name}' is in the list twice; use retries to ask it again")
     for index, candidate in enumerate(route):
         if not candidate.on:
             yield Problem(("route", index, "on"), "the list is empty: nothing would lead to this candidate")
@@ -139,9 +160,27 @@ def _service(item: Item) -> Service:
     )
 
 
-def _settings(candidate: Candidate) -> dict[str, Any]:
+def _shield(item: Item, given: Given) -> Service:
+    """A route of shields costs what its dearest candidate does."""
+    spec = cast("Shield", item.spec)
+    config = ShieldConfig.model_validate(spec.config).model_dump(exclude_none=True, exclude_defaults=True)
+    names = [candidate.shield for candidate in spec.route]
+    costs = [int(each.metadata.get("cost", 0)) for name in names for each in given.peers["shields", name].services]
+    return Service(
+        api="safety",
+        name=item.name,
+        provider="inline::route",
+        entry="lsbuild_runtime.shield_route:open_safety",
+        config={"candidates": [_settings(candidate) for candidate in spec.route], **config},
+        metadata={"cost": max(costs, default=0), "route": names},
+        needs=tuple(f"safety/{name}" for name in names),
+    )
+
+
+def _settings(candidate: Candidate | ShieldCandidate) -> dict[str, Any]:
     """The candidate for the runtime, whose defaults are left out."""
-    settings = candidate.model_dump(exclude_none=True, exclude_defaults=True, exclude={"same_as"})
+    name = candidate.model if isinstance(candidate, Candidate) else candidate.shield
+    settings = candidate.model_dump(exclude_none=True, exclude_defaults=True, exclude={"same_as", "shield"})
     if "on" in settings:
         settings["on"] = list(candidate.on)
-    return {"model": candidate.model, **settings}
+    return {**settings, "model": name}

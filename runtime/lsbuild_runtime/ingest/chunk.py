@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from semantic_text_splitter import TextSplitter
 from tokenizers import Tokenizer
 
 from lsbuild_runtime.ingest.document import Document, Lines, Section, Span
-from lsbuild_runtime.ports import Passage
+from lsbuild_runtime.ports import Passage, passage_id
 
 HEADING_SHARE = 4
 """The heading path may take one part in so many of the token budget; longer paths lose their outermost titles."""
@@ -48,7 +47,7 @@ class Chunker:
                 if not any(map(str.isalnum, text)):
                     continue  # a cut can leave brackets or a row of dashes, which say nothing and match anything
                 yield Passage(
-                    chunk_id=_chunk_id(document.path, span, text),
+                    chunk_id=passage_id(document.path, span.start, span.end, text),
                     text=text,
                     heading=_shown(section),
                     prefix=prefix,
@@ -127,9 +126,3 @@ def _window_end(text: str, start: int, end: int, size: int) -> int:
     half, full = start + size // 2, start + size
     blank = max(text.rfind(" ", half, full), text.rfind("\n", half, full))
     return blank + 1 if blank >= 0 else full
-
-
-def _chunk_id(path: str, span: Span, text: str) -> str:
-    """The same passage of the same file has the same id in every build."""
-    digest = hashlib.sha256(f"{path}\0{span.start}\0{span.end}\0{text}".encode())
-    return f"chunk-{digest.hexdigest()[:24]}"

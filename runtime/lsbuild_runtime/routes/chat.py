@@ -13,7 +13,7 @@ from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat
 from lsbuild_runtime.routes.chat_answer import Head, events, whole
 from lsbuild_runtime.routes.messages import AnyMessage, NamedTool, Tool, checked
-from lsbuild_runtime.routes.sampling import Tunable, affinity, generate, language_model, new_id, now
+from lsbuild_runtime.routes.sampling import Tunable, affinity, generate, language_model, new_id, now, takes
 from lsbuild_runtime.routes.wire import decode, invalid, plain, refused
 
 if TYPE_CHECKING:
@@ -68,7 +68,6 @@ class ChatRequest(Tunable, kw_only=True, forbid_unknown_fields=True):
 _DECODER = msgspec.json.Decoder(ChatRequest)
 _LOOSE = msgspec.json.Decoder(dict[str, Any])
 _KNOWN = frozenset(ChatRequest.__struct_fields__)
-_DEFAULT_ACCEPTS = ("chat_template_kwargs",)
 
 
 def create(app: Site, request: Request, _: str) -> Response:
@@ -102,10 +101,9 @@ def _read_with_extra(app: Site, request: Request) -> tuple[ChatRequest, Mapping[
     raw = decode(request, _LOOSE)
     model = raw.get("model")
     service = language_model(app, model) if isinstance(model, str) else None
-    accepted = service.metadata.get("accepts", _DEFAULT_ACCEPTS) if service else ()
     extra = {name: value for name, value in raw.items() if name not in _KNOWN and value is not None}
     for name in extra:
-        if "*" not in accepted and name not in accepted:
+        if service is None or not takes(service, name):
             raise refused(name, "unknown or unsupported parameter", "unknown_parameter")
     known = {name: value for name, value in raw.items() if name in _KNOWN}
     try:

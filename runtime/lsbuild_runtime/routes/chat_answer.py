@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from lsbuild_runtime.http import Attempt
 from lsbuild_runtime.ports import Annotation, Delta, FinishReason, TokenLogprob, ToolCall, Usage
 from lsbuild_runtime.routes.sampling import UsageBody, clamp, served, usage_body
+
+UNREADABLE = "INVALID_JSON"
+"""Under this key stand the arguments of a call that are no JSON object, where an API wants one; Anthropic's advice."""
 
 
 class TopLogprob(Struct):
@@ -254,6 +259,14 @@ def _calls(calls: list[ToolCall] | tuple[ToolCall, ...], first: int | None = Non
         )
         for offset, call in enumerate(calls)
     ]
+
+
+def arguments(call: ToolCall) -> dict[str, Any]:
+    """What a call is called with: its JSON object, or what the model wrote instead of one."""
+    try:
+        return msgspec.json.decode(call.arguments or "{}", type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        return {UNREADABLE: call.arguments}
 
 
 def _choice_logprobs(tokens: list[TokenLogprob] | tuple[TokenLogprob, ...] | None) -> ChoiceLogprobs | None:

@@ -81,7 +81,7 @@ def _result(verdict: Verdict, port: Safety) -> ModerationResult:
     return ModerationResult(
         flagged=gravest is not None,
         categories=flags,
-        category_scores={name: float(flag) for name, flag in flags.items()},
+        category_scores=safety.scores(verdict, flags, categories),
         category_applied_input_types={name: ["text"] for name in flags},
         user_message=gravest.message if gravest is not None else None,
         metadata={

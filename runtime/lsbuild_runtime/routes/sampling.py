@@ -74,6 +74,8 @@ class Tunable(Struct, kw_only=True, forbid_unknown_fields=True):
         return bool(self.stream_options.include_usage)
 
 
+_DEFAULT_ACCEPTS = ("chat_template_kwargs",)
+
 CONVERSATION = ("conversation_id", "session_id", "thread_id")
 """Keys of ``metadata`` by which clients name a conversation."""
 
@@ -124,6 +126,12 @@ def language_model(app: Site, name: str) -> Service:
     if service.api == "rerank":
         raise refused("model", f"{name!r} is a rerank model; use POST /v1/rerank")
     return service
+
+
+def takes(service: Service, field: str) -> bool:
+    """Whether a model's provider honours a field of a chat beyond OpenAI's (``Chat.extra``)."""
+    accepted = service.metadata.get("accepts", _DEFAULT_ACCEPTS)
+    return "*" in accepted or field in accepted
 
 
 def model_not_found(name: str) -> ApiError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,6 +25,15 @@ def decode(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
         raise invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(error) from None
+
+
+def converted(value: Any, kind: type[T], place: str) -> T:
+    """A part of a body, already decoded, as ``kind``; ApiError 400 that names what is wrong below ``place``."""
+    try:
+        return msgspec.convert(value, kind, str_keys=True)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at `$")
+        raise invalid(f"{what} - at `$.{place}{path}") from None
 
 
 def json_body(request: Request) -> bytes:
@@ -62,6 +72,16 @@ def refused(param: str | None, why: str, code: str = "invalid_value") -> ApiErro
     param = param[:_LONGEST] if param else None
     message = f"{param}: {why[:_LONGEST]}" if param else why[:_LONGEST]
     return ApiError(400, message, param=param, code=code)
+
+
+def worded(error: ApiError, names: Mapping[str, str]) -> str:
+    """The message of ``error``, beginning with its parameter, for APIs whose errors have no place of their own for that.
+
+    ``names`` are the API's own names of what a provider knows by OpenAI's.
+    """
+    given = error.param or ""
+    name = names.get(given, given)
+    return f"{name}: {error.message.removeprefix(f'{given}: ')}" if name else error.message
 
 
 def plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from lsbuild_runtime.uploads.files import new_id
 if TYPE_CHECKING:
     from apsw import Connection
 
-    from lsbuild_runtime.uploads.database import Database
+    from lsbuild_runtime.database import Database
     from lsbuild_runtime.uploads.files import Files
 
 Status = Literal["in_progress", "completed", "failed", "cancelled", "deleted"]

@@ -14,7 +14,7 @@ from lsbuild_runtime.http import ApiError
 if TYPE_CHECKING:
     from apsw import Connection
 
-    from lsbuild_runtime.uploads.database import Database
+    from lsbuild_runtime.database import Database
 
 Clock = Callable[[], float]
 """Seconds since 1970."""
@@ -49,11 +49,13 @@ class Files:
         self._database = database
         self._clock = clock
 
-    def add(self, filename: str, purpose: str, content: bytes, keep_seconds: int | None) -> File:
-        """Keep a file; it is on the disk when this returns."""
+    def add(
+        self, filename: str, purpose: str, content: bytes, keep_seconds: int | None, file_id: str | None = None
+    ) -> File:
+        """Keep a file; it is on the disk when this returns. One that has the id ``file_id`` already is left as it is."""
         now = int(self._clock())
         file = File(
-            id=new_id("file-"),
+            id=file_id or new_id("file-"),
             filename=filename,
             purpose=purpose,
             bytes=len(content),
@@ -63,7 +65,7 @@ class Files:
         )
         with self._database.writing() as db:
             values = (*_values(file), content)
-            db.execute(f"INSERT INTO files({_COLUMNS}, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)  # noqa: S608
+            db.execute(f"INSERT OR IGNORE INTO files({_COLUMNS}, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)  # noqa: S608
         return file
 
     def get(self, file_id: str) -> File:

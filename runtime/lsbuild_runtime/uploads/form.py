@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from lsbuild_runtime.database import built_without_state
 from lsbuild_runtime.http import ApiError, Request
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ class _Part:
 
 def read_form(request: Request) -> Form:
     """The form in the body of ``request``: 415 for another content type, 400 for what is broken, missing or double."""
-    import multipart
+    try:
+        import multipart
+    except ImportError:
+        raise built_without_state() from None
 
     kind, options = multipart.parse_options_header(request.headers.get("content-type", ""))
     if kind != "multipart/form-data":

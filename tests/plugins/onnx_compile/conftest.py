@@ -8,20 +8,13 @@ from typing import Any
 
 import pytest
 
-from lsbuild.api import Given, Item, Source, SourceFile, StepContext
+from lsbuild.api import Given, Item, StepContext
 from lsbuild.registry import attribute
 from lsbuild.spec.model import Model
 from lsbuild_plugins.onnx.plugin import PLUGIN
+from onnx_compile_models import as_source
 
 Build = Callable[..., tuple[Path, dict[str, Any]]]
-
-
-def as_source(root: Path) -> Source:
-    """A folder (or one file) as the builder's fetchers give it."""
-    found = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
-    base = root.parent if root.is_file() else root
-    files = (SourceFile(str(path.relative_to(base)), path, "0" * 64, path.stat().st_size) for path in found)
-    return Source(str(root), tuple(files))
 
 
 @pytest.fixture

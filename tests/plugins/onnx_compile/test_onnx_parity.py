@@ -13,11 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lsbuild.api import Given, Item, StepContext
+from lsbuild.registry import attribute
+from lsbuild.spec.model import Shield
 from lsbuild_plugins.onnx.compile import gate
+from lsbuild_plugins.onnx.plugin import PLUGIN
 from lsbuild_plugins.onnx.serve import format as model_format
 from onnx_compile_models import (
     DECODERS,
     ENCODERS,
+    as_source,
     classifier_tensors,
     decoder_tensors,
     encoder_tensors,
@@ -29,6 +34,7 @@ from onnx_compile_models import (
 Build = Callable[..., tuple[Path, dict[str, Any]]]
 HERE = Path(__file__).parent
 LENGTH = 40
+SORTERS = {f"sorter-{name}": {**config, "num_labels": 3} for name, config in ENCODERS.items() if name != "mpnet"}
 JUDGES = {f"judge-{name}": {**config, "num_labels": 1} for name, config in ENCODERS.items()}
 
 
@@ -56,13 +62,17 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder = write_classifier(root / name, config, classifier_tensors(config))
         np.save(folder / "ids.npy", np.random.default_rng(1).integers(3, 128, (8, LENGTH)))
         np.save(folder / "types.npy", np.broadcast_to(np.arange(LENGTH) >= 12, (8, LENGTH)).astype(np.int64))
+    for name, config in SORTERS.items():
+        folder = write_classifier(root / name, config, classifier_tensors(config, 3))
+        np.save(folder / "ids.npy", np.random.default_rng(1).integers(3, 128, (4, LENGTH)))
+        np.save(folder / "types.npy", np.zeros((4, LENGTH), np.int64))
     done = subprocess.run(
         [python, str(HERE / "torch_reference.py"), str(root)], check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
     for name in DECODERS | ENCODERS:
         write_tokenizer(root / name / "saved")
-    for name in JUDGES:
+    for name in JUDGES | SORTERS:
         (root / name / "saved" / "tokenizer.json").write_bytes((root / name / "tokenizer.json").read_bytes())
     return root
 
@@ -102,3 +112,19 @@ def test_reranker_matches_transformers(name: str, spelling: str, models: Path, b
     expected = np.load(models / name / "expected.npy")[:, 0]
     assert found.shape == expected.shape and expected.std() > 0.1
     assert np.abs(found - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("spelling", ["", "saved"])
+@pytest.mark.parametrize("name", SORTERS)
+def test_classifier_matches_transformers(name: str, spelling: str, models: Path, tmp_path: Path) -> None:
+    labels = {f"LABEL_{place}": {"category": f"c{place}"} for place in range(3)}
+    spec = Shield(provider="inline::onnx", source="m", quantize="none", config={"labels": labels})
+    item = Item("shields", "m", "inline::onnx", spec, tmp_path)
+    step = PLUGIN.compile(item, Given({"weights": as_source(models / name / spelling)})).steps[0]
+    attribute(step.run)(StepContext(tmp_path, step.options, step.sources, {}, lambda *_: None))
+    ids = np.load(models / name / "ids.npy")
+    feeds = {"input_ids": ids, "attention_mask": np.ones(ids.shape, np.int32)}
+    found = gate.open_graph(tmp_path / "model.onnx").run(None, feeds)[0]
+    expected = np.load(models / name / "expected.npy")
+    assert found.shape == expected.shape == (4, 3) and expected.std() > 0.1
+    assert np.abs(found - expected).max() < 1e-4

@@ -24,7 +24,7 @@ def answer(folder: Path) -> None:
     kind = json.loads((folder / "config.json").read_text())["model_type"]
     judges = (folder / "types.npy").exists()
     auto = AutoModelForCausalLM if kind in DECODERS else AutoModelForSequenceClassification if judges else AutoModel
-    settings = {} if kind in DECODERS or judges or kind == "distilbert" else {"add_pooling_layer": False}
+    settings = {} if kind in (*DECODERS, "distilbert", "deberta-v2") or judges else {"add_pooling_layer": False}
     model, loading = auto.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True, **settings
     )
@@ -36,7 +36,7 @@ def answer(folder: Path) -> None:
             expected = model(input_ids=ids, use_cache=False).logits
         elif judges:
             types = torch.from_numpy(np.load(folder / "types.npy"))
-            typed = {"token_type_ids": types} if kind == "bert" else {}
+            typed = {"token_type_ids": types} if model.config.to_dict().get("type_vocab_size", 0) > 1 else {}
             expected = model(input_ids=ids, attention_mask=torch.ones_like(ids), **typed).logits
         else:
             hidden = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state

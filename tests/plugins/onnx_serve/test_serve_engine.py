@@ -278,10 +278,20 @@ def test_answers_end_before_the_stop_string(stop: str) -> None:
     engine, _ = scripted("hello world")
     deltas = list(engine.chat(Chat(ASK, Sampling(temperature=0, stop=(stop,), logprobs=0)), Context()))
     assert text_of(deltas) == "hello world".split(stop)[0]
-    assert deltas[-1].finish == "stop"
+    assert (deltas[-1].finish, deltas[-1].stop) == ("stop", stop)
     scored = b"".join(each.raw for delta in deltas for each in delta.logprobs)
     assert scored.decode().startswith(text_of(deltas))
     assert len(scored) < len(text_of(deltas)) + 4, "tokens inside the stop string are not reported"
+    engine.close()
+
+
+def test_a_prompt_is_counted_as_it_is_read() -> None:
+    engine, _ = scripted("hello world")
+    for tools in ((), ({"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}},)):
+        chat = Chat(ASK, Sampling(temperature=0), tools=tools, tool_choice="auto" if tools else "none")
+        usage = list(engine.chat(chat, Context()))[-1].usage
+        assert usage is not None
+        assert engine.count(chat, Context()) == usage.prompt
     engine.close()
 
 

@@ -149,7 +149,7 @@ def indexed(tmp_path: Path, vectors: Any, encoding: str) -> Path:
     (shard / passages.VECTORS).write_bytes(vectors.tobytes())
     out = tmp_path / "bundle/indexes/manuals"
     out.mkdir(parents=True)
-    options = {"embedding": "embed", "vectors": encoding, "min_recall": 0.95}
+    options = {"embedding": "embed", "vectors": encoding, "stop_words": "auto", "min_recall": 0.95}
     index.run(StepContext(out, options, {}, {"passages.0": shard}, lambda *_: None))
     return tmp_path / "bundle"
 
@@ -157,7 +157,7 @@ def indexed(tmp_path: Path, vectors: Any, encoding: str) -> Path:
 def test_the_index_cannot_be_written(compiler: Any) -> None:
     connection = connect(compiler.build(DOCS) / "indexes/manuals/index.db")
     with pytest.raises(apsw.ReadOnlyError):
-        connection.execute("DELETE FROM chunks")
+        connection.execute("DELETE FROM passages")
     connection.close()
 
 

@@ -69,7 +69,7 @@ def build(root: Path, points: Floats, *, count: int = 3, **options: Any) -> tupl
     """Run the step; returns the index and the step's facts."""
     out = root / "out"
     out.mkdir(parents=True)
-    given = {"embedding": "embed", "vectors": "int8", "min_recall": 0.95, **options}
+    given = {"embedding": "embed", "vectors": "int8", "stop_words": "auto", "min_recall": 0.95, **options}
     facts = index.run(StepContext(out, given, {}, shards(root, points, count), lambda *_: None))
     assert [path.name for path in out.iterdir()] == ["index.db"]
     return out / "index.db", facts
@@ -93,6 +93,12 @@ def built(points: Floats, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
         return build(tmp_path_factory.mktemp("ivf"), points[:CHUNKS])
 
 
+def rows_of(db: apsw.Connection, found: segment.Ranked) -> list[int]:
+    """The rows of the corpus that were found; an index numbers passages in the order of its lists."""
+    names: list[Any] = [db.execute("SELECT chunk_id FROM chunks WHERE id = ?", (row,)).get for row, _ in found]
+    return [int(name.removeprefix("chunk-")) for name in names]
+
+
 def recall(path: Path, points: Floats, filters: dict[str, Any] | None, allowed: Callable[[int], bool]) -> float:
     """recall@10 over queries that the build never saw, against all products in float32."""
     rows = np.array([row for row in range(CHUNKS) if allowed(row // PER_DOCUMENT)])
@@ -101,10 +107,10 @@ def recall(path: Path, points: Floats, filters: dict[str, Any] | None, allowed: 
     hits = 0
     for query in points[CHUNKS:]:
         exact = rows[np.argsort(-(points[rows] @ query), kind="stable")[:10]]
-        found = segment.near(db, meta, query.tobytes(), 10, 10, where)
+        found = rows_of(db, segment.near(db, meta, query.tobytes(), 10, 10, where))
         assert len(found) == min(10, len(rows))
-        assert all(allowed((row - 1) // PER_DOCUMENT) for row, _ in found)
-        hits += len(set(exact.tolist()) & {row - 1 for row, _ in found})
+        assert all(allowed(row // PER_DOCUMENT) for row in found)
+        hits += len(set(exact.tolist()) & set(found))
     db.close()
     return hits / (QUERIES * min(10, len(rows)))
 
@@ -141,13 +147,17 @@ def test_a_filter_that_leaves_only_what_is_far(built: tuple[Path, Mapping[str, A
     """The allowed rows lie beyond a plane, the query on this side of it: the lists nearest to it hold none of them."""
     db, meta = connect(built[0]), read_meta(built[0])
     hits = 0
+    numbers: dict[str, int] = dict(db.execute("SELECT chunk_id, id FROM chunks"))
     for query in points[CHUNKS:]:
         plane = np.sign(query[:8]) @ points[:CHUNKS, :8].T
         rows = np.flatnonzero(plane < 0)
-        where = ("c.id IN (SELECT value FROM json_each(?))", (msgspec.json.encode((rows + 1).tolist()).decode(),))
+        where = (
+            "c.id IN (SELECT value FROM json_each(?))",
+            (msgspec.json.encode([numbers[f"chunk-{row}"] for row in rows]).decode(),),
+        )
         found = segment.near(db, meta, query.tobytes(), 10, 10, where)
         exact = rows[np.argsort(-(points[rows] @ query))[:10]]
-        hits += len({row - 1 for row, _ in found} & set(exact.tolist()))
+        hits += len(set(rows_of(db, found)) & set(exact.tolist()))
     assert hits / (10 * QUERIES) >= 0.9
     db.close()
 
@@ -157,8 +167,8 @@ def test_scores_are_the_cosines_of_unrounded_queries(built: tuple[Path, Mapping[
     for query in points[CHUNKS:]:
         found = segment.near(db, meta, query.tobytes(), 20, 30, None)
         assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
-        for row, score in found:
-            kept = np.frombuffer(encode(points[row - 1].tobytes(), "int8", meta.scale), np.int8).astype(np.float64)
+        for row, (_, score) in zip(rows_of(db, found), found, strict=True):
+            kept = np.frombuffer(encode(points[row].tobytes(), "int8", meta.scale), np.int8).astype(np.float64)
             assert score == pytest.approx(max(0.0, float(kept @ query / np.linalg.norm(kept))), abs=2e-5)
     db.close()
 
@@ -168,8 +178,9 @@ def test_more_passages_come_from_more_lists(built: tuple[Path, Mapping[str, Any]
     hits = 0
     for query in points[CHUNKS:]:
         found = segment.near(db, meta, query.tobytes(), 30, 30, None)
-        assert len(found) == len({row for row, _ in found}) == 30
-        hits += len(set(np.argsort(-(points[:CHUNKS] @ query))[:30].tolist()) & {row - 1 for row, _ in found})
+        rows = set(rows_of(db, found))
+        assert len(found) == len(rows) == 30
+        hits += len(set(np.argsort(-(points[:CHUNKS] @ query))[:30].tolist()) & rows)
     assert hits / (30 * QUERIES) >= 0.93
     db.close()
 
@@ -189,7 +200,7 @@ def test_the_bytes_depend_on_the_passages_alone(tmp_path: Path, points: Floats) 
         code = (
             "import sys; from pathlib import Path; from lsbuild.api import StepContext\n"
             "from lsbuild_plugins.sqlite_vec.compile import heldout, index; index.EXACT_CHUNKS = 2000; heldout.OF_KIND = 16\n"
-            "options = {'embedding': 'embed', 'vectors': 'int8', 'min_recall': 0.9}\n"
+            "options = {'embedding': 'embed', 'vectors': 'int8', 'stop_words': 'prune', 'min_recall': 0.9}\n"
             "inputs = {f'passages.{n}': Path(path) for n, path in enumerate(sys.argv[2:])}\n"
             "facts = index.run(StepContext(Path(sys.argv[1]), options, {}, inputs, lambda *_: None))\n"
             "assert facts['lists'], facts['note']\n"
@@ -211,7 +222,7 @@ def test_where_lists_do_not_pay_every_vector_is_compared(tmp_path: Path, monkeyp
     db, meta = connect(path), read_meta(path)
     (best, _), *_ = segment.near(db, meta, noise[7].tobytes(), 10, 10, None)
     assert best == 8
-    assert {name for (name,) in db.execute("SELECT name FROM sqlite_master")}.isdisjoint({"lists", "placed"})
+    assert {name for (name,) in db.execute("SELECT name FROM sqlite_master")}.isdisjoint({"lists", "placed", "codes"})
     db.close()
 
 
@@ -235,11 +246,10 @@ def test_where_int8_is_too_coarse_float32_ranks_what_it_finds(tmp_path: Path, mo
     for row in range(0, 2100, 50):
         cosines = points @ points[row]
         found = segment.near(db, meta, points[row].tobytes(), 10, 30, None)
-        assert found[0][0] == row + 1
-        assert [score for _, score in found] == pytest.approx(
-            [float(cosines[place - 1]) for place, _ in found], abs=1e-5
-        )
-        hits += len({place - 1 for place, _ in found[:10]} & set(np.argsort(-cosines, kind="stable")[:10].tolist()))
+        places = rows_of(db, found)
+        assert places[0] == row
+        assert [score for _, score in found] == pytest.approx(cosines[places].tolist(), abs=1e-5)
+        hits += len(set(places[:10]) & set(np.argsort(-cosines, kind="stable")[:10].tolist()))
     assert hits / 420 >= 0.9
     db.close()
 
@@ -268,7 +278,7 @@ def test_many_equal_passages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert 0 < meta.lists <= 60
     db = connect(path)
     found = segment.near(db, meta, vectors[120].tobytes(), 10, 10, None)
-    assert [row for row, _ in found] == list(range(101, 111))
+    assert rows_of(db, found) == list(range(100, 110))
     db.close()
 
 

@@ -288,7 +288,7 @@ def test_a_missing_index_another_schema_and_another_database_do_not_open(compile
     place.parent.mkdir(parents=True)
     data[63] = 9  # the low byte of user_version
     place.write_bytes(data)
-    with pytest.raises(ManifestError, match="schema 9, this runtime reads 2"):
+    with pytest.raises(ManifestError, match="schema 9, this runtime reads 3"):
         open_as(tmp_path / "new")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import pairwise
 
 import apsw
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lsbuild_plugins.sqlite_vec.compile.pruning import pruner
 from lsbuild_plugins.sqlite_vec.serve.format import TABLES
 from lsbuild_plugins.sqlite_vec.serve.fuse import fuse
 from lsbuild_plugins.sqlite_vec.serve.lists import Ranked
@@ -29,7 +31,7 @@ def db() -> Iterator[apsw.Connection]:
     connection = apsw.Connection(":memory:")
     connection.execute(TABLES)
     for row, text in enumerate(TEXTS, start=1):
-        connection.execute("INSERT INTO words (rowid, heading, text) VALUES (?, '', ?)", (row, text))
+        connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (row, text))
     yield connection
     connection.close()
 
@@ -104,7 +106,7 @@ def test_a_long_query_keeps_its_rarest_words(db: apsw.Connection) -> None:
     connection.execute(TABLES)
     many = [f"w{number}" for number in range(100)]
     for row in range(1, 101):
-        connection.execute("INSERT INTO words (rowid, heading, text) VALUES (?, '', ?)", (row, " ".join(many[:row])))
+        connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (row, " ".join(many[:row])))
     expression = words(connection, " ".join(many), 100).expression
     assert set(expression.split(" OR ")) == {f'"w{number}"' for number in range(100 - MAX_WORDS, 100)}
     connection.close()
@@ -151,3 +153,35 @@ def test_scores_are_added_up_where_the_spec_says_so() -> None:
     near, worded = [(1, 0.9), (2, 0.5)], [(2, 0.8)]
     assert fuse(near, worded, Fusion("weighted", 3, 1)) == [(1, pytest.approx(0.675)), (2, pytest.approx(0.575))]
     assert fuse(near, worded, Fusion("weighted", 1, 3)) == [(2, pytest.approx(0.725)), (1, pytest.approx(0.225))]
+
+
+WORDS = "The pump, and the VALVE of a user; used by US. Use it! pumps_the reset naïve"
+PROSE = st.lists(st.sampled_from(WORDS.split(" ")))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@given(st.lists(PROSE, min_size=3, max_size=12), st.sampled_from(["pump valve", "the reset of naive pumps", "valve"]))
+def test_leaving_stop_words_out_changes_no_rank(texts: list[list[str]], query: str) -> None:
+    """Neither which passages are found nor their bm25, to the last digit."""
+    answers = []
+    for prune in (False, True):
+        with closing(apsw.Connection(":memory:")) as db:
+            db.execute(TABLES)
+            indexed = pruner(db) if prune else str
+            for row, text in enumerate(texts, start=1):
+                db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (row, indexed(" ".join(text))))
+            expression = words(db, query, len(texts)).expression
+            sql = "SELECT rowid, rank FROM words WHERE words MATCH ? ORDER BY rank, rowid"
+            answers.append(db.execute(sql, (expression,)).fetchall() if expression else [])
+    assert answers[0] == answers[1]
+
+
+def test_only_whole_stop_words_are_left_out() -> None:
+    with closing(apsw.Connection(":memory:")) as db:
+        db.execute(TABLES)
+        assert pruner(db)("The other theory: a_theme of à la carte, U.S.") == (
+            "\ue000 other theory: \ue000_theme \ue000 à la carte, U.S."
+        )
+        db.execute("INSERT INTO words (rowid, text) VALUES (1, ?)", (pruner(db)("to be or not to be"),))
+        assert words(db, "to be or not to be", 1).expression == ""
+        assert words(db, "be", 1).expression == ""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lsbuild.api import SourceError
+from lsbuild_plugins.onnx.compile.disentangled import Positions
 from lsbuild_plugins.onnx.compile.encoders import EncoderShape
 from lsbuild_plugins.onnx.compile.graph import MICROSOFT, Graph
 from lsbuild_plugins.onnx.compile.linear import FLOAT, Format, Scheme, embed, joined, linear, store
@@ -42,10 +43,21 @@ def emit_reranker(
     no layer makes good again.
     """
     with Graph(out) as graph:
-        made = _Emitter(graph, weights, shape, scheme, tokens, pairs=True)
-        made.judge(made.hidden(progress))
+        made = _Emitter(graph, weights, shape, scheme, tokens, reads="pairs")
+        made.judge(made.hidden(progress), 1)
         graph.save()
         return ("input_ids", "attention_mask", *(("token_type_ids",) if made.typed else ()))
+
+
+def emit_classifier(
+    weights: Weights, shape: EncoderShape, labels: int, scheme: Scheme, tokens: int, out: Path, progress: Progress
+) -> None:
+    """Write ``model.onnx`` and ``model.data`` of a classifier of single texts; inputs and output as of
+    ``serve.format.Classifier``, the head in float32 as of ``emit_reranker``."""
+    with Graph(out) as graph:
+        made = _Emitter(graph, weights, shape, scheme, tokens, reads="judged")
+        made.judge(made.hidden(progress), labels)
+        graph.save()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +67,8 @@ class _Emitter:
     shape: EncoderShape
     scheme: Scheme
     tokens: int
-    pairs: bool = False
-    """Two texts are read, told apart by their types, and the first token alone speaks for both."""
+    reads: Literal["texts", "judged", "pairs"] = "texts"
+    """``judged``: the first token alone speaks for the text; ``pairs``: for two texts, which their types tell apart."""
 
     @property
     def prefix(self) -> str:
@@ -68,10 +80,10 @@ class _Emitter:
     def typed(self) -> bool:
         """Whether the graph takes token types: those of RoBERTa and DistilBERT have one or none."""
         name = self.prefix + "embeddings.token_type_embeddings.weight"
-        return self.pairs and name in self.weights and self.weights.get(name).shape[0] > 1
+        return self.reads == "pairs" and name in self.weights and self.weights.get(name).shape[0] > 1
 
     def hidden(self, progress: Progress) -> str:
-        """f32[B, S, D], or f32[B, 1, D] for pairs."""
+        """f32[B, S, D], or f32[B, 1, D] where the first token speaks for all."""
         x = self.embeddings()
         for index in range(self.shape.layers):
             progress(index, self.shape.layers, f"layer {index + 1} of {self.shape.layers}")
@@ -87,19 +99,31 @@ class _Emitter:
         )
         x = embed(graph, words, ids, "words")
         graph.node("Shape", (ids,), "length.now", start=1, end=2)  # i64[1]
+        if shape.disentangled is not None:
+            return self.norm(self.typed_words(x, at), at + "LayerNorm", "words.norm")
         first = shape.first_position
         places = self.weights.get(at + "position_embeddings.weight", first + shape.positions, shape.hidden)
         table = places.rows(first, first + self.tokens)
         if self.typed:
-            types = graph.constant("types.table", self.weights.get(at + "token_type_embeddings.weight").array())
-            type_ids = graph.input("token_type_ids", "int64", ["batch", "length"])
-            x = graph.node("Add", (x, graph.node("Gather", (types, type_ids), "types", axis=0)), "words.typed")
+            x = self.typed_words(x, at)
         elif at + "token_type_embeddings.weight" in self.weights:  # every token is of type 0
             table = table + self.weights.get(at + "token_type_embeddings.weight").rows(0, 1)
         zero = graph.constant("zero", np.array([0], np.int64))
         positions = graph.constant("positions.table", table)
         sliced = graph.node("Slice", (positions, zero, "length.now", zero), "positions")
         return self.norm(graph.node("Add", (x, sliced), "words.sum"), at + "LayerNorm", "words.norm")
+
+    def typed_words(self, x: str, at: str) -> str:
+        """``x`` with the embeddings of token types, where the model has any."""
+        graph, name = self.graph, at + "token_type_embeddings.weight"
+        if name not in self.weights:
+            return x
+        types = graph.constant("types.table", self.weights.get(name).array())
+        if not self.typed:
+            zero = graph.constant("zero", np.array([0], np.int64))
+            return graph.node("Add", (x, graph.node("Gather", (types, zero), "types", axis=0)), "words.typed")
+        type_ids = graph.input("token_type_ids", "int64", ["batch", "length"])
+        return graph.node("Add", (x, graph.node("Gather", (types, type_ids), "types", axis=0)), "words.typed")
 
     def layer(self, index: int, x: str) -> str:
         names, shape, at = self.shape.names, self.shape, f"layers.{index}"
@@ -108,12 +132,8 @@ class _Emitter:
             x, tuple(source + part for part in names.qkv), (shape.hidden,) * 3, shape.hidden, f"{at}.qkv"
         )
         q, k, v = self.graph.nodes("Split", (packed,), (f"{at}.q", f"{at}.k", f"{at}.v"), axis=-1, num_outputs=3)
-        bias = (self.relative_bias(),) if names.relative else ()
-        attended = self.graph.node(
-            "MultiHeadAttention", (q, k, v, "", "attention_mask", *bias), f"{at}.attention",
-            domain=MICROSOFT, num_heads=shape.heads,
-        )  # fmt: skip
-        if self.pairs and index == shape.layers - 1:  # nothing reads the other tokens after this attention
+        attended = self.attended(q, k, v, source, at)
+        if self.reads != "texts" and index == shape.layers - 1:  # nothing reads the other tokens after this attention
             x, attended = self.first(x, f"{at}.first"), self.first(attended, f"{at}.attention.first")
         y = self.dense(attended, (source + names.out,), (shape.hidden,), shape.hidden, f"{at}.out")
         x = self.skip_norm(x, y, source + names.norm1, f"{at}.norm1")
@@ -122,6 +142,21 @@ class _Emitter:
             self.activated(y, f"{at}.active"), (source + names.down,), (shape.hidden,), shape.ffn, f"{at}.down"
         )
         return self.skip_norm(x, y, source + names.norm2, f"{at}.norm2")
+
+    def attended(self, q: str, k: str, v: str, source: str, at: str) -> str:
+        shape, found = self.shape, self.shape.disentangled
+        bias = (self.relative_bias(),) if shape.names.relative else ()
+        terms = 1
+        if found is not None and found.kinds:
+            positions = Positions(
+                self.graph, self.weights, found, shape.heads, self.tokens, shape.epsilon, self.prefix, self.scheme.ends
+            )
+            bias = (positions.bias(source, q, k, shape.hidden, f"{at}.distances"),)
+            terms += len(found.kinds)
+        return self.graph.node(
+            "MultiHeadAttention", (q, k, v, "", "attention_mask", *bias), f"{at}.attention",
+            domain=MICROSOFT, num_heads=shape.heads, scale=(shape.hidden // shape.heads * terms) ** -0.5,
+        )  # fmt: skip
 
     def activated(self, x: str, name: str) -> str:
         match self.shape.activation:
@@ -167,15 +202,19 @@ class _Emitter:
         """f32[B, S, D] -> f32[B, 1, D]."""
         return self.graph.node("Gather", (x, self.graph.constant("first", np.array([0], np.int64))), name, axis=1)
 
-    def judge(self, x: str) -> None:
-        """The head over the first token: f32[B]."""
+    def judge(self, x: str, labels: int) -> None:
+        """The head over the first token: f32[B] for one label of pairs, else f32[B, labels]."""
         graph, shape, head = self.graph, self.shape, self.shape.names.head
         y = self.dense(x, (head.dense.format(self.prefix),), (shape.hidden,), shape.hidden, "head.dense", FLOAT)
         y = self.dense(
-            graph.node(head.activation, (y,), "head.active"), (head.out,), (1,), shape.hidden, "head.out", FLOAT
+            graph.node(head.activation, (y,), "head.active"), (head.out,), (labels,), shape.hidden, "head.out", FLOAT
         )
-        axes = graph.constant("head.axes", np.array([1, 2], np.int64))
-        graph.output(graph.node("Squeeze", (y, axes), "logit"), "float32", ["batch"])
+        if self.reads == "pairs":
+            axes = graph.constant("head.axes", np.array([1, 2], np.int64))
+            graph.output(graph.node("Squeeze", (y, axes), "logit"), "float32", ["batch"])
+        else:
+            axes = graph.constant("head.axes", np.array([1], np.int64))
+            graph.output(graph.node("Squeeze", (y, axes), "logits"), "float32", ["batch", labels])
 
     def pool(self, x: str, pooling: Pooling) -> None:
         """Sum (a mean up to its length) or first token, then unit length: f32[B, D]."""

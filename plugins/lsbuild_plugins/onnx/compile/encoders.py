@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lsbuild.api import SourceError
+from lsbuild_plugins.onnx.compile.disentangled import Disentangled, read_disentangled
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,7 @@ class Head:
 
     dense: str
     out: str
-    activation: Literal["Tanh", "Relu"] = "Tanh"
+    activation: Literal["Tanh", "Relu", "Gelu"] = "Tanh"
 
 
 _OWN_HEAD = Head("classifier.dense", "classifier.out_proj")
@@ -39,6 +40,8 @@ class Names:
     """Positions count from pad_token_id + 1 (RoBERTa)."""
     relative: bool = False
     """A learnt bias by distance is added to every attention (MPNet)."""
+    disentangled: bool = False
+    """Distances have embeddings, which meet queries and keys (DeBERTa); there are no positions in the input."""
     head: Head = _OWN_HEAD
     """Of a sequence classifier: a reranker is one with a single label."""
 
@@ -76,6 +79,12 @@ ENCODERS: Mapping[str, Names] = {
         padded_positions=True,
         relative=True,
     ),
+    "deberta-v2": Names(
+        ("", "deberta."),
+        qkv=("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"),
+        disentangled=True,
+        head=Head("pooler.dense", "classifier", "Gelu"),
+    ),
 }
 """``model_type`` of config.json -> where its tensors are."""
 
@@ -95,6 +104,7 @@ class EncoderShape:
     """Longest input in tokens."""
     epsilon: float
     activation: str
+    disentangled: Disentangled | None = None
 
 
 def read_encoder(config: Mapping[str, Any], where: str) -> EncoderShape:
@@ -110,6 +120,7 @@ def read_encoder(config: Mapping[str, Any], where: str) -> EncoderShape:
         return value
 
     first = int(config.get("pad_token_id") or 0) + 1 if names.padded_positions else 0
+    usual = 1e-7 if names.disentangled else 1e-12
     return EncoderShape(
         names=names,
         hidden=number("hidden_size"),
@@ -119,6 +130,7 @@ def read_encoder(config: Mapping[str, Any], where: str) -> EncoderShape:
         vocab=number("vocab_size"),
         first_position=first,
         positions=number("max_position_embeddings") - first,
-        epsilon=float(config.get("layer_norm_eps", 1e-12)),
+        epsilon=float(config.get("layer_norm_eps", usual)),
         activation=str(config.get((names.keys or {}).get("hidden_act", "hidden_act"), "gelu")),
+        disentangled=read_disentangled(config, where) if names.disentangled else None,
     )

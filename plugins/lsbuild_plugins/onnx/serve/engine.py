@@ -80,12 +80,8 @@ class Engine:
 
     def chat(self, chat: Chat, context: Context) -> Stream[Delta]:
         """Answer messages. Refusals, a too long prompt and a full queue are raised here, before the first delta."""
+        prompt, tools, text = self._read(chat)
         card = self._model.card
-        check_supported(chat, card.tools)
-        tools = chat.tools if chat.tool_choice != "none" else ()
-        text = self._render(chat, tools)
-        held = self._planner.plan(chat, text, self._grammars)
-        prompt = self._model.vocabulary.encode(text)
         task = Task(
             prompt=prompt,
             budget=self._budget(len(prompt), chat.sampling, "messages"),
@@ -95,9 +91,13 @@ class Engine:
             parallel=chat.parallel_tool_calls,
             reasoning=card.reasoning,
             begun=card.reasoning is not None and begun(card.reasoning, text),
-            held=held,
+            held=self._planner.plan(chat, text, self._grammars),
         )
         return self._submit("chat", task, context)
+
+    def count(self, chat: Chat, context: Context) -> int:  # noqa: ARG002 - the port's shape; a count needs no time
+        """See ports.Counter; refuses what ``chat`` refuses, but for the length."""
+        return len(self._read(chat)[0])
 
     def complete(self, completion: Completion, context: Context) -> Stream[Delta]:
         """Continue a prompt. With ``echo`` each choice begins with the prompt, scored when logprobs are asked for."""
@@ -113,6 +113,13 @@ class Engine:
     def close(self) -> None:
         """Stop the thread; running requests end with Cancelled."""
         self._scheduler.close()
+
+    def _read(self, chat: Chat) -> tuple[tuple[int, ...], Sequence[Mapping[str, Any]], str]:
+        """The prompt's tokens, the tools that it offers, and its text."""
+        check_supported(chat, self._model.card.tools)
+        tools = chat.tools if chat.tool_choice != "none" else ()
+        text = self._render(chat, tools)
+        return self._model.vocabulary.encode(text), tools, text
 
     def _render(self, chat: Chat, tools: Sequence[Mapping[str, Any]]) -> str:
         card = self._model.card

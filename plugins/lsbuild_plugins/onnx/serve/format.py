@@ -53,6 +53,24 @@ class Reranker(Struct, frozen=True, kw_only=True, tag="reranker"):
     batch_invariant: bool = True
 
 
+class Classifier(Struct, frozen=True, kw_only=True, tag="classifier"):
+    """A model that sorts texts under labels.
+
+    Our own graphs take ``input_ids`` i64[B,S] and ``attention_mask`` i32[B,S] and give ``logits`` f32[B,labels]; so does a
+    graph taken as it was, under the name ``output``. ``inputs``, ``mask`` and ``batch_invariant`` as of Encoder.
+    """
+
+    max_tokens: int
+    """Longest text in tokens, with its marks; longer ones are read in windows."""
+    labels: tuple[str, ...]
+    scores: Literal["softmax", "sigmoid"]
+    """How logits become scores: one label of several (``softmax``), or each by itself."""
+    inputs: tuple[str, ...] = ("input_ids", "attention_mask")
+    mask: Literal["int32", "int64"] = "int32"
+    output: str = "logits"
+    batch_invariant: bool = True
+
+
 class Decoder(Struct, frozen=True, kw_only=True, tag="decoder"):
     """A language model.
 
@@ -87,7 +105,7 @@ class Decoder(Struct, frozen=True, kw_only=True, tag="decoder"):
     """The model's own defaults (``temperature``, ``top_p``, ``top_k``) from generation_config.json."""
 
 
-Card = Encoder | Reranker | Decoder
+Card = Encoder | Reranker | Classifier | Decoder
 
 
 def read(folder: Path) -> Card:

@@ -95,6 +95,7 @@ class Output:
             logprobs=left,
             finish=reason,
             usage=usage,
+            stop=self._stops.stop,
         )
 
     def _released(self) -> tuple[TokenLogprob, ...]:

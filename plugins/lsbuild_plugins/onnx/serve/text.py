@@ -28,17 +28,23 @@ class StopFilter:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
-        self.stopped = False
+        self.stop = ""
+        """The stop string that ended the text."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was completed."""
+        return bool(self.stop)
 
     def feed(self, piece: str) -> str:
-        """The text that may be shown now; sets ``stopped`` when a stop string is complete."""
+        """The text that may be shown now; sets ``stop`` when a stop string is complete."""
         if not self._stops:
             return piece
         self._held += piece
-        ends = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        ends = [(at + len(stop), at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if ends:
-            self.stopped = True
-            shown, self._held = self._held[: min(ends)[1]], ""
+            _, at, self.stop = min(ends)
+            shown, self._held = self._held[:at], ""
             return shown
         keep = max(overlap(self._held, stop) for stop in self._stops)
         cut = len(self._held) - keep

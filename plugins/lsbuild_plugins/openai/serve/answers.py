@@ -6,7 +6,7 @@ import math
 import struct
 from binascii import Error, a2b_base64
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
@@ -80,6 +80,12 @@ class _Choice(Struct):
     delta: _Message | None = None
     logprobs: _Logprobs | None = None
     finish_reason: str | None = None
+    stop_reason: Any = None
+    """vLLM's: the stop text that was met, or the id of a token."""
+
+    @property
+    def stop(self) -> str:
+        return self.stop_reason if isinstance(self.stop_reason, str) else ""
 
 
 class Answer(Struct):
@@ -143,6 +149,7 @@ def whole(answer: Answer) -> Iterator[Delta]:
             tuple(_call(call) for call in message.tool_calls or ()),
             _tokens(choice.logprobs),
             finish=_FINISH.get(choice.finish_reason or "", "stop"),
+            stop=choice.stop,
         )
     yield Delta(usage=_usage(answer.usage))
 
@@ -164,6 +171,7 @@ def streamed(events: Iterator[Answer]) -> Iterator[Delta]:
                 tuple(_call(done[index]) for index in sorted(done)),
                 _tokens(choice.logprobs),
                 finish=finish,
+                stop=choice.stop,
             )
             if delta != Delta(choice.index):
                 yield delta

@@ -53,6 +53,10 @@ class RulesGuard:
         self._add(text)
         return self.end()
 
+    def held(self) -> str:
+        """See shielding.Guard."""
+        return self._held[self._sent - self._base :]
+
     def findings(self) -> tuple[Finding, ...]:
         """See shielding.Guard."""
         found = [finding for findings in self._found.values() for finding in findings]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from lsbuild.api import StepError
 from lsbuild_plugins.documents.passages import VECTORS, Indexed, stream
+from lsbuild_runtime.ports import Passage
 
 BLOCK = 8192
 """Vectors that are in memory at a time."""
@@ -23,15 +25,20 @@ Floats = NDArray[np.float32]
 
 
 class _Document(NamedTuple):
-    """Where a document lies: in the spool, and its vectors in a shard's file."""
+    """Where a document lies: in the spool (itself without passages, then one passage after the other, each up to an offset
+    of ``ends``), and its vectors in a shard's file.
+    """
 
     path: str
     size: int
     offset: int
-    length: int
+    ends: array[int]
     shard: int
     first: int
-    passages: int
+
+    @property
+    def passages(self) -> int:
+        return len(self.ends) - 1
 
 
 class Corpus:
@@ -41,6 +48,7 @@ class Corpus:
     """
 
     def __init__(self, inputs: Mapping[str, Path], spool: Path) -> None:
+        self._passages = msgspec.msgpack.Decoder(Passage)
         self._files = [(folder / VECTORS).open("rb", buffering=0) for folder in inputs.values()]
         self._spool = spool.open("w+b")
         self.dimensions = 0
@@ -75,10 +83,17 @@ class Corpus:
         return sum(document.size for document in self._documents)
 
     def documents(self) -> Iterator[Indexed]:
-        """All documents, in order, one at a time."""
+        """All documents, in order, one at a time, without their passages."""
+        decoder = msgspec.msgpack.Decoder(Indexed)
         for document in self._documents:
-            self._spool.seek(document.offset)
-            yield msgspec.msgpack.decode(self._spool.read(document.length), type=Indexed)
+            yield decoder.decode(self._spooled(document.offset, document.ends[0]))
+
+    def passage(self, row: int) -> Passage:
+        """The passage of one row."""
+        number = bisect_right(self._starts, row) - 1
+        ends = self._documents[number].ends
+        place = row - self._starts[number]
+        return self._passages.decode(self._spooled(ends[place], ends[place + 1]))
 
     def blocks(self) -> Iterator[tuple[int, Floats]]:
         """(row of the first, vectors): float32 [at most BLOCK, dimensions], in order."""
@@ -112,14 +127,21 @@ class Corpus:
         if os.preadv(self._files[shard].fileno(), [into.data.cast("B")], place) != into.nbytes:
             raise StepError("the vectors of a shard are shorter than its passages", where=self._files[shard].name)
 
+    def _spooled(self, start: int, end: int) -> bytes:
+        return os.pread(self._spool.fileno(), end - start, start)
+
     def _add(self, shard: int, folder: Path) -> Iterator[_Document]:
         first = 0
+        encoder = msgspec.msgpack.Encoder()
         for document in stream(folder):
-            data = msgspec.msgpack.encode(document)
-            count = len(document.passages)
-            yield _Document(document.path, document.size, self._spool.tell(), len(data), shard, first, count)
-            self._spool.write(data)
-            first += count
+            offset = self._spool.tell()
+            ends = array("q")
+            for part in (msgspec.structs.replace(document, passages=[]), *document.passages):
+                self._spool.write(encoder.encode(part))
+                ends.append(self._spool.tell())
+            yield _Document(document.path, document.size, offset, ends, shard, first)
+            first += len(document.passages)
+        self._spool.flush()
         if first:
             self._agree((folder / VECTORS).stat().st_size, first, folder)
 

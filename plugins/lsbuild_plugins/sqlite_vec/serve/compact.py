@@ -6,6 +6,7 @@ written meanwhile stays in the delta, above what was folded.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -80,7 +81,7 @@ class Idle:
     def __init__(self, work: Callable[[], object], seconds: float = IDLE_SECONDS) -> None:
         self._work = work
         self._seconds = seconds
-        self._used = 0.0
+        self._used = -math.inf  # the clock may have begun just now
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
 

@@ -16,39 +16,54 @@ RESIDUAL = 254
 APPLICATION_ID = 0x6C737662
 """SQLite's application_id of an index: the letters ``lsvb``."""
 
-SCHEMA = 2
+SCHEMA = 3
 """SQLite's user_version; raised whenever an older serve half could misread a newer index."""
 
 TABLES = """
 CREATE TABLE meta (value TEXT NOT NULL);
 CREATE TABLE files (
-    id INTEGER PRIMARY KEY, file_id TEXT NOT NULL UNIQUE, filename TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL,
+    id INTEGER PRIMARY KEY, file_id TEXT NOT NULL UNIQUE, filename TEXT NOT NULL UNIQUE, sha256 BLOB NOT NULL,
     bytes INTEGER NOT NULL
 );
 CREATE TABLE attributes (
     file INTEGER NOT NULL REFERENCES files, key TEXT NOT NULL, type TEXT NOT NULL, value, PRIMARY KEY (file, key)
 ) WITHOUT ROWID;
 CREATE INDEX attributes_value ON attributes (key, type, value);
-CREATE TABLE chunks (
-    id INTEGER PRIMARY KEY, chunk_id TEXT NOT NULL, file INTEGER NOT NULL REFERENCES files, heading TEXT NOT NULL,
-    text TEXT NOT NULL, start INTEGER NOT NULL, end INTEGER NOT NULL, line_start INTEGER NOT NULL, line_end INTEGER NOT NULL
+CREATE TABLE sections (
+    id INTEGER PRIMARY KEY, file INTEGER NOT NULL REFERENCES files, heading TEXT NOT NULL, prefix TEXT NOT NULL
 );
-CREATE INDEX chunks_file ON chunks (file);
-CREATE VIRTUAL TABLE words USING fts5 (heading, text, content='', tokenize='porter unicode61 remove_diacritics 2');
+CREATE INDEX sections_file ON sections (file);
+CREATE TABLE passages (
+    id INTEGER PRIMARY KEY, section INTEGER NOT NULL REFERENCES sections, text TEXT NOT NULL, start INTEGER NOT NULL,
+    length INTEGER NOT NULL, line INTEGER NOT NULL, lines INTEGER NOT NULL
+);
+CREATE INDEX passages_section ON passages (section);
+CREATE TABLE named (id INTEGER PRIMARY KEY REFERENCES passages, chunk_id TEXT NOT NULL);
+CREATE VIEW chunks AS SELECT
+    p.id AS id, (SELECT n.chunk_id FROM named n WHERE n.id = p.id) AS chunk_id, s.file AS file, s.heading AS heading,
+    s.prefix AS prefix, p.text AS text, p.start AS start, p.start + p.length AS end, p.line AS line_start,
+    p.line + p.lines AS line_end
+FROM passages p JOIN sections s ON s.id = p.section;
+CREATE VIRTUAL TABLE words USING fts5 (text, content='', tokenize='porter unicode61 remove_diacritics 2');
 CREATE VIRTUAL TABLE word USING fts5vocab (words, row);
 """
 """``meta`` holds one row: Meta as JSON. ``attributes.type`` is string, number or boolean. ``words`` and ``vectors`` have
-the rowids of ``chunks``; ``words`` keeps no text of its own, but positions, since bm25 without them is always 0."""
+the rowids of ``passages``; ``words`` keeps no text of its own, but positions, since bm25 without them is always 0. Heading and
+text are one column there: bm25 is the same, and a second column costs two bytes for each word of each passage.
 
-LISTS = """
-CREATE TABLE lists (id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, centroid BLOB NOT NULL);
-CREATE TABLE placed (
-    place INTEGER PRIMARY KEY, id INTEGER NOT NULL, file INTEGER NOT NULL, embedding BLOB NOT NULL
-);
+Queries read ``chunks``. Behind it a heading is written once for its passages, ends are lengths, and ``named`` has a
+``chunk_id`` only where it is not `lsbuild_runtime.ports.passage_id` of its row.
+"""
+
+LISTS = "CREATE TABLE lists (id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, centroid BLOB NOT NULL);"
+CODES = """
+CREATE TABLE codes (place INTEGER PRIMARY KEY, file INTEGER NOT NULL, embedding BLOB NOT NULL);
+CREATE VIEW placed AS SELECT place, place AS id, file, embedding FROM codes;
 """
 """What a clustered index has instead of ``vectors``: a list is a run of rows of ``placed``, so reading one is reading
 neighbouring pages. ``id`` and ``file`` are those of ``chunks``, here as well, so that a filter need not read texts.
-Vectors and centroids are int8. An index on ``placed (id)`` is made when all rows are in.
+Vectors and centroids are int8. Passages of a compiled index are numbered in the order of the lists, so ``place`` is the
+``id``, and what a search finds lies together; a generation keeps its numbers, and ``placed`` is a table there.
 
 Ordinary tables, not a vec0 table with a partition key: measured at the same recall, they take less time (a partition costs
 0.1 to 0.15 ms to open, a scan of ``placed`` nothing), a tenth less space, and no index on a table that is sqlite-vec's own.

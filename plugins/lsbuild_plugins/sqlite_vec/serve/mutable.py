@@ -118,14 +118,14 @@ class Mutable:
         return sorted(found, key=lambda document: (document.created_at, document.file_id))
 
     def passages(self, file_id: str) -> list[Passage]:
-        """See MutableVectorIO; ``prefix`` is "" in compiled documents."""
+        """See MutableVectorIO."""
         with self._view() as view:
             found = _find(view.layers, file_id)
             if found is None:
                 return []
             layer, row, _ = found
             with layer.blame():
-                return [passage for _, passage in rows.passages(layer.db, layer.layout, row)]
+                return [passage for _, passage in rows.passages(layer.db, row)]
 
     # Writing
 

@@ -16,7 +16,7 @@ import apsw
 from lsbuild_plugins.sqlite_vec.serve import segment
 from lsbuild_plugins.sqlite_vec.serve.format import Meta
 from lsbuild_runtime.mutable import StoredFile
-from lsbuild_runtime.ports import Attribute, Passage
+from lsbuild_runtime.ports import Attribute, Passage, passage_id
 
 SCHEMA = 1
 """SQLite's user_version of a file of state; raised whenever an older serve half could misread a newer one."""
@@ -54,14 +54,14 @@ class Counts(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """SQL of what a compiled index lacks."""
+    """SQL of what a compiled index lacks or writes otherwise."""
 
     created_at: str
-    prefix: str
+    sha256: str
 
 
-COMPILED = Layout("0", "''")
-WRITTEN = Layout("f.created_at", "c.prefix")
+COMPILED = Layout("0", "lower(hex(f.sha256))")
+WRITTEN = Layout("f.created_at", "f.sha256")
 
 
 def make(db: apsw.Connection, dimensions: int) -> None:
@@ -146,7 +146,7 @@ def delete_passages(db: apsw.Connection, row: int, chunk_ids: Sequence[str] | No
 def documents(db: apsw.Connection, layout: Layout, where: str, *values: Any) -> Iterator[tuple[int, StoredFile]]:
     """The documents of a file that match a condition over ``files f``, with their rows."""
     sql = (
-        f"SELECT f.id, f.file_id, f.filename, f.sha256, f.bytes, {layout.created_at}, "  # noqa: S608
+        f"SELECT f.id, f.file_id, f.filename, {layout.sha256}, f.bytes, {layout.created_at}, "  # noqa: S608
         f"(SELECT count(*) FROM chunks c WHERE c.file = f.id) FROM files f WHERE {where} ORDER BY f.id"
     )
     found: Any = db.execute(sql, values).fetchall()
@@ -165,15 +165,16 @@ def documents(db: apsw.Connection, layout: Layout, where: str, *values: Any) -> 
         )
 
 
-def passages(db: apsw.Connection, layout: Layout, row: int) -> Iterator[tuple[int, Passage]]:
+def passages(db: apsw.Connection, row: int) -> Iterator[tuple[int, Passage]]:
     """A document's passages in order, with their rows."""
     sql = (
-        f"SELECT c.id, c.chunk_id, c.text, c.heading, {layout.prefix}, c.start, c.end, c.line_start, c.line_end "  # noqa: S608
-        "FROM chunks c WHERE c.file = ? ORDER BY c.start, c.id"
+        "SELECT c.id, c.chunk_id, f.filename, c.text, c.heading, c.prefix, c.start, c.end, c.line_start, c.line_end "
+        "FROM files f JOIN chunks c ON c.file = f.id WHERE f.id = ? ORDER BY c.start, c.id"
     )
     found: Any = db.execute(sql, (row,)).fetchall()
-    for chunk, *values in found:
-        yield chunk, Passage(*values)
+    for chunk, known, path, text, heading, prefix, start, end, *lines in found:
+        chunk_id = known or passage_id(path, start, end, text)
+        yield chunk, Passage(chunk_id, text, heading, prefix, start, end, *lines)
 
 
 def vector(db: apsw.Connection, layout: Layout, meta: Meta, chunk: int) -> bytes:
@@ -191,7 +192,7 @@ def vector(db: apsw.Connection, layout: Layout, meta: Meta, chunk: int) -> bytes
 
 def content(db: apsw.Connection, layout: Layout, meta: Meta, row: int) -> tuple[list[Passage], list[bytes]]:
     """A document's passages in order, with their vectors."""
-    found = list(passages(db, layout, row))
+    found = list(passages(db, row))
     return [passage for _, passage in found], [vector(db, layout, meta, chunk) for chunk, _ in found]
 
 

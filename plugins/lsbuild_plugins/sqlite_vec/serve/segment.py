@@ -12,7 +12,7 @@ import apsw
 from lsbuild_plugins.sqlite_vec.serve import lists
 from lsbuild_plugins.sqlite_vec.serve.format import Meta, encode, vector_value
 from lsbuild_plugins.sqlite_vec.serve.words import words
-from lsbuild_runtime.ports import Attribute, Hit
+from lsbuild_runtime.ports import Attribute, Hit, passage_id
 
 Ranked = lists.Ranked
 """(row id of ``chunks``, score in 0..1), best first."""
@@ -74,7 +74,7 @@ def hits(db: apsw.Connection, ranked: Ranked) -> list[Hit]:
         chunk, file_id, filename, text, heading, start, end, first, last, file = values
         found.append(
             Hit(
-                chunk_id=chunk,
+                chunk_id=chunk or passage_id(filename, start, end, text),
                 file_id=file_id,
                 filename=filename,
                 text=text,

@@ -1,4 +1,7 @@
-"""The one SQLite file of the state folder: its schema, its transactions and what its errors mean to a client."""
+"""A SQLite file of the state folder: how it is made, its transactions, and what its errors mean to a client.
+
+It knows no table: those belong to who keeps something.
+"""
 
 from __future__ import annotations
 
@@ -8,48 +11,43 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from lsbuild_runtime.http import ApiError
+from lsbuild_runtime.services import NO_STATE
 
 if TYPE_CHECKING:
     from apsw import Connection
 
-FILE_NAME = "uploads.sqlite"
-SCHEMA = 1
 _BUSY_MS = 5_000
 _LOG_BYTES = 4 << 20
-"""What the write-ahead log keeps of the disk after a large upload went through it."""
+"""What the write-ahead log keeps of the disk after something large went through it."""
 
-# `attached.seq` is the ticket of one attachment: attaching a file again makes another one, and what was done for an old
-# ticket counts no more. `todo` marks what the worker has to look at: files to be read, and removals to be finished.
-_TABLES = """
-CREATE TABLE files(
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, filename TEXT NOT NULL, purpose TEXT NOT NULL,
-    bytes INTEGER NOT NULL, sha256 TEXT NOT NULL, created_at INTEGER NOT NULL, expires_at INTEGER, content BLOB NOT NULL
-) STRICT;
-CREATE TABLE batches(id TEXT PRIMARY KEY, store TEXT NOT NULL, created_at INTEGER NOT NULL, cancelled INTEGER NOT NULL)
-    STRICT;
-CREATE TABLE attached(
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, store TEXT NOT NULL, file TEXT NOT NULL, status TEXT NOT NULL,
-    todo INTEGER NOT NULL, tries INTEGER NOT NULL, created_at INTEGER NOT NULL, batch TEXT, attributes TEXT NOT NULL,
-    tokens INTEGER NOT NULL, overlap INTEGER NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL,
-    UNIQUE(store, file)
-) STRICT;
-CREATE INDEX attached_todo ON attached(seq) WHERE todo = 1;
-CREATE INDEX attached_batch ON attached(batch) WHERE batch IS NOT NULL;
-CREATE INDEX files_expiry ON files(expires_at) WHERE expires_at IS NOT NULL;
-"""
+
+class Schema(Struct, frozen=True):
+    """What is in a database file. ``holds`` names its contents in messages: "the uploads".
+
+    ``tables`` are the statements that make an empty file; ``version`` is raised whenever they change, and ``steps`` are
+    the statements that bring a file of version 1, 2, ... one further. A file of a later version is refused.
+    """
+
+    holds: str
+    tables: str
+    version: int = 1
+    steps: tuple[str, ...] = ()
 
 
 class Database:
-    """Transactions on ``folder/uploads.sqlite``, one at a time in this process; made when it is first used.
+    """Transactions on the file ``path``, one at a time in this process; made when it is first used.
 
     What a transaction wrote is on the disk when its block ends (WAL, synchronous=FULL). Errors of SQLite become
     ApiError 507 (disk full) or 503; the connection is then opened anew by the next call, so that a cause that has gone
     leaves no trace.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / FILE_NAME
+    def __init__(self, path: Path, schema: Schema) -> None:
+        self.path = path
+        self._schema = schema
         self._lock = threading.RLock()
         self._connection: Connection | None = None
 
@@ -74,11 +72,13 @@ class Database:
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[Connection]:
-        import apsw  # uploads are rare on a cold start, and most artifacts have none
-
+        try:
+            import apsw  # most cold starts keep nothing
+        except ImportError:
+            raise built_without_state() from None
         with self._lock:
             try:
-                connection = self._connection = self._connection or _open(self.path)
+                connection = self._connection = self._connection or _open(self.path, self._schema)
                 connection.execute(begin)
                 try:
                     yield connection
@@ -88,36 +88,44 @@ class Database:
                         connection.execute("ROLLBACK")
             except apsw.Error as error:
                 self.close()
-                raise fault(error, self.path) from error
+                raise fault(error, self.path, self._schema.holds) from error
 
 
-def _open(path: Path) -> Connection:
+def _open(path: Path, schema: Schema) -> Connection:
     import apsw
 
     connection = apsw.Connection(str(path))
     try:
         connection.set_busy_timeout(_BUSY_MS)
-        connection.execute(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA journal_size_limit={_LOG_BYTES}")
-        _make(connection, path)
+        connection.pragma("journal_mode", "WAL")  # one by one: apsw does not run what follows a pragma that answers
+        connection.pragma("synchronous", "FULL")
+        connection.pragma("journal_size_limit", _LOG_BYTES)
+        _make(connection, path, schema)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _make(connection: Connection, path: Path) -> None:
-    if connection.pragma("user_version") == SCHEMA:
+def _make(connection: Connection, path: Path, schema: Schema) -> None:
+    if connection.pragma("user_version") == schema.version:
         return
     connection.execute("BEGIN IMMEDIATE")  # another process may be making them as well
-    version = connection.pragma("user_version")
+    version: int = connection.pragma("user_version")
     if version == 0:
-        connection.execute(f"{_TABLES}; PRAGMA user_version={SCHEMA}")
+        connection.execute(schema.tables)
+    elif version <= schema.version:
+        for step in schema.steps[version - 1 :]:
+            connection.execute(step)
+    else:
+        raise unavailable(
+            f"{path} has schema {version}, this runtime writes {schema.version}; start the newer artifact"
+        )
+    connection.execute(f"PRAGMA user_version={schema.version}")
     connection.execute("COMMIT")
-    if version not in (0, SCHEMA):
-        raise unavailable(f"{path} has schema {version}, this runtime writes {SCHEMA}; start the newer artifact")
 
 
-def fault(error: Exception, path: Path) -> ApiError:
+def fault(error: Exception, path: Path, holds: str) -> ApiError:
     """The answer to a client for an error of SQLite (apsw.Error)."""
     import apsw
 
@@ -125,11 +133,17 @@ def fault(error: Exception, path: Path) -> ApiError:
         message = f"the disk that holds {path.parent} is full; free some space and try again"
         return ApiError(507, message, type="server_error", code="disk_full")
     if isinstance(error, apsw.BusyError | apsw.LockedError):
-        return unavailable("the uploads are being written by another process; try again", retry_after=1)
+        return unavailable(f"{holds} are being written by another process; try again", retry_after=1)
     if isinstance(error, apsw.CorruptError | apsw.NotADBError):
         return unavailable(f"{path} is damaged ({error}); move it away or restore it from a backup")
     fault = f"{path.parent} cannot be used ({error})"
     return unavailable(f"{fault}; make it writable, or start the server with another --state FOLDER or LSBUILD_STATE")
+
+
+def built_without_state() -> ApiError:
+    """A 503 where the wheels that state needs are not in the artifact."""
+    message = "this artifact was built without what state needs; say `server.state` in the spec and build again"
+    return ApiError(503, message, type="server_error", code=NO_STATE)
 
 
 def unavailable(message: str, retry_after: int | None = None) -> ApiError:

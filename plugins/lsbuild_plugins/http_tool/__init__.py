@@ -1,0 +1,1 @@
+"""`inline::http`: one request to a web API as a tool."""

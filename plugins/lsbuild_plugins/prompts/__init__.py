@@ -1,0 +1,1 @@
+"""`inline::prompts`: texts with places that an artifact brings along."""

@@ -1,0 +1,1 @@
+"""What a Python file says of its tools: read, never imported."""

@@ -1,0 +1,147 @@
+"""`inline::python` for the builder: reads what a file says of its tools and declares step, service and wheels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lsbuild.api import Apart, Compiled, Given, Item, Problem, Service, SourceError, Step, config_problems
+from lsbuild.spec.model import Tool
+from lsbuild.spec.secret import Secret
+from lsbuild.spec.units import Bytes, Seconds
+from lsbuild_plugins.python_tool.compile import functions, metadata
+
+_SERVE = "lsbuild_plugins.python_tool.serve"
+
+_WHEELS = ("jsonschema>=4.23",)
+"""What arguments are checked with."""
+
+
+class Config(BaseModel):
+    """Settings of a Python tool under ``config``: what its process gets."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    network: bool = False
+    """Whether it may use the network."""
+    env: dict[str, str | Secret] = {}
+    """Its environment, beside PATH, HOME, TMPDIR and the locale; nothing else of the server's reaches it."""
+    read: tuple[str, ...] = ()
+    """Absolute paths of files and folders that it may read, beside Python, its own and what every program needs."""
+    timeout: Seconds = Field(default=10.0, gt=0)
+    """Longest time of one call."""
+    memory: Bytes = Field(default=1 << 30, ge=64 << 20)
+    """Address space of its process."""
+    output: Bytes = Field(default=64 << 10, gt=0, le=16 << 20)
+    """Largest result, as JSON."""
+    file: Bytes = Field(default=16 << 20, ge=0)
+    """Largest file that it may write, in a folder that is empty at each call."""
+
+
+class PythonPlugin:
+    """The compile half of `inline::python`."""
+
+    provider = "inline::python"
+    kinds = ("tools",)
+
+    def check(self, item: Item) -> Iterable[Problem]:
+        """Faults in ``config``, and a file that is no Python file."""
+        spec = _spec(item)
+        if spec.python is None:
+            yield Problem(("provider",), "inline::python needs 'python', the file with the functions")
+        elif not spec.python.endswith(".py"):
+            yield Problem(("python",), f"'{spec.python}' is not a .py file")
+        faults = config_problems(Config, spec.config)
+        yield from faults
+        if not faults:
+            for place, path in enumerate(_config(item).read):
+                if not path.startswith("/"):
+                    yield Problem(("config", "read", place), f"'{path}' is not an absolute path")
+            if _config(item).network and spec.sends == "nothing" and not spec.trusted:
+                yield Problem(
+                    ("sends",), "a tool with network can send; say trusted: true if you know that it does not"
+                )
+        if spec.description:
+            yield Problem(("description",), "each function brings its own, in its docstring")
+
+    def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
+        """Nothing."""
+        return ()
+
+    def sources(self, item: Item) -> Mapping[str, str]:
+        """The file."""
+        return {"file": _spec(item).python or ""}
+
+    def compile(self, item: Item, given: Given) -> Compiled:
+        """One step that writes the file and its definitions, one service, and the wheels of its own dependencies."""
+        spec, config = _spec(item), _config(item)
+        text, where = _text(given.sources["file"], spec.python or ""), spec.python or ""
+        needs = metadata.read(text, where)
+        tools = [each._asdict() for each in functions.read(text, where)]
+        names = [each["name"] for each in tools]
+        for name in spec.allow:
+            if name not in names:
+                raise SourceError(
+                    f"allow names {name!r}, which is no function here", where=where, hint=f"It has {names}."
+                )
+        folder = f"tools/{item.name}"
+        step = Step(
+            name=f"tools.{item.name}.python",
+            run="lsbuild_plugins.python_tool.compile.step:run",
+            options={"tools": tools},
+            sources={"file": given.sources["file"]},
+            code=("lsbuild_plugins.python_tool.compile",),
+            ship=folder,
+            part="app",
+        )
+        service = Service(
+            api="tool_runtime",
+            name=item.name,
+            provider=item.provider,
+            entry=f"{_SERVE}:open_tools",
+            path=folder,
+            config={
+                **config.model_dump(
+                    mode="json", exclude={"timeout", "memory", "output", "file"}, exclude_defaults=True
+                ),
+                **_limits(config),
+            },
+            metadata={
+                "tools": [name for name in names if not spec.allow or name in spec.allow],
+                "sends": spec.sends or ("external" if config.network else "nothing"),
+                "trusted": spec.trusted,
+                "approval": spec.approval,
+            },
+        )
+        apart = (
+            {f"{folder}/site": Apart(needs.dependencies, needs.python)} if needs.dependencies or needs.python else {}
+        )
+        return Compiled((step,), (service,), wheels=_WHEELS, code=(_SERVE,), apart=apart)
+
+
+PLUGIN = PythonPlugin()
+
+
+def _limits(config: Config) -> dict[str, Any]:
+    """Seconds and bytes as numbers."""
+    return {"timeout": config.timeout, "memory": config.memory, "output": config.output, "file": config.file}
+
+
+def _text(source: Any, where: str) -> str:
+    if len(source.files) != 1:
+        raise SourceError(f"{len(source.files)} files; a tool is one file", where=where)
+    try:
+        text: str = source.files[0].location.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SourceError(f"not UTF-8 (byte {error.start})", where=where, hint="Save it as UTF-8.") from error
+    return text
+
+
+def _spec(item: Item) -> Tool:
+    return cast("Tool", item.spec)
+
+
+def _config(item: Item) -> Config:
+    return Config.model_validate(_spec(item).config)

@@ -1,0 +1,1 @@
+"""`inline::tools`: the tools that come with lsbuild, a calculator and a clock."""

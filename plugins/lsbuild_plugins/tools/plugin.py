@@ -1,0 +1,93 @@
+"""`inline::tools` for the builder: declares the service of a calculator or a clock; nothing is compiled or fetched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import cast
+from zoneinfo import available_timezones
+
+from pydantic import BaseModel, ConfigDict
+
+from lsbuild.api import Compiled, Given, Item, Problem, Service, config_problems
+from lsbuild.spec.model import Tool
+
+_SERVE = "lsbuild_plugins.tools.serve"
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+_WHEELS = ("jsonschema>=4.23",)
+"""What arguments are checked with."""
+
+
+class Config(BaseModel):
+    """Settings of ``builtin: time`` under ``config``; the calculator has none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    timezone: str = "UTC"
+    """The zone that is meant when a call names none, such as ``Europe/Berlin``."""
+
+
+class NoConfig(BaseModel):
+    """The calculator's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BuiltinTools:
+    """The compile half of `inline::tools`."""
+
+    provider = "inline::tools"
+    kinds = ("tools",)
+
+    def check(self, item: Item) -> Iterable[Problem]:
+        """Faults in ``config``, and a name that models cannot call."""
+        spec = _spec(item)
+        if spec.builtin is None:
+            yield Problem(("provider",), "inline::tools needs 'builtin', which tool it is")
+            return
+        if not _NAME.fullmatch(item.name):
+            yield Problem((), f"models call the tool by its name, and '{item.name}' has other signs than a-z 0-9 _ -")
+        if spec.allow:
+            yield Problem(("allow",), "it is one tool, not a group")
+        faults = config_problems(Config if spec.builtin == "time" else NoConfig, spec.config)
+        yield from faults
+        zone = spec.config.get("timezone", "UTC")
+        if spec.builtin == "time" and not faults and "${" not in zone and zone not in available_timezones():
+            yield Problem(("config", "timezone"), f"'{zone}' is no time zone; write it like Europe/Berlin")
+
+    def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
+        """Nothing."""
+        return ()
+
+    def sources(self, item: Item) -> Mapping[str, str]:  # noqa: ARG002
+        """Nothing."""
+        return {}
+
+    def compile(self, item: Item, given: Given) -> Compiled:  # noqa: ARG002
+        """One service; a clock brings the time zones, which small machines do not have."""
+        spec = _spec(item)
+        kind = spec.builtin or ""
+        service = Service(
+            api="tool_runtime",
+            name=item.name,
+            provider=item.provider,
+            entry=f"{_SERVE}:open_{kind}",
+            config=dict(spec.config),
+            metadata={
+                "tools": [item.name],
+                "sends": spec.sends or "nothing",
+                "trusted": spec.trusted,
+                "approval": spec.approval,
+                **({"description": spec.description} if spec.description else {}),
+            },
+        )
+        wheels = (*_WHEELS, "tzdata>=2025.1") if kind == "time" else _WHEELS
+        return Compiled(services=(service,), wheels=wheels, code=(_SERVE,))
+
+
+PLUGIN = BuiltinTools()
+
+
+def _spec(item: Item) -> Tool:
+    return cast("Tool", item.spec)

@@ -1,7 +1,7 @@
 """Llama Guard's task and its answers, as texts; it asks no model.
 
-The form is that of the cards of Llama Guard 3 and 4, which the models were trained on letter for letter. The names of the
-categories are those of the MLCommons taxonomy.
+The form and the names of the categories are those that Llama Guard 3 and 4 were trained on, letter for letter, as Meta's
+pages on their prompt formats give them.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ HAZARDS: Mapping[str, Hazard] = {
     for hazard in (
         _standard("S1", "Violent Crimes", "violent-crimes", "violence", "illicit/violent"),
         _standard("S2", "Non-Violent Crimes", "non-violent-crimes", "illicit"),
-        _standard("S3", "Sex-Related Crimes", "sex-crimes", "sexual"),
-        _standard("S4", "Child Sexual Exploitation", "child-exploitation", "sexual/minors"),
+        _standard("S3", "Sex Crimes", "sex-crimes", "sexual"),
+        _standard("S4", "Child Exploitation", "child-exploitation", "sexual/minors"),
         _standard("S5", "Defamation", "defamation"),
         _standard("S6", "Specialized Advice", "specialized-advice"),
         _standard("S7", "Privacy", "privacy"),
         _standard("S8", "Intellectual Property", "intellectual-property"),
         _standard("S9", "Indiscriminate Weapons", "indiscriminate-weapons", "illicit/violent"),
         _standard("S10", "Hate", "hate", "hate"),
-        _standard("S11", "Suicide & Self-Harm", "self-harm", "self-harm"),
+        _standard("S11", "Self-Harm", "self-harm", "self-harm"),
         _standard("S12", "Sexual Content", "sexual-content", "sexual"),
         _standard("S13", "Elections", "elections"),
         _standard("S14", "Code Interpreter Abuse", "code-interpreter-abuse"),
@@ -68,7 +68,7 @@ def task(text: str, where: Where, hazards: Sequence[Hazard]) -> str:
     )
     return (
         f"Task: Check if there is unsafe content in '{who}' messages in conversations according our safety policy with the "
-        f"below categories.\n\n<BEGIN UNSAFE CONTENT CATEGORIES>\n\n{listed}\n\n<END UNSAFE CONTENT CATEGORIES>\n\n"
+        f"below categories.\n\n<BEGIN UNSAFE CONTENT CATEGORIES>\n{listed}\n<END UNSAFE CONTENT CATEGORIES>\n\n"
         f"<BEGIN CONVERSATION>\n\n{who}: {tamed(text)}\n\n<END CONVERSATION>\n\nProvide your safety assessment for ONLY THE "
         f"LAST {who} message in the above conversation:\n - First line must read 'safe' or 'unsafe'.\n - If unsafe, a second "
         "line must include a comma-separated list of violated categories."

@@ -56,6 +56,8 @@ def say(ask: Ask, text: str, model: str = PARROT.name, **more: Any) -> Any:
         ("\n\nunsafe\nS1,S10", ("S1", "S10")),
         ("unsafe\nS1, S2\n\n", ("S1", "S2")),
         ("unsafe", ("",)),
+        ("unsafe S1", ("",)),
+        ("unsafe.", ("",)),
         ("unsafe\nviolence", ("",)),
         ("unsafe\nS1\nbecause of the bomb", ("",)),
     ],
@@ -66,7 +68,16 @@ def test_answers_that_can_be_read(answer: str, codes: tuple[str, ...] | None) ->
 
 @pytest.mark.parametrize(
     "answer",
-    ["", "Safe", "safe.", "safe\nS1", "safe because it is harmless", "It is safe", "S1", "unsafe S1", "I cannot help"],
+    [
+        "",
+        "Safe",
+        "safe.",
+        "safe\nS1",
+        "safe because it is harmless",
+        "It is safe",
+        "S1",
+        "I cannot say whether it is unsafe",
+    ],
 )
 def test_answers_that_cannot(answer: str) -> None:
     with pytest.raises(Unreadable, match="neither 'safe' nor 'unsafe'"):

@@ -52,6 +52,7 @@ ANSWER_TOKENS = 64
 """Tokens of the longest answer: two lines."""
 _MARK = re.compile(r"<(/?)(BEGIN|END) (CONVERSATION|UNSAFE CONTENT CATEGORIES)>|<\|([a-z_]+)\|>", re.IGNORECASE)
 _TURN = re.compile(r"^([ \t]*)(User|Agent)([ \t]*):", re.IGNORECASE | re.MULTILINE)
+_UNSAFE = re.compile(r"unsafe\b")
 _CODES = re.compile(r"S\d+(?:\s*,\s*S\d+)*")
 
 
@@ -93,8 +94,8 @@ def read(answer: str) -> tuple[str, ...] | None:
     lines = [line.strip() for line in answer.strip().splitlines() if line.strip()]
     if lines == ["safe"]:
         return None
-    if not lines or lines[0] != "unsafe":
+    if not lines or not _UNSAFE.match(lines[0]):
         raise Unreadable(f"its answer is neither 'safe' nor 'unsafe': {answer.strip()[:80]!r}")
-    if len(lines) == 2 and _CODES.fullmatch(lines[1]):
+    if lines[0] == "unsafe" and len(lines) == 2 and _CODES.fullmatch(lines[1]):
         return tuple(code.strip() for code in lines[1].split(","))
     return ("",)

@@ -2,7 +2,7 @@
 
 The last user message is a script, one line for each answer of the model: ``say WORDS``, ``think WORDS``, ``refuse WORDS``,
 ``call NAME {json}``, several of them with `` ; `` between; ``decode HEX`` says what no shield sees in the message, ``wait`` stands
-before the gate, ``fail STATUS`` and ``break`` go wrong. After the last line it says what it has read last.
+before the gate, ``busy`` is refused twice, ``fail STATUS`` and ``break`` go wrong. After the last line it says what it has read last.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Actor(Scripted):
         super().__init__()
         self.gate = threading.Event()
         self.waiting = threading.Event()
+        self.busy = 2
         self.limit = limit
         """Words that fit into its context."""
 
@@ -62,6 +63,10 @@ class Actor(Scripted):
                 self.waiting.set()
                 while not self.gate.wait(0.01):
                     context.check()
+            elif verb == "busy":
+                if self.busy:
+                    self.busy -= 1
+                    raise ApiError(429, "the queue is full", type="rate_limit_error", code="queue_full", retry_after=0)
             elif verb == "fail":
                 raise ApiError(int(rest), "the model cannot answer now", type="server_error", code="overloaded")
             elif verb == "break":

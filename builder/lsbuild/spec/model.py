@@ -383,6 +383,8 @@ class HttpCall(Section):
     unless the schema has a default)."""
     headers: dict[str, str | Secret] = {}
     """Headers of each request; neither models nor logs see them."""
+    token: Secret | None = None
+    """The token that is sent as ``Authorization: Bearer``."""
     query: dict[str, str | Secret] = {}
     """Fixed parts of the query."""
     hosts: tuple[str, ...] = ()
@@ -562,5 +564,7 @@ class Spec(Section):
     """Where and how the artifact listens."""
     budgets: Budgets = Budgets()
     """Limits that fail the build."""
+    not_secrets: tuple[Annotated[str, Field(pattern="^[0-9a-f]{12}$")], ...] = ()
+    """Fingerprints of what a build took for a secret in the artifact and is none; its error shows them."""
     targets: dict[str, dict[str, Any]] = {}
     """Per target: its own options (``arch``, ``base`` ...) and overrides of any key above."""

@@ -11,18 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lsbuild.errors import GateError, LsbuildError, Problem, SourceError, StepError, TargetError
+from lsbuild.errors import GateError, LsbuildError, Problem, SourceError, StepError, TargetError, VerifyError
 from lsbuild_runtime.manifest import FileEntry, Manifest, Service
 
 if TYPE_CHECKING:  # 0.3 CPU seconds that a step's process need not pay
     from pydantic import BaseModel
 
 __all__ = [
+    "SERVER_WHEELS",
     "Apart",
     "Artifact",
     "Bundle",
     "Check",
     "Compiled",
+    "Deployment",
+    "Deploys",
     "File",
     "FileEntry",
     "GateError",
@@ -45,6 +48,7 @@ __all__ = [
     "StepError",
     "Target",
     "TargetError",
+    "VerifyError",
     "config_problems",
 ]
 
@@ -54,12 +58,16 @@ Json = Any
 
 @dataclass(frozen=True, slots=True, order=True)
 class Platform:
-    """Where an artifact runs. ``arch`` is x86_64 or aarch64, ``python`` "3.11", ``glibc`` the oldest it may meet."""
+    """Where an artifact runs. ``arch`` is x86_64 or aarch64, ``python`` "3.11", ``glibc`` the oldest it may meet.
+
+    ``level`` is the x86-64 micro-architecture level (v1 to v4) that its processors have at least: v2 is of 2009, v3 has AVX2.
+    """
 
     arch: str
     python: str
     glibc: str = "2.28"
     os: str = "linux"
+    level: int = 2
 
     @property
     def tag(self) -> str:
@@ -134,6 +142,9 @@ class StepContext:
     memo: Memo = field(default_factory=NoMemo)
     cache: Path | None = None
 
+
+SERVER_WHEELS = ("httptools>=0.6.4", "uvicorn>=0.35")
+"""What ``lsbuild_runtime.serve.main`` listens with."""
 
 Run = Callable[[StepContext], Mapping[str, Json] | None]
 
@@ -300,10 +311,37 @@ class Check:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What a user says when deploying; "" leaves it to the artifact or to the tools' own configuration.
+
+    ``name`` is that of the function, ``role`` the ARN it runs as, ``bucket`` where large files go first, ``image`` the URI of
+    an image that was pushed, ``environment`` further variables. ``rollback`` goes back to what was live before.
+    """
+
+    name: str = ""
+    region: str = ""
+    role: str = ""
+    bucket: str = ""
+    image: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    rollback: bool = False
+
+
+class Deploys(Protocol):
+    """What a target has beside ``Target`` when artifacts of it can be deployed from here."""
+
+    def deploy(self, artifact: Path, order: Deployment, say: Callable[[str], None]) -> Mapping[str, Json]:
+        """Make ``artifact`` what answers, or raise and leave everything as it was; ``say`` takes lines for people."""
+        ...
+
+
 class Target(Protocol):
     """What wraps bundles into an artifact, and how that is proved."""
 
     name: str
+    wheels: tuple[str, ...]
+    """What the server needs beside the runtime's own wheel: ``SERVER_WHEELS`` where it listens on a port."""
     Options: type[BaseModel]
     """The keys under ``targets.NAME`` that are the target's own."""
 

@@ -22,6 +22,8 @@ ZIP_EPOCH = 315532800
 """1980-01-01, the first second a zip can name; the time of every file when SOURCE_DATE_EPOCH is not set."""
 GZIP_LEVEL = 5
 """One per cent larger than level 6 and a third less time (measured on an image of 170 MB)."""
+ZIP_LEVEL = 6
+"""Half a per cent larger than level 9 in less than half the time (measured on 90 MB of wheels)."""
 _CHUNK = 1 << 20
 
 
@@ -109,7 +111,7 @@ def gzip_stream(stream: BinaryIO) -> gzip.GzipFile:
 def write_zip(path: Path, members: Iterable[Member], mtime: int) -> None:
     """Write a deflated zip of the files among ``members``; folders and links are not written."""
     when = time.gmtime(mtime)[:6]
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=ZIP_LEVEL) as archive:
         for member in members:
             if member.content is None:
                 continue

@@ -25,7 +25,7 @@ _ELF = {"x86_64": 62, "aarch64": 183}
 """e_machine of the ELF specification."""
 _LISTEN = ("--host", "127.0.0.1", "--port", "0")
 _BOOT_SECONDS, _EMULATED_SECONDS = 120.0, 300.0
-_EMULATED_CORE = "cortex-a76"
+QEMU_CPU = "cortex-a76"
 """Named, because QEMU's default core is four times slower; it is that of a Raspberry Pi 5."""
 _OLDEST_QEMU = 10
 _QEMU = ".qemu-aarch64"
@@ -98,15 +98,24 @@ def _podman(image: ReadImage, root: Path, ask: Callable[[str], Iterable[Check]])
 
 
 def _emulated(image: ReadImage, root: Path, ask: Callable[[str], Iterable[Check]]) -> Iterator[Check]:
-    qemu = next((path for name in ("qemu-aarch64", "qemu-aarch64-static") if (path := shutil.which(name))), None)
-    version = _qemu_version(qemu) if qemu and image.arch == "arm64" else 0
-    if qemu is None or version < _OLDEST_QEMU:
-        found = f"QEMU {version}" if version else "no qemu-aarch64"
-        yield _skipped(f"this machine is {machine()} and has {found}; QEMU {_OLDEST_QEMU} or newer is needed")
+    found = qemu_for(image.arch)
+    if isinstance(found, str):
+        yield _skipped(found)
         return
+    qemu, version = found
     shutil.copyfile(qemu, root / _QEMU)
     (root / _QEMU).chmod(0o755)
-    yield from _chroot(image, root, f"QEMU {version} as {_EMULATED_CORE}", ask, (f"/{_QEMU}",), _EMULATED_SECONDS)
+    yield from _chroot(image, root, f"QEMU {version} as {QEMU_CPU}", ask, (f"/{_QEMU}",), _EMULATED_SECONDS)
+
+
+def qemu_for(arch: str) -> tuple[str, int] | str:
+    """(path, major version) of a qemu-user here that runs images for ``arch`` ("arm64"), or what is missing."""
+    qemu = next((path for name in ("qemu-aarch64", "qemu-aarch64-static") if (path := shutil.which(name))), None)
+    version = _qemu_version(qemu) if qemu and arch == "arm64" else 0
+    if qemu is not None and version >= _OLDEST_QEMU:
+        return qemu, version
+    found = f"QEMU {version}" if version else "no qemu-aarch64"
+    return f"this machine is {machine()} and has {found}; QEMU {_OLDEST_QEMU} or newer is needed"
 
 
 def _chroot(
@@ -136,7 +145,7 @@ def _chroot(
     except (VerifyError, OSError, subprocess.TimeoutExpired) as error:
         yield _skipped(f"chroot with a /proc of its own is not possible here: {error}")
         return
-    env = dict(entry.split("=", 1) for entry in settings["Env"]) | {"QEMU_CPU": _EMULATED_CORE}
+    env = dict(entry.split("=", 1) for entry in settings["Env"]) | {"QEMU_CPU": QEMU_CPU}
     with running([*command, *_LISTEN], Path("/"), env | {"PATH": f"{os.defpath}:/usr/sbin:/sbin"}) as started:
         for check in boot_and_ask(started, seconds, ask):
             yield _said(check, f"chroot, {why}" if why else "chroot")
@@ -157,7 +166,7 @@ def _qemu_version(qemu: str) -> int:
 
 def _quiet(command: Sequence[str]) -> str:
     """The output of a command that ends by itself. Raises VerifyError with what it complained about."""
-    env = {"PATH": f"{os.defpath}:/usr/sbin:/sbin", "HOME": "/nonexistent", "QEMU_CPU": _EMULATED_CORE}
+    env = {"PATH": f"{os.defpath}:/usr/sbin:/sbin", "HOME": "/nonexistent", "QEMU_CPU": QEMU_CPU}
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=env)  # noqa: S603
     if done.returncode:
         raise VerifyError(f"{command[0]} failed: {done.stderr.strip()[-400:]}")

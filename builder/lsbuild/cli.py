@@ -211,12 +211,19 @@ def schema(output: Path | None, out: Output) -> None:
 
 @main.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
+@click.option(
+    "--treemap", metavar="FILE", type=click.Path(path_type=Path), help="Also draw what takes the room, as an SVG."
+)
 @_output_options
-def inspect(artifact: Path, out: Output) -> None:
+def inspect(artifact: Path, treemap: Path | None, out: Output) -> None:
     """List the components, sizes, hashes and routes of ARTIFACT."""
     from lsbuild import inspection
 
     found = inspection.inspect(artifact)
+    if treemap:
+        from lsbuild.treemap import svg
+
+        treemap.write_text(svg(found.manifests[0]), encoding="utf-8")
     out.give(inspection.to_dict(found), lambda: inspection.to_text(found))
 
 
@@ -239,6 +246,32 @@ def verify(artifact: Path, out: Output) -> None:
     out.give({"ok": ok, "checks": listed}, lambda: f"{sum(c.ok for c in checks)} of {len(checks)} checks passed")
     if not ok:
         sys.exit(VerifyError.exit_code)
+
+
+@main.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("-t", "--target", help="The target that ARTIFACT has to be of.")
+@click.option("--name", default="", help="Name of the function. [default: the spec's name]")
+@click.option("--region", default="", help="Region of the cloud. [default: that of your AWS configuration]")
+@click.option("--role", default="", metavar="ARN", help="The role that the function runs as; needed the first time.")
+@click.option("--bucket", default="", help="S3 bucket for files that are too large to be sent directly.")
+@click.option("--image", default="", metavar="URI", help="Where the image was pushed to, when ARTIFACT is one.")
+@click.option(
+    "--env",
+    "variables",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="A variable of the function; a bare NAME is read from here.",
+)
+@click.option("--rollback", is_flag=True, help="Go back to what was live before.")
+@_output_options
+def deploy(artifact: Path, target: str | None, variables: tuple[str, ...], out: Output, **order: Any) -> None:
+    """Put ARTIFACT into operation, check that it answers, and go back when it does not."""
+    from lsbuild import deploying
+
+    say = (lambda line: click.echo(line, err=True)) if not (out.quiet or out.as_json) else (lambda _line: None)
+    found = deploying.deploy(artifact, target, deploying.order(variables, **order), say)
+    out.give({"ok": True, **found}, lambda: "\n".join(f"{name:<10}{value}" for name, value in found.items() if value))
 
 
 @main.command("eval")

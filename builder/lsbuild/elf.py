@@ -1,7 +1,8 @@
-"""What a native file needs to run: word size, machine, newest glibc symbol; read from its bytes, nothing is executed.
+"""What a native file needs to run: word size, machine, glibc, x86-64 level; read from its bytes, nothing is executed.
 
 Follows the System V ABI and the GNU symbol versioning in the Linux Standard Base: program headers -> PT_DYNAMIC ->
-DT_VERNEED. Section headers are not used, so stripped files are read as well.
+DT_VERNEED, and PT_NOTE -> NT_GNU_PROPERTY_TYPE_0 -> GNU_PROPERTY_X86_ISA_1_NEEDED. Section headers are not used, so
+stripped files are read as well.
 """
 
 from __future__ import annotations
@@ -13,17 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MACHINES = {3: "x86", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
-_PT_LOAD, _PT_DYNAMIC = 1, 2
+_PT_LOAD, _PT_DYNAMIC, _PT_NOTE = 1, 2, 4
+_NT_GNU_PROPERTY, _X86_ISA_NEEDED = 5, 0xC0008002
 _DT_STRTAB, _DT_VERNEED, _DT_VERNEEDNUM = 5, 0x6FFFFFFE, 0x6FFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
 class Elf:
-    """``bits`` 32 or 64, ``machine`` as in MACHINES, ``glibc`` the newest version needed ((0, 0) when none is)."""
+    """``bits`` 32 or 64, ``machine`` as in MACHINES, ``glibc`` the newest version needed ((0, 0) when none is).
+
+    ``level`` is the x86-64 level that the linker was told it needs, 1 to 4, and 0 where it was told nothing, as most are.
+    """
 
     bits: int
     machine: str
     glibc: tuple[int, int]
+    level: int = 0
 
 
 def read(path: Path) -> Elf | None:
@@ -37,7 +43,9 @@ def read(path: Path) -> Elf | None:
         order = {1: "<", 2: ">"}[data[5]]
         machine = struct.unpack_from(f"{order}H", data, 18)[0]
         name = MACHINES.get(machine, f"machine {machine}")
-        return Elf(bits, name, _glibc(data, order) if bits == 64 else (0, 0))
+        if bits != 64:
+            return Elf(bits, name, (0, 0))
+        return Elf(bits, name, _glibc(data, order), _level(data, order))
     except (KeyError, IndexError, struct.error) as error:
         raise ValueError(f"not a whole ELF file: {error}") from error
 
@@ -49,6 +57,38 @@ def _glibc(data: bytes, order: str) -> tuple[int, int]:
         if match:
             found.append((int(match[1]), int(match[2])))
     return max(found)
+
+
+def _level(data: bytes, order: str) -> int:
+    """The highest bit of GNU_PROPERTY_X86_ISA_1_NEEDED: baseline, v2, v3, v4."""
+    needed = 0
+    for kind, at, _, size in _segments(data, order):
+        if kind == _PT_NOTE:
+            for description in _properties(data[at : at + size], order):
+                needed |= _isa_bits(description, order)
+    return needed.bit_length()
+
+
+def _properties(notes: bytes, order: str) -> Iterator[bytes]:
+    """The description of each GNU property note of a segment."""
+    at = 0
+    while at + 12 <= len(notes):
+        name, size, kind = struct.unpack_from(f"{order}III", notes, at)
+        start = at + 12 + (name + 3) // 4 * 4
+        if kind == _NT_GNU_PROPERTY and notes[at + 12 : at + 12 + name] == b"GNU\0":
+            yield notes[start : start + size]
+        at = start + (size + 7) // 8 * 8 if kind == _NT_GNU_PROPERTY else start + (size + 3) // 4 * 4
+
+
+def _isa_bits(properties: bytes, order: str) -> int:
+    at = 0
+    while at + 8 <= len(properties):
+        kind, size = struct.unpack_from(f"{order}II", properties, at)
+        if kind == _X86_ISA_NEEDED and size == 4:
+            bits: int = struct.unpack_from(f"{order}I", properties, at + 8)[0]
+            return bits
+        at += 8 + (size + 7) // 8 * 8
+    return 0
 
 
 def _versions(data: bytes, order: str) -> Iterator[str]:

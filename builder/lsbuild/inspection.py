@@ -13,12 +13,54 @@ from lsbuild import registry
 from lsbuild.api import Manifest, Service, Target
 from lsbuild.errors import VerifyError
 
-_CHATS = ("/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens", "/v1alpha/interactions")
+_CHATS = (
+    "/v1/chat/completions",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/responses",
+    "/v1/responses/compact",
+    "/v1/responses/input_tokens",
+    "/v1alpha/interactions",
+)
+_FILES = (
+    "/v1/batches",
+    "/v1/batches/{id}",
+    "/v1/batches/{id}/cancel",
+    "/v1/files",
+    "/v1/files/{id}",
+    "/v1/files/{id}/content",
+)
+_PROMPTS = (
+    "/v1/prompts",
+    "/v1/prompts/{id}",
+    "/v1/prompts/{id}/set-default-version",
+    "/v1/prompts/{id}/versions",
+)
 ROUTES = {
     "inference": (*_CHATS, "/v1/completions"),
     "agents": _CHATS,
+    "state": (
+        "/v1alpha/interactions/{id}",
+        *_FILES,
+        *_PROMPTS,
+        "/v1/conversations",
+        "/v1/conversations/{id}",
+        "/v1/conversations/{id}/items",
+        "/v1/conversations/{id}/items/{item_id}",
+        "/v1/responses/{id}",
+        "/v1/responses/{id}/cancel",
+        "/v1/responses/{id}/input_items",
+    ),
     "embeddings": ("/v1/embeddings",),
     "safety": ("/v1/moderations", "/v1/safety/run-shield", "/v1/shields", "/v1/shields/{id}"),
+    "workflows": (
+        "/v1/workflows",
+        "/v1/workflows/{name}",
+        "/v1/workflows/{name}/runs",
+        "/v1/workflows/{name}/runs/{run_id}",
+        "/v1/workflows/{name}/runs/{run_id}/approve",
+        "/v1/workflows/{name}/runs/{run_id}/cancel",
+    ),
     "tool_runtime": (
         "/v1/tool-runtime/invoke",
         "/v1/tool-runtime/list-tools",
@@ -28,12 +70,7 @@ ROUTES = {
         "/v1/tools/{id}",
     ),
     "rerank": ("/v1/rerank", "/v1alpha/inference/rerank"),
-    "prompts": (
-        "/v1/prompts",
-        "/v1/prompts/{id}",
-        "/v1/prompts/{id}/set-default-version",
-        "/v1/prompts/{id}/versions",
-    ),
+    "prompts": _PROMPTS,
     "vector_io": (
         "/v1/vector-io/query",
         "/v1/vector_stores",
@@ -41,12 +78,7 @@ ROUTES = {
         "/v1/vector_stores/{id}/search",
     ),
     "vector_stores": (
-        "/v1/batches",
-        "/v1/batches/{id}",
-        "/v1/batches/{id}/cancel",
-        "/v1/files",
-        "/v1/files/{id}",
-        "/v1/files/{id}/content",
+        *_FILES,
         "/v1/vector-io/insert",
         "/v1/vector_stores/{id}/file_batches",
         "/v1/vector_stores/{id}/file_batches/{batch_id}",

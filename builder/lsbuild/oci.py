@@ -36,7 +36,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How containers of an image start; names are those of the image configuration. ``health`` is Docker's own addition."""
+    """How containers of an image start; names are those of the image configuration. ``health`` is Docker's own addition.
+
+    ``port`` is 0 where nothing listens.
+    """
 
     entrypoint: tuple[str, ...]
     user: str
@@ -203,7 +206,7 @@ def _config(arch: str, layers: Sequence[Layer], settings: Settings, mtime: int) 
     created = datetime.fromtimestamp(mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     inner: dict[str, object] = {
         "User": settings.user,
-        "ExposedPorts": {f"{settings.port}/tcp": {}},
+        **({"ExposedPorts": {f"{settings.port}/tcp": {}}} if settings.port else {}),
         "Env": list(settings.env),
         "Entrypoint": list(settings.entrypoint),
         "WorkingDir": "/",

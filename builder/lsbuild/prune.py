@@ -25,7 +25,28 @@ NEVER = (
 ALWAYS = ("*.pyi", "*.pyx", "*.pxd", "*.dist-info/RECORD*", "*.dist-info/INSTALLER", "*.dist-info/REQUESTED")
 """Dropped from every distribution of the table."""
 
+_POWERTOOLS_UTILITIES = (
+    *(
+        "auth_alpha",
+        "batch",
+        "circuit_breaker",
+        "data_classes",
+        "data_masking",
+        "feature_flags",
+        "idempotency",
+        "kafka",
+        "metadata",
+    ),
+    *("parameters", "parser", "streaming", "typing", "validation"),
+)
+
 RULES: Mapping[str, tuple[str, ...]] = {
+    "aws-lambda-powertools": (
+        "aws_lambda_powertools/event_handler/*",
+        "aws_lambda_powertools/metrics/provider/datadog/*",
+        # Logger and Metrics need of the others only what unwraps envelopes.
+        *(f"aws_lambda_powertools/utilities/{name}/*" for name in _POWERTOOLS_UTILITIES),
+    ),
     "apsw": ("apsw/tests/*", "apsw/sqlite_extra_binaries/*", "apsw/speedtest.py", "apsw/shell.py", "apsw/trace.py"),
     "click": ("click/testing.py",),
     "httptools": ("*.c", "*.h"),

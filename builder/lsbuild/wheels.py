@@ -13,12 +13,11 @@ from importlib.util import MAGIC_NUMBER
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
-from lsbuild import bytecode, elf, prune
-from lsbuild.api import Json, Platform, Source, SourceError, SourceFile, Step, StepContext, TargetError
+from lsbuild import bytecode, native, prune
+from lsbuild.api import Json, Platform, Source, SourceError, SourceFile, Step, StepContext
 
 SITE = "site"
 """The folder of the bundle with the wheels that the runtime and the serve halves import."""
-_BITS = 64
 _WHOLE = "/whole"
 
 
@@ -59,10 +58,11 @@ def step(platform: Platform, uri: str, source: Source, folder: str = SITE) -> St
             "uri": uri,
             "arch": platform.arch,
             "glibc": platform.glibc,
+            "level": platform.level,
             "bytecode": MAGIC_NUMBER.hex() if bytecode.matches(platform.python) else "",
         },
         sources={"wheels": source},
-        code=("lsbuild.wheels", "lsbuild.elf", "lsbuild.prune", "lsbuild.bytecode"),
+        code=("lsbuild.wheels", "lsbuild.native", "lsbuild.elf", "lsbuild.prune", "lsbuild.bytecode"),
         ship=folder,
         part="wheels",
     )
@@ -84,10 +84,11 @@ def unpack(context: StepContext) -> Mapping[str, Json]:
         name, version = split_name(file.path)
         versions[name] = version
         pruned += _unpack_one(file, "" if whole else name, context.out)
-    newest = _check_native(context.out, context.options["arch"], context.options["glibc"])
+    platform = context.options
+    found = native.require([context.out], platform["arch"], platform["glibc"], platform["level"])
     compiled = bytecode.compile_tree(context.out) if context.options["bytecode"] else None
     context.progress(len(files), len(files), "")
-    return {"wheels": versions, "pruned": pruned, "glibc": newest, "bytecode": compiled}
+    return {"wheels": versions, "pruned": pruned, "glibc": found.glibc, "bytecode": compiled}
 
 
 def split_name(file_name: str) -> tuple[str, str]:
@@ -144,42 +145,6 @@ def _unpack_one(file: SourceFile, name: str, out: Path) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     return left_out
-
-
-def _check_native(out: Path, arch: str, glibc: str) -> str:
-    """Every ELF file below ``out`` must run on the platform; returns the newest glibc that one needs."""
-    limit = _version(glibc)
-    newest = (0, 0)
-    for path in sorted(out.rglob("*")):
-        if path.is_dir() or (found := _native(path)) is None:
-            continue
-        name = path.relative_to(out).as_posix()
-        if found.bits != _BITS or found.machine != arch:
-            raise TargetError(
-                f"is built for {found.bits}-bit {found.machine}, the platform is {arch}",
-                where=name,
-                hint="The wheel's file name promises another machine than it holds: pin another version of it.",
-            )
-        if found.glibc > limit:
-            raise TargetError(
-                f"needs glibc {found.glibc[0]}.{found.glibc[1]}, the platform has {glibc}",
-                where=name,
-                hint="Pin an older version of the wheel, or choose a base with a newer glibc.",
-            )
-        newest = max(newest, found.glibc)
-    return f"{newest[0]}.{newest[1]}"
-
-
-def _native(path: Path) -> elf.Elf | None:
-    try:
-        return elf.read(path)
-    except ValueError as error:
-        raise TargetError(str(error), where=str(path), hint="The wheel is damaged: pin another version.") from error
-
-
-def _version(text: str) -> tuple[int, int]:
-    major, _, minor = text.partition(".")
-    return int(major), int(minor)
 
 
 def running_python() -> str:

@@ -21,7 +21,7 @@ from lsbuild_runtime.policy import Decider, Decision, Ready
 from lsbuild_runtime.ports import Chat, Delta, FinishReason, Inference, ToolCall, Usage
 from lsbuild_runtime.runs import ApprovalAsked, Bound, CallBegun, CallEnded, Ended, Event, Reason, StepDone, Task
 from lsbuild_runtime.together import in_order
-from lsbuild_runtime.tools import Found, ToolResult
+from lsbuild_runtime.tools import Found, ToolResult, ToolRuntime
 
 SIDE_BY_SIDE = 4
 """Calls of one step that are under way at a time."""
@@ -182,7 +182,7 @@ class _Run:
         for group in [ready] if self._task.chat.parallel_tool_calls else [[each] for each in ready]:
             # A Watch is one thread's: calls side by side have none, and their spans are opened here.
             context = self._inside() if len(group) == 1 else replace(self._inside(), watch=Silence())
-            works = [partial(_call, each, context) for each in group]
+            works = [partial(called, each.tool.runtime, each.tool.info.name, each.arguments, context) for each in group]
             with ExitStack() as stack:
                 spans = [stack.enter_context(self._span(each.call)) for each in group]
                 for each, span, (result, error) in zip(
@@ -226,10 +226,12 @@ def _passed_on(delta: Delta) -> Iterator[Delta]:
         yield delta
 
 
-def _call(ready: Ready, context: Context) -> tuple[ToolResult, BaseException | None]:
+def called(
+    runtime: ToolRuntime, name: str, arguments: Mapping[str, Any], context: Context
+) -> tuple[ToolResult, BaseException | None]:
     """What the tool gives, not too long, and what it raised; whatever it does wrong is its own failure."""
     try:
-        result = ready.tool.runtime.call(ready.tool.info.name, ready.arguments, context)
+        result = runtime.call(name, arguments, context)
     except ApiError as error:
         return ToolResult(error.message, failed=True), None
     except BaseException as error:

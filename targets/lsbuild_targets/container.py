@@ -7,19 +7,30 @@ base, wheels, models, indexes, code; so a change of code does not ship the weigh
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from platform import machine
 from tempfile import TemporaryDirectory
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from lsbuild.api import Artifact, Bundle, Check, LsbuildError, Manifest, Platform, Source, Step, TargetError
+from lsbuild import bytecode
+from lsbuild.api import (
+    SERVER_WHEELS,
+    Artifact,
+    Bundle,
+    Check,
+    LsbuildError,
+    Manifest,
+    Platform,
+    Source,
+    Step,
+    TargetError,
+)
 from lsbuild.archive import Member, check_paths, normalise, source_date_epoch, tree_sha256, tree_size
 from lsbuild.boot import BOOTSTRAP
 from lsbuild.boot_image import boot, require_machine
+from lsbuild.debian_base import ARCHES, SUITES, Base, bytecode_steps, rootfs_step, tools_uri, uri
 from lsbuild.oci import Image, Layout, Settings
 from lsbuild.oci_read import ReadImage, check_blobs, images
 from lsbuild.place import new_folder
@@ -28,39 +39,8 @@ from lsbuild_runtime.manifest import FILE_NAME, ManifestError, check_files, from
 
 ROOT = "opt/lsbuild"
 """Where the bundle lies in the image."""
-_ARCHES = {"amd64": "x86_64", "arm64": "aarch64"}
-_SUITES = {"bookworm": ("3.11", "12", "2.36"), "trixie": ("3.13", "13", "2.41")}
-"""Suite -> its Python, its release number, its glibc."""
-_PACKAGES = ("python{python}-minimal", "libpython{python}-stdlib", "libstdc++6", "netbase", "ca-certificates")
-_NEVER_USED = (
-    *("debconf", "openssl", "openssl-provider-legacy", "media-types", "tzdata"),
-    # What only the interactive interpreter, curses, dbm and nis of the standard library are linked with.
-    *(
-        "libdb5.3",
-        "libdb5.3t64",
-        "libreadline8",
-        "libreadline8t64",
-        "libncursesw6",
-        "libtinfo6",
-        "libnsl2",
-        "libtirpc3",
-    ),
-)
 _LAYERS = (("wheels", "Python packages"), ("model", "models"), ("index", "indexes"), ("app", "code and manifest"))
 _REFERENCE = re.compile(r"[a-z0-9]+(?:[._/:-]+[a-z0-9]+)*:[\w][\w.-]{0,127}")
-
-
-class Base(BaseModel):
-    """What the image is built upon."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    suite: Literal["trixie", "bookworm"] = "trixie"
-    """Debian suite: ``trixie`` brings Python 3.13, ``bookworm`` 3.11."""
-    mirror: str | None = Field(default=None, pattern=r"^https?://[^#\s]+$")
-    """URL of a Debian mirror. Default: the one of this machine's apt configuration."""
-    security: str | None = Field(default=None, pattern=r"^https?://[^#\s]+$")
-    """URL of a mirror of Debian's security updates, when ``mirror`` is given."""
 
 
 class Options(BaseModel):
@@ -98,38 +78,26 @@ class Container:
     """Packs one bundle for each architecture into one image; implements ``lsbuild.api.Target``."""
 
     name = "container"
+    wheels = SERVER_WHEELS
     Options: type[BaseModel] = Options
 
     def platforms(self, options: BaseModel) -> tuple[Platform, ...]:
         """One platform for each architecture, with the Python and the glibc of the suite."""
         chosen = _checked(options)
-        python, _, glibc = _SUITES[chosen.base.suite]
-        return tuple(Platform(_ARCHES[arch], python, glibc) for arch in chosen.arch)
+        python, _, glibc = SUITES[chosen.base.suite]
+        return tuple(Platform(ARCHES[arch], python, glibc) for arch in chosen.arch)
 
     def sources(self, options: BaseModel, platform: Platform) -> Mapping[str, str]:
         """``debs`` for the image, ``tools`` the same packages for this machine: their Python compiles the bytecode."""
         base = _checked(options).base
-        return {"debs": _uri(base, platform.arch), "tools": _uri(base, machine())}
+        return {"debs": uri(base.suite, base, platform.arch), "tools": tools_uri(base.suite, base)}
 
     def steps(self, options: BaseModel, platform: Platform, sources: Mapping[str, Source]) -> Mapping[str, Step]:
         """The base file system, and bytecode for code and wheels unless lsbuild runs on the very Python of the image."""
         chosen = _checked(options)
-        steps = {
-            "rootfs": Step(
-                name=f"rootfs.{platform.tag}",
-                run="lsbuild.rootfs:extract",
-                options={
-                    "python": platform.python,
-                    "user": chosen.user,
-                    "release": _SUITES[chosen.base.suite][1],
-                },
-                sources={"debs": sources["debs"], "tools": sources["tools"]},
-                code=_CODE,
-            )
-        }
-        if platform.python != f"{sys.version_info[0]}.{sys.version_info[1]}":
-            steps["bytecode-app"] = _bytecode(platform, sources["tools"], "app", "app", "app")
-            steps["bytecode-site"] = _bytecode(platform, sources["tools"], "wheels", "site", "wheels")
+        steps = {"rootfs": rootfs_step(platform, chosen.base.suite, chosen.user, sources["debs"], sources["tools"])}
+        if not bytecode.matches(platform.python):
+            steps |= bytecode_steps(platform, sources["tools"])
         return steps
 
     def pack(self, bundles: tuple[Bundle, ...], options: BaseModel, out: Path) -> Artifact:
@@ -175,7 +143,6 @@ class Container:
 
 
 TARGET = Container()
-_CODE = ("lsbuild.rootfs", "lsbuild.deb", "lsbuild.untar", "lsbuild.archive")
 
 
 def is_artifact(folder: Path) -> bool:
@@ -187,30 +154,6 @@ def _checked(options: BaseModel) -> Options:
     if not isinstance(options, Options):
         raise TargetError(f"target container was given {type(options).__name__}, not its own Options")
     return options
-
-
-def _uri(base: Base, arch: str) -> str:
-    debian = next((debian for debian, kernel in _ARCHES.items() if arch in (kernel, debian)), None)
-    if debian is None:
-        raise TargetError(f"images cannot be built on {arch}", hint="use an x86_64 or aarch64 machine")
-    names = [name.format(python=_SUITES[base.suite][0]) for name in _PACKAGES] + [f"-{name}" for name in _NEVER_USED]
-    uri = f"debian:{base.suite}/{debian}?{','.join(names)}"
-    if base.mirror:
-        uri += f"#mirror={base.mirror}" + (f"&security={base.security}" if base.security else "")
-    return uri
-
-
-def _bytecode(platform: Platform, tools: Source, made_by: str, ship: str, part: str) -> Step:
-    return Step(
-        name=f"bytecode-{ship}.{platform.tag}",
-        run="lsbuild.rootfs:bytecode",
-        options={"python": platform.python},
-        sources={"tools": tools},
-        needs={"code": f"{made_by}.{platform.tag}"},
-        code=_CODE,
-        ship=ship,
-        part=part,
-    )
 
 
 def _image(layout: Layout, bundle: Bundle, options: Options) -> Image:
@@ -227,7 +170,7 @@ def _image(layout: Layout, bundle: Bundle, options: Options) -> Image:
 
 
 def _docker_arch(platform: Platform) -> str:
-    return next(debian for debian, kernel in _ARCHES.items() if kernel == platform.arch)
+    return next(debian for debian, kernel in ARCHES.items() if kernel == platform.arch)
 
 
 def _settings(bundle: Bundle, options: Options) -> Settings:
@@ -269,7 +212,7 @@ def _verify_image(image: ReadImage, ask: Callable[[str], Iterable[Check]]) -> It
             image.unpack(root)
             manifest = read(root / ROOT)
             check_files(root / ROOT, manifest.files)
-            count = require_machine(root, _ARCHES[image.arch])
+            count = require_machine(root, ARCHES[image.arch])
         except (LsbuildError, ManifestError) as error:
             yield Check(f"{image.arch} files", False, str(error))
             return

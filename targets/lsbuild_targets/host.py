@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from lsbuild.api import Artifact, Bundle, Check, Platform, Source, Step, TargetError
+from lsbuild.api import SERVER_WHEELS, Artifact, Bundle, Check, Platform, Source, Step, TargetError
 from lsbuild.archive import Member, check_paths, source_date_epoch, tree_sha256, tree_size, write_tree
 from lsbuild.boot import BOOTSTRAP, boot_and_ask, running
 from lsbuild.place import new_folder
@@ -64,6 +64,7 @@ class Host:
     """Packs one bundle into a folder; implements ``lsbuild.api.Target``."""
 
     name = "host"
+    wheels = SERVER_WHEELS
     Options: type[BaseModel] = Options
 
     def platforms(self, options: BaseModel) -> tuple[Platform, ...]:

@@ -16,6 +16,7 @@ import pytest
 
 from lsbuild import elf, prune, wheels
 from lsbuild.api import Platform, Source, SourceError, SourceFile, Step, StepContext, TargetError
+from lsbuild.native import Found, require
 from lsbuild.sources.wheels import _parse, fetch
 from lsbuild.wheels import running_python
 
@@ -219,12 +220,28 @@ connection.enable_load_extension(True)
 connection.load_extension({site!r} + "/sqlite_vec/vec0.so")
 assert connection.execute("select vec_version()").get
 assert msgspec.json.decode(b"[1]") == [1]
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import Metrics
+import io
+Logger(service="s", stream=io.StringIO()).info("x", extra={{"y": 1}})
+Metrics(namespace="n", service="s").add_metric(name="m", unit="Count", value=1)
 outside = [name for name, module in sys.modules.items() if "site-packages" in (getattr(module, "__file__", None) or "")]
 assert not outside, outside
 print("ok")
 """
 
-TRIED = ("apsw", "click", "httptools", "markupsafe", "minijinja", "msgspec", "numpy", "onnxruntime", "sqlite-vec")
+TRIED = (
+    "apsw",
+    "aws-lambda-powertools",
+    "click",
+    "httptools",
+    "markupsafe",
+    "minijinja",
+    "msgspec",
+    "numpy",
+    "onnxruntime",
+    "sqlite-vec",
+)
 
 
 def test_every_trimmed_distribution_still_imports_and_works(tmp_path: Path) -> None:
@@ -233,7 +250,7 @@ def test_every_trimmed_distribution_still_imports_and_works(tmp_path: Path) -> N
     from onnx import TensorProto, helper
 
     files = []
-    for name in (*TRIED, "tokenizers", "uvicorn"):
+    for name in (*TRIED, "jmespath", "tokenizers", "typing-extensions", "uvicorn"):
         dist = distribution(name)
         place = tmp_path / f"{name.replace('-', '_')}-{dist.version}-py3-none-any.whl"
         with zipfile.ZipFile(place, "w") as archive:
@@ -286,3 +303,25 @@ def test_a_tool_says_which_python_it_needs() -> None:
     ):
         with pytest.raises(SourceError, match=says):
             wheels.require_python(platform, not_, "tools/pump/site")
+
+
+def marked(level_bits: int) -> bytes:
+    """A 64-bit x86 ELF file whose one segment is a note that names the x86-64 levels it needs."""
+    properties = struct.pack("<III4x", 0xC0008002, 4, level_bits)
+    note = struct.pack("<III4s", 4, len(properties), 5, b"GNU\0") + properties
+    header = struct.pack("<4sBBBB8xHHIQQQIHHHHHH", b"\x7fELF", 2, 1, 1, 0, 3, 62, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    segment = struct.pack("<IIQQQQQQ", 4, 4, 120, 120, 120, len(note), len(note), 8)
+    return header + segment + note
+
+
+@pytest.mark.parametrize(("bits", "level"), [(0b1, 1), (0b11, 2), (0b111, 3), (0b1111, 4)])
+def test_the_level_that_a_file_needs_is_read_and_held_against_the_platform(
+    tmp_path: Path, bits: int, level: int
+) -> None:
+    (tmp_path / "lib.so").write_bytes(marked(bits))
+    read = elf.read(tmp_path / "lib.so")
+    assert read is not None
+    assert read.level == level
+    assert require([tmp_path], "x86_64", "2.34", level) == Found(1, "0.0", level)
+    with pytest.raises(TargetError, match=rf"level x86-64-v{level}, the platform promises v{level - 1}"):
+        require([tmp_path], "x86_64", "2.34", level - 1)

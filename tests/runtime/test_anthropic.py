@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from live_server import serving
 from lsbuild_runtime.app import App
-from lsbuild_runtime.http import ApiError
+from lsbuild_runtime.http import ApiError, Request
 from lsbuild_runtime.ports import Annotation, Delta, ToolCall, Usage
-from lsbuild_runtime.routes.anthropic import MessageParam, messages_of
-from lsbuild_runtime.routes.anthropic_answer import ERRORS, Asked, events, named, whole
+from lsbuild_runtime.routes.anthropic.errors import ERRORS
+from lsbuild_runtime.routes.anthropic.events import Asked, events, named, whole
+from lsbuild_runtime.routes.anthropic.prompt import messages_of
+from lsbuild_runtime.routes.anthropic.request import MessageParam
 from runtime_asking import Answer, Ask
 from small_services import Parrot, small_manifest
 
@@ -275,6 +277,28 @@ def test_the_type_of_an_error_follows_from_its_status(status: int, kind: str) ->
     answer = Answer(ERRORS.response(ApiError(status, "m", retry_after=3), "req_1"))
     assert answer.json == {"type": "error", "error": {"type": kind, "message": "m"}, "request_id": "req_1"}
     assert (answer.headers["retry-after"], answer.headers["request-id"]) == ("3", "req_1")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            ApiError(400, "response_format 'x' is not supported", param="response_format"),
+            "output_config.format: response_format",
+        ),
+        (ApiError(400, "stop: too many", param="stop"), "stop_sequences: too many"),
+        (ApiError(404, "no such model", param="model"), "model: no such model"),
+        (ApiError(503, "gone"), "gone"),
+    ],
+)
+def test_what_a_provider_refuses_has_the_name_that_the_client_knows(error: ApiError, message: str) -> None:
+    assert Answer(ERRORS.response(error, "r")).json["error"]["message"].startswith(message)
+
+
+def test_a_request_that_is_not_taken_is_refused_in_the_same_words(app: App) -> None:
+    answer = Answer(app.refuse(Request("POST", PATH), ApiError(429, "full", retry_after=1)))
+    assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+    assert answer.json["error"] == {"type": "rate_limit_error", "message": "full"}
 
 
 # Refusals

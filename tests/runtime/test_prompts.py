@@ -17,7 +17,7 @@ from live_server import serving
 from lsbuild_runtime.app import App
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.manifest import Service
-from lsbuild_runtime.prompts import FILE_NAME, PromptRef, TextValue, declared, render
+from lsbuild_runtime.prompts import FILE_NAME, PromptRef, Prompts, TextValue, declared, render
 from runtime_asking import Ask, asked
 from small_services import PARROT, small_manifest
 from uploading import upload
@@ -116,7 +116,7 @@ def test_an_artifact_without_the_wheels_of_state_says_what_to_do(
     monkeypatch.setitem(sys.modules, wheel, None)
     answer = upload(site, "a.txt", "x") if wheel == "multipart" else asked(site, "POST", PATH, {"prompt": "x"})
     assert (answer.status, answer.error["code"]) == (503, "no_state")
-    assert "mutable: true" in answer.error["message"]
+    assert "server.state" in answer.error["message"]
 
 
 def test_looking_makes_no_database(site: App, tell: Ask, tmp_path: Path) -> None:
@@ -143,9 +143,11 @@ def test_places_are_filled_once(site: App) -> None:
         (PromptRef("greet", "²"), 400, "prompt.version"),
         (PromptRef("greet", "2"), 404, None),
         (PromptRef("nobody"), 404, None),
+        (PromptRef("\ud800"), 404, None),
     ],
 )
 def test_a_wrong_reference_names_what_is_wrong(site: App, ref: PromptRef, status: int, param: str | None) -> None:
+    site.kept(Prompts).create("x", None)
     with pytest.raises(ApiError) as caught:
         render(site, ref)
     assert (caught.value.status, caught.value.param) == (status, param)

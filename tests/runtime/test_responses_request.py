@@ -10,6 +10,7 @@ import pytest
 from lsbuild_runtime.app import App
 from lsbuild_runtime.ports import Chat
 from responding import opened, respond, text_of
+from runtime_asking import asked
 
 FUNCTION: dict[str, Any] = {
     "type": "function",
@@ -18,6 +19,7 @@ FUNCTION: dict[str, Any] = {
     "parameters": {"type": "object"},
 }
 SEARCH: dict[str, Any] = {"type": "file_search", "vector_store_ids": ["manuals"]}
+LOOK = {"type": "function", "name": "look"}
 DESK: dict[str, Any] = {"type": "mcp", "server_label": "desk", "require_approval": "never"}
 SCHEMA = {"type": "json_schema", "name": "pump", "schema": {"type": "object"}, "strict": True}
 
@@ -136,7 +138,7 @@ def test_what_was_asked_stands_in_the_response(app: App) -> None:
         ({"type": "mcp", "server_label": "desk", "name": "fail"}, "fail", {"look", "file_search", "echo", "fail", "order"}),
         ({"type": "mcp", "server_label": "desk"}, "required", {"look", "echo", "fail", "order"}),
         (
-            {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "look"}, {"type": "file_search"}]},
+            {"type": "allowed_tools", "mode": "required", "tools": [LOOK, {"type": "file_search"}]},
             "required", {"look", "file_search"},
         ),
         ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp", "server_label": "desk"}]}, "auto",
@@ -222,7 +224,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tools": [FUNCTION], "tool_choice": {"type": "file_search"}}, "tool_choice"),
     ({"tools": [DESK], "tool_choice": {"type": "mcp", "server_label": "desk", "name": "x"}}, "tool_choice"),
     (
-        {"tools": [FUNCTION], "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "x"}]}},
+        {"tools": [FUNCTION], "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{**LOOK, "name": "x"}]}},
         "tool_choice.tools[0]",
     ),
     ({"tools": [FUNCTION, FUNCTION]}, "tools[1].name"),
@@ -232,13 +234,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("fields", "param"), REFUSED, ids=[str(fields)[:60] for fields, _ in REFUSED])
 def test_refusals_name_the_parameter(app: App, fields: dict[str, Any], param: str) -> None:
-    answer = respond(app, **{"script": "say Yes", **{name: value for name, value in fields.items() if name not in ("input", "model")},
-                             **({"script": fields["input"]} if "input" in fields else {}),
-                             **({"model": fields["model"]} if "model" in fields else {})})  # fmt: skip
+    answer = asked(app, "POST", "/v1/responses", {"model": "actor", "input": "say Yes", **fields})
     assert answer.status == 400, answer.body
     assert answer.error["param"] == param
     assert answer.error["type"] == "invalid_request_error"
-    assert param in answer.error["message"] or answer.error["message"]
+    assert answer.error["message"].startswith(f"{param}: ")
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 
 from lsbuild.api import Bundle, Check, File, Platform, Source, TargetError
 from lsbuild.archive import ZIP_EPOCH, Member, with_folders, write_tar
+from lsbuild.debian_base import Base as BaseOptions
 from lsbuild.errors import LsbuildError
 from lsbuild.oci_read import check_blobs, images
 from lsbuild_targets.container import ROOT, TARGET, Options
-from lsbuild_targets.container import Base as BaseOptions
 
 MakeBundle = Callable[..., Bundle]
 ELF = {"x86_64": b"\x7fELF\x02\x01" + bytes(12) + b"\x3e\x00", "aarch64": b"\x7fELF\x02\x01" + bytes(12) + b"\xb7\x00"}

@@ -123,7 +123,7 @@ SETTINGS: Mapping[str, tuple[Status, str]] = {
     "inference_store": ("none", "chats are not stored"),
     "logging": ("none", "there are no log levels by category"),
     "metadata_store": ("default", "what is served is fixed at build"),
-    "safety": ("none", "there is no default shield"),
+    "safety": ("none", "name the default shield under `server.shields`"),
     "storage": ("default", "state lies in the artifact's state folder; its data is not moved"),
     "telemetry": ("none", "there is no sink to configure"),
 }

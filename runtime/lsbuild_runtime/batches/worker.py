@@ -28,11 +28,16 @@ PATIENCE = 10.0
 MOST_TRIES = 3
 """A line that ends the process so often is given up."""
 MOST_DELAYS = 6
-"""How often a line is asked again when a model is overloaded or cannot be reached."""
+"""How often a line is asked again while a model is overloaded."""
 _LONGEST_DELAY = 60.0
 _KEEP_SECONDS = 2_592_000
 """How long the files of answers stay when the request does not say: 30 days."""
 _CLIENT_CLOSED = 499
+_OVERLOADED = 429
+
+
+class _Cached(Struct, frozen=True):
+    cached_tokens: int = 0
 
 
 class _Counted(Struct):
@@ -42,6 +47,8 @@ class _Counted(Struct):
     completion_tokens: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    prompt_tokens_details: _Cached = _Cached()
+    input_tokens_details: _Cached = _Cached()
 
 
 class _Answer(Struct):
@@ -176,15 +183,17 @@ class Worker:
         self._records.keep(batch, line.number, answer, good=good, usage=_usage(body) if good else Usage())
 
     def _patiently(self, batch: Batch, line: Line) -> Response | None:
-        """The answer; asked again while the model is overloaded. None when the server stops."""
+        """The answer; asked again while the model is overloaded or asks for it. None when the server stops,
+        or the batch."""
         for delay in range(MOST_DELAYS + 1):
             response = self._site.background(self._request(batch, line))
             if response.status == _CLIENT_CLOSED:
                 return None
-            if response.status not in (429, 503) or delay == MOST_DELAYS:
+            asks = response.headers.get("retry-after")
+            if (asks is None and response.status != _OVERLOADED) or delay == MOST_DELAYS:
                 return response
-            seconds = max(2.0**delay, float(response.headers.get("retry-after", 0)))
-            if self._stopping.wait(min(seconds, _LONGEST_DELAY)):
+            seconds = max(2.0**delay, float(asks or 0))
+            if self._stopping.wait(min(seconds, _LONGEST_DELAY)) or not self._goes_on(batch):
                 return None
         return None
 
@@ -236,4 +245,8 @@ def _usage(body: bytes) -> Usage:
         found = _ANSWER.decode(body).usage or _Counted()
     except msgspec.DecodeError:
         return Usage()
-    return Usage(found.prompt_tokens or found.input_tokens, found.completion_tokens or found.output_tokens)
+    return Usage(
+        found.prompt_tokens or found.input_tokens,
+        found.completion_tokens or found.output_tokens,
+        found.prompt_tokens_details.cached_tokens or found.input_tokens_details.cached_tokens,
+    )

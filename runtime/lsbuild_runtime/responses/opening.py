@@ -33,6 +33,7 @@ from lsbuild_runtime.routes.filters import checked_filter
 from lsbuild_runtime.routes.search import ranked
 from lsbuild_runtime.routes.wire import refused
 from lsbuild_runtime.runs import Approval, Bound, Event, Limits, Runner, Task, Used
+from lsbuild_runtime.safety import guarded, guardrails, looking
 from lsbuild_runtime.tools import API as TOOLS
 from lsbuild_runtime.tools import ToolInfo, ToolRuntime
 
@@ -114,12 +115,19 @@ def functions_of(app: Site, work: Work, context: Context) -> list[dict[str, Any]
 
 
 def runner_of(app: Site, work: Work) -> Runner:
-    """The agent, or the model as one."""
-    port = app.services.get(work.service.api, work.service.name)
-    if not all(hasattr(port, name) for name in ("task", "run")):
-        return Alone(port)
-    runner: Runner = port
-    return runner
+    """The agent, or the model as one, behind its shields and those that the request names."""
+    service, services = work.service, app.services
+    named = guardrails(services, work.wanted.guardrails, "guardrails") if work.wanted.guardrails else ()
+    bare = services.bare(service.api, service.name)
+    if not all(hasattr(bare, name) for name in ("task", "run")):
+        return Alone(guarded(services.get(service.api, service.name), services, named))
+    runner: Runner = bare
+    standing = [need.removeprefix("safety/") for need in service.needs if need.startswith("safety/")]
+    if not (standing or named):
+        return runner
+    from lsbuild_runtime.shielded_runs import ShieldedRunner  # only where there are shields
+
+    return ShieldedRunner(runner, looking(services, dict.fromkeys((*standing, *named))))
 
 
 def chosen(wanted: ResponseRequest, chat: Chat, tools: tuple[Bound, ...]) -> tuple[tuple[Bound, ...], str]:

@@ -11,6 +11,7 @@ from msgspec import Struct
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat, Sampling
+from lsbuild_runtime.prompts import render
 from lsbuild_runtime.responses.answer import ConversationOf, ResponseObject
 from lsbuild_runtime.responses.items import (
     InputText,
@@ -60,6 +61,7 @@ class Work(Struct, kw_only=True):
     input: list[Item]
     response: ResponseObject
     shape: Shape
+    prompted: str = ""
     affinity: str = ""
 
     @property
@@ -69,20 +71,22 @@ class Work(Struct, kw_only=True):
 
 
 class Begun(Struct, frozen=True, kw_only=True):
-    """What it takes to begin a response again (Kept.run): the request as it came, and all items that it reads."""
+    """What it takes to begin a response again (Kept.run): the request as it came, all items that it reads, and the text of its
+    prompt, which may be changed meanwhile."""
 
     request: dict[str, Any]
     items: msgspec.Raw
     input: int
     """How many of them, at the end, are the request's own."""
+    prompted: str = ""
 
 
 def prepared(app: Site, wanted: ResponseRequest, records: Kept_, now: int) -> Work:
     """The work for a new request; ApiError 400 or 404 for what makes no sense or is not there."""
-    wanted = with_prompt(app, wanted)
+    prompted = render(app, wanted.prompt) if wanted.prompt else ""
     own = own_items(wanted, required=wanted.prompt is None)
     items, root = context_items(wanted, own, records)
-    work = _work(app, wanted, items, items[len(items) - len(own) :], new_id("resp"), now)
+    work = _work(app, wanted, prompted, items, len(own), new_id("resp"), now)
     work.affinity = affinity(
         wanted.prompt_cache_key, wanted.conversation_id or root, wanted.safety_identifier, wanted.user,
         metadata=wanted.metadata,
@@ -93,7 +97,7 @@ def prepared(app: Site, wanted: ResponseRequest, records: Kept_, now: int) -> Wo
 def again(app: Site, wanted: ResponseRequest, begun: Begun, kept: Kept) -> Work:
     """The work of a response that was begun earlier, with what it had then."""
     items = decoded(bytes(begun.items))
-    work = _work(app, with_prompt(app, wanted), items, items[len(items) - begun.input :], kept.id, kept.created_at)
+    work = _work(app, wanted, begun.prompted, items, begun.input, kept.id, kept.created_at)
     work.response.background = kept.background
     work.affinity = affinity(wanted.prompt_cache_key, wanted.conversation_id, wanted.user, metadata=wanted.metadata)
     return work
@@ -101,14 +105,8 @@ def again(app: Site, wanted: ResponseRequest, begun: Begun, kept: Kept) -> Work:
 
 def begun_of(work: Work, raw: dict[str, Any]) -> bytes:
     """What to keep of the work so that it can begin again."""
-    return msgspec.json.encode(Begun(request=raw, items=msgspec.Raw(encoded(work.items)), input=len(work.input)))
-
-
-def with_prompt(app: Site, wanted: ResponseRequest) -> ResponseRequest:
-    """The request with what its prompt says: instructions, where the request has none of its own."""
-    if wanted.prompt is None:
-        return wanted
-    raise refused("prompt", "this artifact has no prompts; name them under 'prompts' in the spec", "prompt_not_found")
+    items = msgspec.Raw(encoded(work.items))
+    return msgspec.json.encode(Begun(request=raw, items=items, input=len(work.input), prompted=work.prompted))
 
 
 def own_items(wanted: Asked, *, required: bool) -> list[Item]:
@@ -185,8 +183,9 @@ def _resolved(item: Item, known: Mapping[str | None, Item], records: Kept_, plac
 
 
 def _work(
-    app: Site, wanted: ResponseRequest, items: list[Item], own: list[Item], response_id: str, created_at: int
+    app: Site, wanted: ResponseRequest, prompted: str, items: list[Item], own: int, response_id: str, created_at: int
 ) -> Work:
+    """``own`` of the items, at the end, are the request's."""
     if wanted.model is None:
         raise refused("model", "this parameter is required", "missing_required_parameter")
     service = language_model(app, wanted.model)
@@ -195,7 +194,7 @@ def _work(
     logprobs = wanted.top_logprobs is not None or LOGPROBS in (wanted.include or ())
     sampling = _sampling(wanted, service, logprobs)
     chat = Chat(
-        messages=[*_instructions(wanted), *said.messages],
+        messages=[*_instructions(prompted, wanted.instructions), *said.messages],
         sampling=sampling,
         tools=[_function(tool) for tool in wanted.tools or () if isinstance(tool, FunctionTool)],
         parallel_tool_calls=wanted.parallel_tool_calls is not False,
@@ -210,13 +209,15 @@ def _work(
         requests=said.requests,
     )
     return Work(
-        service=service, wanted=wanted, chat=chat, told=said, items=items, input=own, shape=shape,
+        service=service, wanted=wanted, chat=chat, told=said, items=items, input=items[len(items) - own :], shape=shape,
+        prompted=prompted,
         response=_response(wanted, sampling, response_id, created_at),
     )  # fmt: skip
 
 
-def _instructions(wanted: Asked) -> list[dict[str, Any]]:
-    return [{"role": "system", "content": wanted.instructions}] if wanted.instructions else []
+def _instructions(*texts: str | None) -> list[dict[str, Any]]:
+    text = "\n\n".join(filter(None, texts))
+    return [{"role": "system", "content": text}] if text else []
 
 
 def _function(tool: FunctionTool) -> dict[str, Any]:

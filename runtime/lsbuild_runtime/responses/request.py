@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from lsbuild_runtime.http import ApiError, Request
+from lsbuild_runtime.prompts import PromptRef
 from lsbuild_runtime.responses.items import Id, Item, Label, Name
 from lsbuild_runtime.routes.fields import Metadata
 from lsbuild_runtime.routes.filters import Filter
@@ -175,20 +176,6 @@ class ReasoningConfig(_Wire):
     generate_summary: Literal["auto", "concise", "detailed"] | None = None
 
 
-class PromptRef(_Wire):
-    """A prompt of the spec, or one that was written while serving."""
-
-    id: str
-    version: str | None = None
-    variables: dict[str, str | InputVariable] | None = None
-
-
-class InputVariable(_Wire, tag_field="type", tag="input_text"):
-    """The value of a variable, as OpenAI's clients may send it."""
-
-    text: str
-
-
 class ConversationRef(_Wire):
     """A conversation by its id."""
 
@@ -243,7 +230,7 @@ class ResponseRequest(Asked):
     background: bool | None = None
     safety_identifier: Annotated[str, Meta(max_length=512)] | None = None
     user: str | None = None
-    guardrails: bool | list[str] | None = None
+    guardrails: bool | list[str | dict[str, Any]] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 

@@ -73,14 +73,14 @@ class Worker:
                 failed = 0
             except Exception as error:  # what is kept cannot be read just now
                 failed += 1
-                with self._responses.observe("responses").span("responses queue") as span:
+                with self._app.observe("responses").span("responses queue") as span:
                     span.set(error=error)
 
     def _work(self, kept: Kept) -> None:
         context = Context(
             request_id=kept.id,
             deadline=time.monotonic() + self._limits.deadline,
-            watch=self._responses.observe(kept.id),
+            watch=self._app.observe(kept.id),
         )
         self._current = context
         if self._stopping.is_set():

@@ -110,7 +110,7 @@ class Writer:
             yield from self._delta(event)
             return
         if isinstance(event, StepDone):
-            self.usage = _sum(self.usage, event.usage)
+            self.usage = self.usage + event.usage
             self._step_over = True  # whether its message is complete, the end of the run may have to say
             return
         if isinstance(event, Ended):
@@ -343,7 +343,7 @@ class Writer:
     # The end
 
     def _ended(self, event: Ended) -> Events:
-        self.usage = _sum(self.base, event.usage)
+        self.usage = self.base + event.usage
         self.response.usage = usage_of(self.usage)
         reason = _STOPPED.get(event.reason)
         if reason is None or (event.reason == "content_filter" and self._refused):
@@ -379,10 +379,6 @@ class Writer:
 
     def _index(self, item: Item) -> int:
         return next(place for place in range(len(self.output) - 1, -1, -1) if self.output[place] is item)
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(one.prompt + other.prompt, one.completion + other.completion, one.cached + other.cached)
 
 
 def _query(call: ToolCall) -> str:

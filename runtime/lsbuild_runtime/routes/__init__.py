@@ -8,6 +8,7 @@ from lsbuild_runtime.routes.tables.responses import CONVERSATIONS, RESPONSES
 from lsbuild_runtime.routes.tables.safety import SAFETY
 from lsbuild_runtime.routes.tables.stores import FILES, STORES
 from lsbuild_runtime.routes.tables.tools import TOOLS
+from lsbuild_runtime.routes.tables.workflows import WORKFLOWS
 
 ROUTES = (
     *INSPECTION,
@@ -15,6 +16,7 @@ ROUTES = (
     *INFERENCE,
     *RESPONSES,
     *CONVERSATIONS,
+    *WORKFLOWS,
     *OTHERS,
     *PROMPTS,
     *BATCHES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -71,6 +72,16 @@ def refused(param: str | None, why: str, code: str = "invalid_value") -> ApiErro
     param = param[:_LONGEST] if param else None
     message = f"{param}: {why[:_LONGEST]}" if param else why[:_LONGEST]
     return ApiError(400, message, param=param, code=code)
+
+
+def worded(error: ApiError, names: Mapping[str, str]) -> str:
+    """The message of ``error``, beginning with its parameter, for APIs whose errors have no place of their own for that.
+
+    ``names`` are the API's own names of what a provider knows by OpenAI's.
+    """
+    given = error.param or ""
+    name = names.get(given, given)
+    return f"{name}: {error.message.removeprefix(f'{given}: ')}" if name else error.message
 
 
 def plain(value: Any) -> Any:

@@ -22,10 +22,27 @@ _CHATS = (
     "/v1/responses/input_tokens",
     "/v1alpha/interactions",
 )
+_FILES = (
+    "/v1/batches",
+    "/v1/batches/{id}",
+    "/v1/batches/{id}/cancel",
+    "/v1/files",
+    "/v1/files/{id}",
+    "/v1/files/{id}/content",
+)
+_PROMPTS = (
+    "/v1/prompts",
+    "/v1/prompts/{id}",
+    "/v1/prompts/{id}/set-default-version",
+    "/v1/prompts/{id}/versions",
+)
 ROUTES = {
     "inference": (*_CHATS, "/v1/completions"),
     "agents": _CHATS,
     "state": (
+        "/v1alpha/interactions/{id}",
+        *_FILES,
+        *_PROMPTS,
         "/v1/conversations",
         "/v1/conversations/{id}",
         "/v1/conversations/{id}/items",
@@ -53,12 +70,7 @@ ROUTES = {
         "/v1/tools/{id}",
     ),
     "rerank": ("/v1/rerank", "/v1alpha/inference/rerank"),
-    "prompts": (
-        "/v1/prompts",
-        "/v1/prompts/{id}",
-        "/v1/prompts/{id}/set-default-version",
-        "/v1/prompts/{id}/versions",
-    ),
+    "prompts": _PROMPTS,
     "vector_io": (
         "/v1/vector-io/query",
         "/v1/vector_stores",
@@ -66,12 +78,7 @@ ROUTES = {
         "/v1/vector_stores/{id}/search",
     ),
     "vector_stores": (
-        "/v1/batches",
-        "/v1/batches/{id}",
-        "/v1/batches/{id}/cancel",
-        "/v1/files",
-        "/v1/files/{id}",
-        "/v1/files/{id}/content",
+        *_FILES,
         "/v1/vector-io/insert",
         "/v1/vector_stores/{id}/file_batches",
         "/v1/vector_stores/{id}/file_batches/{batch_id}",

@@ -56,9 +56,17 @@ def questions(manifest: Manifest) -> Ask:
 
 def _leaves(service: Service, manifest: Manifest) -> bool:
     """Whether an answer of ``service`` may come from another machine: its own, or that of a service it needs."""
-    if service.provider.startswith("remote::"):
-        return True
-    return any(_leaves(other, manifest) for other in manifest.services if f"{other.api}/{other.name}" in service.needs)
+    by_key = {f"{each.api}/{each.name}": each for each in manifest.services}
+    seen: set[str] = set()  # a judge may stand before the very model that it asks
+    asked = [service]
+    while asked:
+        each = asked.pop()
+        if each.provider.startswith("remote::"):
+            return True
+        needs = set(each.needs) - seen
+        seen |= needs
+        asked += [by_key[need] for need in sorted(needs) if need in by_key]
+    return False
 
 
 def _acts(service: Service, manifest: Manifest) -> bool:
@@ -119,6 +127,13 @@ def _search(client: _Client, service: Service) -> str:
     return f"{len(hits)} passages, best from {hits[0]['filename']}"
 
 
+def _moderate(client: _Client, service: Service) -> str:
+    results = client.post("/v1/moderations", {"model": service.name, "input": "What is this about?"})["results"]
+    if len(results) != 1:
+        raise AssertionError(f"these are no results of one text: {results}")
+    return f"{len(results[0]['categories'])} categories"
+
+
 def _describe(client: _Client, service: Service) -> str:
     answer = client.get(f"/v1/workflows/{service.name}")
     return f"{len(answer['steps'])} steps" if answer["steps"] else ""
@@ -137,6 +152,7 @@ _QUESTIONS: dict[str, Callable[[_Client, Service], str]] = {
     "inference": _chat,
     "agents": _chat,
     "vector_io": _search,
+    "safety": _moderate,
     "tool_runtime": _list_tools,
     "workflows": _describe,
 }

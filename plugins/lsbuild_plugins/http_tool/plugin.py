@@ -137,6 +137,8 @@ def _parameters(call: HttpCall) -> Iterator[Problem]:
 
 
 def _rest(call: HttpCall) -> Iterator[Problem]:
+    if call.token and "authorization" in map(str.lower, call.headers):
+        yield Problem(("token",), "there is a header 'authorization' already")
     for name in call.headers:
         if not _HEADER.fullmatch(name) or name.lower() in _OURS:
             yield Problem(("headers", name), f"'{name}' is not a header that a tool may set")
@@ -199,6 +201,7 @@ def _request(call: HttpCall) -> dict[str, Any]:
         },
         "headers": {name: _value(each) for name, each in call.headers.items()},
         "query": {name: _value(each) for name, each in call.query.items()},
+        "token": _value(call.token) if call.token else "",
         "secrets": [name for name, value in both.items() if isinstance(value, Secret) or "${env." in value],
         "result": call.result,
         "timeout": call.timeout,

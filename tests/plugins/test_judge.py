@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from live_server import serving
+from lsbuild import bundle
 from lsbuild.api import Given, Item
 from lsbuild.errors import SpecError
 from lsbuild.spec.load import load
 from lsbuild.spec.model import Shield
+from lsbuild.verify import questions
 from lsbuild_plugins.judge.plugin import PLUGIN
 from lsbuild_plugins.judge.serve import parts
 from lsbuild_plugins.judge.serve.guard import HAZARDS, Unreadable, read, tamed, task
@@ -169,6 +172,20 @@ def test_a_judge_before_its_own_model_does_not_ask_itself(tmp_path: Path) -> Non
     ask = functools.partial(asked, made)
     assert say(ask, "hello", "guardian").json["choices"][0]["message"]["content"] == "\n\nsafe"
     assert say(ask, "a bomb", "guardian").json["choices"][0]["finish_reason"] == "content_filter"
+
+
+def test_verify_asks_a_judge_that_stands_before_its_own_model(tmp_path: Path) -> None:
+    manifest = small_manifest((service(), replace(MODEL, needs=("safety/judge",))))
+    with serving(App(manifest, tmp_path)) as base:
+        checks = {check.name: check for check in questions(manifest)(base)}
+    assert checks["safety judge"].ok and checks["safety judge"].detail == "25 categories"
+    assert checks["inference guardian"].ok
+
+
+def test_a_judge_is_no_model_to_a_client() -> None:
+    model = replace(MODEL, metadata={"chat": True, "context_length": 512})
+    (_, judge) = bundle._told((model, service()), {})
+    assert judge.metadata == {"cost": 3, "provider_resource_id": "guardian"}
 
 
 def test_faults_of_the_spec_are_named() -> None:

@@ -15,6 +15,9 @@ from lsbuild_plugins.python_tool.compile import functions, metadata
 
 _SERVE = "lsbuild_plugins.python_tool.serve"
 
+_WHEELS = ("jsonschema>=4.23",)
+"""What arguments are checked with."""
+
 
 class Config(BaseModel):
     """Settings of a Python tool under ``config``: what its process gets."""
@@ -115,7 +118,7 @@ class PythonPlugin:
         apart = (
             {f"{folder}/site": Apart(needs.dependencies, needs.python)} if needs.dependencies or needs.python else {}
         )
-        return Compiled(steps=(step,), services=(service,), code=(_SERVE,), apart=apart)
+        return Compiled((step,), (service,), wheels=_WHEELS, code=(_SERVE,), apart=apart)
 
 
 PLUGIN = PythonPlugin()

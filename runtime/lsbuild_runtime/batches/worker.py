@@ -183,7 +183,8 @@ class Worker:
         self._records.keep(batch, line.number, answer, good=good, usage=_usage(body) if good else Usage())
 
     def _patiently(self, batch: Batch, line: Line) -> Response | None:
-        """The answer; asked again while the model is overloaded or asks for it. None when the server stops."""
+        """The answer; asked again while the model is overloaded or asks for it. None when the server stops,
+        or the batch."""
         for delay in range(MOST_DELAYS + 1):
             response = self._site.background(self._request(batch, line))
             if response.status == _CLIENT_CLOSED:
@@ -192,7 +193,7 @@ class Worker:
             if (asks is None and response.status != _OVERLOADED) or delay == MOST_DELAYS:
                 return response
             seconds = max(2.0**delay, float(asks or 0))
-            if self._stopping.wait(min(seconds, _LONGEST_DELAY)):
+            if self._stopping.wait(min(seconds, _LONGEST_DELAY)) or not self._goes_on(batch):
                 return None
         return None
 

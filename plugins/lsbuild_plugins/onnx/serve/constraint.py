@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 KEPT = 32
 """Compiled grammars kept for later requests."""
-_LIMITS = {"max_lexer_states": 20_000, "max_grammar_size": 100_000, "verbose_errors": False}
+_LIMITS: dict[str, Any] = {"max_lexer_states": 20_000, "max_grammar_size": 100_000, "verbose_errors": False}
 """A lexer state takes 1 to 2 kB."""
 _CUT = 300
 _HINTS = {
@@ -72,7 +72,7 @@ class Constraint:
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         if self._matcher.is_error():
             raise too_complex(self._where, self._matcher.get_error())
-        blocked = np.unpackbits(bits, bitorder="little")[:vocab] == 0
+        blocked: NDArray[np.bool_] = np.unpackbits(bits, bitorder="little")[:vocab] == 0
         # Where a text may go on or a special token may follow, llguidance allows all special ones: these are asked one by
         # one. It is told one end of text; a model may have several, and they mean the same.
         others = self._marks.others

@@ -277,6 +277,34 @@ def test_every_trimmed_distribution_still_imports_and_works(tmp_path: Path) -> N
     assert done.stdout == "ok\n", done.stderr
 
 
+def test_wheels_of_somebodys_own_are_whole(tmp_path: Path) -> None:
+    platform = Platform("aarch64", "3.12", "2.34")
+    uri = wheels.source_uri(platform, ["urllib3"], whole=True)
+    assert uri == "wheels:linux-aarch64-cp312-glibc2.34/whole?urllib3"
+    assert _parse(uri.removeprefix("wheels:"), uri).whole
+    brought = wheel(
+        tmp_path, "urllib3-2.0-py3-none-any.whl", {"urllib3/contrib/emscripten/x.py": b"", "urllib3/x.pyi": b""}
+    )
+    step = wheels.step(HERE, wheels.source_uri(HERE, ["x"], whole=True), Source("x", (brought,)), "tools/pump/site")
+    assert (step.ship, step.part) == ("tools/pump/site", "wheels") and step.name == f"tools.pump.site.{HERE.tag}"
+    out = tmp_path / "out"
+    out.mkdir()
+    wheels.unpack(StepContext(out, step.options, step.sources, {}, lambda _done, _total, _label: None))
+    assert (out / "urllib3/contrib/emscripten/x.py").exists() and (out / "urllib3/x.pyi").exists()
+
+
+def test_a_tool_says_which_python_it_needs() -> None:
+    platform = Platform("x86_64", "3.11")
+    for fits in ("", ">=3.11", ">=3.10,<4", ">=3.11.4", "==3.11.*"):
+        wheels.require_python(platform, fits, "tools/pump/site")
+    for not_, says in (
+        (">=3.12", "needs Python >=3.12, the target linux-x86_64-cp311 has 3.11"),
+        ("x", "no version specifier"),
+    ):
+        with pytest.raises(SourceError, match=says):
+            wheels.require_python(platform, not_, "tools/pump/site")
+
+
 def marked(level_bits: int) -> bytes:
     """A 64-bit x86 ELF file whose one segment is a note that names the x86-64 levels it needs."""
     properties = struct.pack("<III4x", 0xC0008002, 4, level_bits)

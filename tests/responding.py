@@ -1,8 +1,9 @@
 """What tests of the Responses API share: a model that does what it is told, tools, and an application that keeps state.
 
 The last user message is a script, one line for each answer of the model: ``say WORDS``, ``think WORDS``, ``refuse WORDS``,
-``call NAME {json}``, several of them with `` ; `` between; ``decode HEX`` says what no shield sees in the message, ``wait`` stands
-before the gate, ``busy`` is refused twice, ``fail STATUS`` and ``break`` go wrong. After the last line it says what it has read last.
+``call NAME {json}``, several of them with `` ; `` between; ``decode HEX`` says what no shield sees in the message, ``wait``
+stands before the gate, ``busy`` is refused twice, ``fail STATUS`` and ``break`` go wrong. After the last line it says what it
+has read last.
 """
 
 from __future__ import annotations
@@ -137,7 +138,10 @@ EYES = Service(
     api="inference", name="eyes", provider="inline::actor", entry="responding:open_actor", config={"limit": 150},
     metadata={"modalities": ["text", "image"], "accepts": ["reasoning_effort", "verbosity"]},
 )  # fmt: skip
-DESK = Service(api="tool_runtime", name="desk", provider="inline::desk", entry="responding:open_desk")
+DESK = Service(
+    api="tool_runtime", name="desk", provider="inline::desk", entry="responding:open_desk",
+    metadata={"mcp_endpoint": {"uri": "https://${env.DESK_HOST:=desk.example}/mcp"}},
+)  # fmt: skip
 WEB = Service(api="tool_runtime", name="web_search", provider="inline::web", entry="responding:open_web")
 AGENT = Service(
     api="agents", name="agent", provider="inline::agent", entry="lsbuild_runtime.agent_service:open_agent",

@@ -68,6 +68,7 @@ ROUTES = {
         "/v1/toolgroups/{id}",
         "/v1/tools",
         "/v1/tools/{id}",
+        "/v1alpha/admin/tools",
     ),
     "rerank": ("/v1/rerank", "/v1alpha/inference/rerank"),
     "prompts": _PROMPTS,

@@ -52,6 +52,14 @@ RULES: Mapping[str, tuple[str, ...]] = {
     "httptools": ("*.c", "*.h"),
     "jsonschema": ("jsonschema/benchmarks/*", "jsonschema/cli.py", "jsonschema/__main__.py", "jsonschema/tests/*"),
     "jsonschema-specifications": ("jsonschema_specifications/tests/*",),
+    "llguidance": (
+        "llguidance/cli.py",
+        "llguidance/hf.py",
+        "llguidance/llamacpp.py",
+        "llguidance/mlx.py",
+        "llguidance/tiktoken.py",
+        "llguidance/torch.py",
+    ),
     "msgspec": (),
     "minijinja": (),
     "numpy": (

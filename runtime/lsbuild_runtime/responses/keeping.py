@@ -207,6 +207,8 @@ class Responses:
         service = self._app.services.find((API,), NAME)
         if service is not None and service.provider.startswith("inline::"):
             worker.wake()
+        else:
+            worker.wake_later()
 
     def wake(self) -> None:
         """Something waits for the worker."""
@@ -221,8 +223,6 @@ class Responses:
                 from lsbuild_runtime.responses.worker import Worker
 
                 self._worker = Worker(self, self._app, Keeping(records, owner))
-                if not self._closed.is_set():
-                    self._worker.start()
             return self._worker
 
     def close(self) -> None:

@@ -225,6 +225,10 @@ from aws_lambda_powertools.metrics import Metrics
 import io
 Logger(service="s", stream=io.StringIO()).info("x", extra={{"y": 1}})
 Metrics(namespace="n", service="s").add_metric(name="m", unit="Count", value=1)
+import jsonschema
+schema = {{"$ref": "#/$defs/a", "$defs": {{"a": {{"type": "object", "properties": {{"n": {{"minimum": 1}}}}}}}}}}
+assert len(list(jsonschema.Draft202012Validator(schema).iter_errors({{"n": 0}}))) == 1
+jsonschema.Draft202012Validator.check_schema(schema)
 outside = [name for name, module in sys.modules.items() if "site-packages" in (getattr(module, "__file__", None) or "")]
 assert not outside, outside
 print("ok")
@@ -235,11 +239,14 @@ TRIED = (
     "aws-lambda-powertools",
     "click",
     "httptools",
+    "jsonschema",
+    "jsonschema-specifications",
     "markupsafe",
     "minijinja",
     "msgspec",
     "numpy",
     "onnxruntime",
+    "referencing",
     "sqlite-vec",
 )
 
@@ -250,7 +257,7 @@ def test_every_trimmed_distribution_still_imports_and_works(tmp_path: Path) -> N
     from onnx import TensorProto, helper
 
     files = []
-    for name in (*TRIED, "jmespath", "tokenizers", "typing-extensions", "uvicorn"):
+    for name in (*TRIED, "attrs", "jmespath", "rpds-py", "tokenizers", "typing-extensions", "uvicorn"):
         dist = distribution(name)
         place = tmp_path / f"{name.replace('-', '_')}-{dist.version}-py3-none-any.whl"
         with zipfile.ZipFile(place, "w") as archive:

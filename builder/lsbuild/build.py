@@ -19,6 +19,7 @@ from lsbuild import (
     facts,
     gates,
     history,
+    leaks,
     lock,
     plan,
     registry,
@@ -154,6 +155,8 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
     monitor.stage("pack")
     bundles = tuple(_bundle(ready, platform, outputs) for platform in ready.target_steps)
     gates.check(ready.loaded.spec.budgets, bundles)
+    for each in bundles:
+        leaks.check(each, ready.loaded.spec.not_secrets)
     out = output or Path("build") / f"{ready.loaded.spec.name}-{order.target}"
     artifact = ready.target.pack(bundles, ready.options, out)
     return report.Report(

@@ -332,3 +332,18 @@ def test_the_level_that_a_file_needs_is_read_and_held_against_the_platform(
     assert require([tmp_path], "x86_64", "2.34", level) == Found(1, "0.0", level)
     with pytest.raises(TargetError, match=rf"level x86-64-v{level}, the platform promises v{level - 1}"):
         require([tmp_path], "x86_64", "2.34", level - 1)
+
+
+def test_a_bundle_with_code_for_another_machine_is_refused(tmp_path: Path) -> None:
+    from lsbuild.api import Bundle, File, Manifest
+    from lsbuild.native import check
+    from lsbuild_runtime.manifest import Server
+
+    (tmp_path / "lib.so").write_bytes(marked(0))
+    manifest = Manifest(
+        schema=1, name="n", lsbuild="0", target="host", platform="p", services=(), server=Server(), files=()
+    )
+    files = (File("tools/lib.so", tmp_path / "lib.so"), File("app/x.py", b"\x7fELF is only text here"))
+    check(Bundle(Platform("x86_64", "3.13"), manifest, files))
+    with pytest.raises(TargetError, match=r"is built for 64-bit x86_64, the platform is aarch64"):
+        check(Bundle(Platform("aarch64", "3.13"), manifest, files))

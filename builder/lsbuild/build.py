@@ -19,7 +19,9 @@ from lsbuild import (
     facts,
     gates,
     history,
+    leaks,
     lock,
+    native,
     plan,
     registry,
     report,
@@ -37,6 +39,7 @@ from lsbuild.evals.result import read as read_result
 from lsbuild.monitor import Monitor
 from lsbuild.spec.kinds import KINDS
 from lsbuild.spec.load import Loaded, load
+from lsbuild.spec.model import Spec, State
 
 LOCK_NAME = "lsbuild.lock"
 RUNTIME_WHEELS = ("msgspec>=0.19",)
@@ -153,6 +156,9 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
     monitor.stage("pack")
     bundles = tuple(_bundle(ready, platform, outputs) for platform in ready.target_steps)
     gates.check(ready.loaded.spec.budgets, bundles)
+    for each in bundles:
+        native.check(each)
+        leaks.check(each, ready.loaded.spec.not_secrets)
     out = output or Path("build") / f"{ready.loaded.spec.name}-{order.target}"
     artifact = ready.target.pack(bundles, ready.options, out)
     return report.Report(
@@ -220,7 +226,13 @@ def _items(loaded: Loaded) -> list[Item]:
         Item(kind, name, entry.provider, entry, root)
         for kind in KINDS
         for name, entry in getattr(loaded.spec, kind).items()
-    ]
+    ] + state_item(loaded.spec, root)
+
+
+def state_item(spec: Spec, root: Path) -> list[Item]:
+    """What keeps responses: as the spec says, or SQLite where there are agents, whose runs are worth keeping."""
+    state = spec.server.state or (State() if spec.agents else None)
+    return [] if state is None or state.provider == "none" else [Item("server", "state", state.provider, state, root)]
 
 
 def _check(items: list[Item], plugins: Mapping[str, Plugin], loaded: Loaded) -> None:

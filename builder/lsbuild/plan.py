@@ -34,6 +34,10 @@ class StepRecord(msgspec.Struct, frozen=True):
     tools: dict[str, str]
 
 
+_MODELS = {"models": ("agents",), "agents": ("workflows",)}
+"""Sections whose entries can stand for those of another."""
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """A step with its content key and the reason, for people, why it runs (or "cached").
@@ -114,12 +118,12 @@ def compile_items(
 def references(
     items: Sequence[Item], plugins: Mapping[str, Plugin]
 ) -> dict[tuple[str, str], tuple[tuple[str, str], ...]]:
-    """What each item refers to. Agents are models too: who names a model may mean an agent."""
+    """What each item refers to. Agents and workflows are models too: who names a model or an agent may mean them."""
     paths = {item.path for item in items}
 
     def meant(path: tuple[str, str]) -> tuple[str, str]:
-        agent = ("agents", path[1])
-        return agent if path[0] == "models" and path not in paths and agent in paths else path
+        stand_ins = [(kind, path[1]) for kind in _MODELS.get(path[0], ())]
+        return path if path in paths else next((each for each in stand_ins if each in paths), path)
 
     return {item.path: tuple(meant(path) for path in plugins[item.provider].refers(item)) for item in items}
 

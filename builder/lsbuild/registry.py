@@ -26,11 +26,14 @@ PLUGINS: Mapping[str, str] = {
     "inline::prompts": "lsbuild_plugins.prompts.plugin:PLUGIN",
     "inline::rules": "lsbuild_plugins.rules.plugin:PLUGIN",
     "inline::route": "lsbuild_plugins.route.plugin:PLUGIN",
+    "inline::sqlite": "lsbuild_plugins.sqlite.plugin:PLUGIN",
     "inline::sqlite-vec": "lsbuild_plugins.sqlite_vec.plugin:PLUGIN",
     "inline::tools": "lsbuild_plugins.tools.plugin:PLUGIN",
+    "inline::workflow": "lsbuild_plugins.workflow.plugin:PLUGIN",
     "remote::mcp": "lsbuild_plugins.mcp.plugin:PLUGIN",
     "remote::openai": "lsbuild_plugins.openai.plugin:PLUGIN",
     "remote::pgvector": "lsbuild_plugins.pgvector.plugin:PLUGIN",
+    "remote::postgres": "lsbuild_plugins.postgres.plugin:PLUGIN",
 }
 TARGETS: Mapping[str, str] = {
     "container": "lsbuild_targets.container:TARGET",

@@ -142,7 +142,7 @@ def fault(error: Exception, path: Path, holds: str) -> ApiError:
 
 def built_without_state() -> ApiError:
     """A 503 where the wheels that state needs are not in the artifact."""
-    message = "this artifact was built without what state needs; say `mutable: true` at a vector store and build again"
+    message = "this artifact was built without what state needs; say `server.state` in the spec and build again"
     return ApiError(503, message, type="server_error", code=NO_STATE)
 
 

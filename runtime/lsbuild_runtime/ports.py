@@ -54,6 +54,10 @@ class Usage(Struct, frozen=True):
     completion: int = 0
     cached: int = 0
 
+    def __add__(self, other: Usage) -> Usage:
+        """Both together."""
+        return Usage(self.prompt + other.prompt, self.completion + other.completion, self.cached + other.cached)
+
 
 class TokenLogprob(Struct, frozen=True):
     """One token with its log probability (natural log) under the model's unmodified distribution at temperature 1."""

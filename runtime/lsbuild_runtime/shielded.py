@@ -33,7 +33,7 @@ class Shielded:
         """See ports.Inference."""
         _without_logprobs(chat.sampling.logprobs)
         try:
-            messages = [self._message(message, context) for message in chat.messages]
+            messages = [self.message(message, context) for message in chat.messages]
         except Blocked as blocked:
             yield from _refused(blocked, chat.sampling.n)
             return
@@ -43,7 +43,7 @@ class Shielded:
     def count(self, chat: Chat, context: Context) -> int:
         """See ports.Counter: of what the model may read, or of the messages as they are when they would be refused."""
         with contextlib.suppress(Blocked):
-            chat = replace(chat, messages=[self._message(message, context) for message in chat.messages])
+            chat = replace(chat, messages=[self.message(message, context) for message in chat.messages])
         return count(self._port, chat, context)
 
     def complete(self, completion: Completion, context: Context) -> Iterator[Delta]:
@@ -61,7 +61,7 @@ class Shielded:
         deltas = self._port.complete(replace(completion, prompt=prompt), context)
         yield from self._answer(deltas, completion.sampling.n, context)
 
-    def _message(self, message: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+    def message(self, message: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
         """The message as the model may read it. What the operator and the model said is left as it is."""
         where: Where | None = {"user": "input", "tool": "retrieved"}.get(message["role"])  # type: ignore[assignment]
         content = message.get("content")

@@ -10,6 +10,7 @@ import pytest
 from lsbuild_runtime.app import App
 from lsbuild_runtime.ports import Chat
 from responding import opened, respond, text_of
+from runtime_asking import asked
 
 FUNCTION: dict[str, Any] = {
     "type": "function",
@@ -18,6 +19,7 @@ FUNCTION: dict[str, Any] = {
     "parameters": {"type": "object"},
 }
 SEARCH: dict[str, Any] = {"type": "file_search", "vector_store_ids": ["manuals"]}
+LOOK = {"type": "function", "name": "look"}
 DESK: dict[str, Any] = {"type": "mcp", "server_label": "desk", "require_approval": "never"}
 SCHEMA = {"type": "json_schema", "name": "pump", "schema": {"type": "object"}, "strict": True}
 
@@ -136,7 +138,7 @@ def test_what_was_asked_stands_in_the_response(app: App) -> None:
         ({"type": "mcp", "server_label": "desk", "name": "fail"}, "fail", {"look", "file_search", "echo", "fail", "order"}),
         ({"type": "mcp", "server_label": "desk"}, "required", {"look", "echo", "fail", "order"}),
         (
-            {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "look"}, {"type": "file_search"}]},
+            {"type": "allowed_tools", "mode": "required", "tools": [LOOK, {"type": "file_search"}]},
             "required", {"look", "file_search"},
         ),
         ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp", "server_label": "desk"}]}, "auto",
@@ -167,6 +169,19 @@ def test_tools_with_the_same_name_get_their_servers_name(app: App) -> None:
         "echo",
         "desk_echo",
     }
+
+
+def test_a_server_of_the_spec_may_be_named_by_its_address(app: App) -> None:
+    tool = {
+        "type": "mcp",
+        "server_label": "my_desk",
+        "server_url": "https://desk.example/mcp/",
+        "require_approval": "never",
+    }
+    response = respond(app, 'call echo {"text": "a"}\nsay Done', tools=[tool]).json
+    assert [(each["type"], each.get("server_label")) for each in response["output"]] == [
+        ("mcp_list_tools", "my_desk"), ("mcp_call", "my_desk"), ("message", None),
+    ]  # fmt: skip
 
 
 def test_a_search_of_a_request_stands_for_the_agents_own(app: App) -> None:
@@ -210,9 +225,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{"type": "nothing"}]}, "tools[0].type"),
     ({"tools": [{"type": "web_search", "user_location": {"type": "approximate"}}]}, "tools[0].user_location"),
     ({"tools": [{"type": "file_search", "vector_store_ids": []}]}, "tools[0].vector_store_ids"),
+    ({"tools": [{**SEARCH, "filters": {"type": "eq"}}]}, "tools[0].filters.key"),
     ({"tools": [{**SEARCH, "ranking_options": {"ranker": "best"}}]}, "tools[0].ranking_options.ranker"),
     ({"tools": [{"type": "mcp", "server_label": "desk", "connector_id": "connector_gmail"}]}, "tools[0].connector_id"),
     ({"tools": [{"type": "mcp", "server_label": "x", "server_url": "https://x.example"}]}, "tools[0].server_url"),
+    ({"tools": [{**DESK, "authorization": "token"}]}, "tools[0].authorization"),
+    ({"tools": [{**DESK, "headers": {"a": "b"}}]}, "tools[0].headers"),
     ({"tools": [{"type": "mcp", "server_label": "nothing"}]}, "tools[0].server_label"),
     ({"tools": [{**DESK, "allowed_tools": ["nothing"]}]}, "tools[0].allowed_tools"),
     ({"tools": [{**DESK, "allowed_tools": []}]}, "tools[0].allowed_tools"),
@@ -222,7 +240,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tools": [FUNCTION], "tool_choice": {"type": "file_search"}}, "tool_choice"),
     ({"tools": [DESK], "tool_choice": {"type": "mcp", "server_label": "desk", "name": "x"}}, "tool_choice"),
     (
-        {"tools": [FUNCTION], "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "x"}]}},
+        {"tools": [FUNCTION], "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{**LOOK, "name": "x"}]}},
         "tool_choice.tools[0]",
     ),
     ({"tools": [FUNCTION, FUNCTION]}, "tools[1].name"),
@@ -232,13 +250,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("fields", "param"), REFUSED, ids=[str(fields)[:60] for fields, _ in REFUSED])
 def test_refusals_name_the_parameter(app: App, fields: dict[str, Any], param: str) -> None:
-    answer = respond(app, **{"script": "say Yes", **{name: value for name, value in fields.items() if name not in ("input", "model")},
-                             **({"script": fields["input"]} if "input" in fields else {}),
-                             **({"model": fields["model"]} if "model" in fields else {})})  # fmt: skip
+    answer = asked(app, "POST", "/v1/responses", {"model": "actor", "input": "say Yes", **fields})
     assert answer.status == 400, answer.body
     assert answer.error["param"] == param
     assert answer.error["type"] == "invalid_request_error"
-    assert param in answer.error["message"] or answer.error["message"]
+    assert answer.error["message"].startswith(f"{param}: ")
 
 
 @pytest.mark.parametrize(

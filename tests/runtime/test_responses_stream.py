@@ -21,6 +21,12 @@ TEXT = [
 ]
 MCP = ["response.mcp_call.in_progress", "response.mcp_call_arguments.delta", "response.mcp_call_arguments.done"]
 
+PIECES = {
+    "output_text": "text", "refusal": "refusal", "function_call_arguments": "arguments", "mcp_call_arguments": "arguments",
+    "reasoning_text": "text", "reasoning_summary_text": "text",
+}  # fmt: skip
+"""What comes in deltas, and what holds the whole of it in the end."""
+
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
@@ -58,8 +64,7 @@ def added_up(events: list[Any]) -> None:
     assert [event["item"]["id"] for event in added] == [item["id"] for item in done]
     assert all(event["item"].get("status", "in_progress") == "in_progress" for event in added)
     assert len({item["id"] for item in done}) == len(done)
-    for kind, parts in (("output_text", "text"), ("refusal", "refusal"), ("function_call_arguments", "arguments"),
-                        ("mcp_call_arguments", "arguments"), ("reasoning_text", "text"), ("reasoning_summary_text", "text")):  # fmt: skip
+    for kind, parts in PIECES.items():
         for event in events:
             if event["type"] == f"response.{kind}.done":
                 pieces = [each["delta"] for each in events

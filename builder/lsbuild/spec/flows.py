@@ -126,8 +126,9 @@ class _Checked:
         node = step.map[kind]
         if kind not in _NAMES or not isinstance(node.value, str):
             return
-        section = self._tree.map.get(_NAMES[kind])
-        known = dict(section.map) if section is not None else {}
+        known = self._section(_NAMES[kind])
+        if kind == "agent":  # a workflow is asked as an agent is
+            known |= {name: each for name, each in self._section("workflows").items() if name != self._path[1]}
         name = node.value.partition(".")[0] if kind == "tool" and node.value not in known else node.value
         word = _NAMES[kind].removesuffix("s").replace("_", " ")
         if name not in known:
@@ -136,6 +137,10 @@ class _Checked:
         elif kind == "model" and (model := known[name].map.get("type")) is not None and model.value != "llm":
             message = f"'{name}' is of type {model.value}; a step asks models of type llm"
             yield Problem((*path, kind), message, node.origin.where)
+
+    def _section(self, name: str) -> dict[str, Node]:
+        section = self._tree.map.get(name)
+        return dict(section.map) if section is not None else {}
 
     def _gives(self, step: Node) -> frozenset[str] | None:
         for kind, fields in GIVES.items():

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-KINDS = ("models", "vector_stores", "shields", "tools", "agents", "prompts", "evals")
+KINDS = ("models", "vector_stores", "shields", "tools", "agents", "workflows", "prompts", "evals")

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     GetJsonSchemaHandler,
     PlainSerializer,
@@ -19,13 +18,15 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from lsbuild.spec.secret import Secret
+from lsbuild.spec.section import CONFIG
 from lsbuild.spec.units import Bytes, Name, Seconds
+from lsbuild.spec.workflow import Workflow
 
 
 class Section(BaseModel):
     """Base of every part of the spec: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=False)
+    model_config = CONFIG
 
 
 class Budget(Section):
@@ -382,6 +383,8 @@ class HttpCall(Section):
     unless the schema has a default)."""
     headers: dict[str, str | Secret] = {}
     """Headers of each request; neither models nor logs see them."""
+    token: Secret | None = None
+    """The token that is sent as ``Authorization: Bearer``."""
     query: dict[str, str | Secret] = {}
     """Fixed parts of the query."""
     hosts: tuple[str, ...] = ()
@@ -417,7 +420,7 @@ class Tool(Section):
     """Whether a call can carry what a model has read to somebody else. Default: ``external`` for ``http``, ``mcp`` and a
     ``python`` tool with network, else ``nothing``."""
     trusted: bool = False
-    """Whether its results are your own words, which do not taint a run."""
+    """Whether its results are your own words, which do not taint a run. A ``builtin`` is, unless this says otherwise."""
     approval: Literal["never", "always"] = "never"
     """Whether a person is asked before each call."""
     allow: tuple[str, ...] = ()
@@ -486,6 +489,24 @@ class ServerLimits(Section):
     """Longest time for one request."""
 
 
+class State(Section):
+    """Where responses and conversations are kept, and for how long."""
+
+    provider: str = "inline::sqlite"
+    """Who keeps them: ``inline::sqlite`` in the state folder of the server, ``remote::postgres`` in a database that several
+    servers share, ``none`` nobody."""
+    days: int = Field(default=30, ge=1, le=36_500)
+    """How long a response is kept; conversations stay until they are deleted."""
+    size: Bytes = Field(default=1 << 30, gt=0)
+    """How much is kept: the oldest responses go when it is more, and conversations are not added to."""
+    queue: int = Field(default=100, ge=0)
+    """Responses that may wait in the background; one more is answered 429."""
+    deadline: Seconds = Field(default=1800.0, gt=0)
+    """Longest time for one response in the background."""
+    config: dict[str, Any] = {}
+    """Settings of the provider."""
+
+
 class Server(Section):
     """Where and how the artifact listens."""
 
@@ -494,9 +515,12 @@ class Server(Section):
     port: int = Field(default=8321, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
     shields: tuple[str, ...] = ()
-    """Shields (keys of ``shields``) that look at every chat and completion of every llm and agent, in this order."""
+    """Shields (keys of ``shields``) that look at every chat and completion of every llm and agent, the cheapest
+    first."""
     limits: ServerLimits = ServerLimits()
     """What clients together may cost."""
+    state: State | None = None
+    """Where responses and conversations are kept. Default: ``inline::sqlite`` where the spec has agents, else nowhere."""
 
 
 class Budgets(Section):
@@ -525,6 +549,8 @@ class Spec(Section):
     """Document stores by the name clients use."""
     agents: dict[Name, Agent] = {}
     """Agents by the name clients use; each is also a model."""
+    workflows: dict[Name, Workflow] = {}
+    """Workflows by the name clients use; each is also a model."""
     shields: dict[Name, Shield] = {}
     """Shields by the name clients use."""
     tools: dict[Name, Tool] = {}
@@ -538,5 +564,7 @@ class Spec(Section):
     """Where and how the artifact listens."""
     budgets: Budgets = Budgets()
     """Limits that fail the build."""
+    not_secrets: tuple[Annotated[str, Field(pattern="^[0-9a-f]{12}$")], ...] = ()
+    """Fingerprints of what a build took for a secret in the artifact and is none; its error shows them."""
     targets: dict[str, dict[str, Any]] = {}
     """Per target: its own options (``arch``, ``base`` ...) and overrides of any key above."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from lsbuild.errors import Problem
+from lsbuild.spec import flows
 from lsbuild.spec.kinds import KINDS
 from lsbuild.spec.marks import Node, Path
 from lsbuild.suggest import did_you_mean
@@ -19,7 +20,7 @@ SEARCH = "file_search"
 def check(tree: Node, *, targets: Collection[str], providers: Collection[str]) -> list[Problem]:
     """Every reference that leads nowhere or to the wrong kind of thing."""
     found = [*_names(tree), *_routes(tree), *_agents(tree), *_stores(tree), *_evals(tree), *_targets(tree, targets)]
-    found += [*_shields(tree), *_tools(tree), *_rankers(tree)]
+    found += [*_shields(tree), *_tools(tree), *_rankers(tree), *flows.check(tree)]
     if not (plugins := tree.map.get("plugins")) or not plugins.list:
         found += _providers(tree, providers)
     return found
@@ -43,6 +44,12 @@ def _names(tree: Node) -> Iterator[Problem]:
     for name in _section(tree, "models").keys() & _section(tree, "agents").keys():
         where = agents.keys[name].where if agents is not None else ""
         yield Problem(("agents", name), f"'{name}' is a model already; an agent is addressed as a model too", where)
+    workflows = tree.map.get("workflows")
+    for kind in ("models", "agents"):
+        for name in _section(tree, kind).keys() & _section(tree, "workflows").keys():
+            where = workflows.keys[name].where if workflows is not None else ""
+            message = f"'{name}' is in {kind} already; a workflow is addressed as a model too"
+            yield Problem(("workflows", name), message, where)
 
 
 def _routes(tree: Node) -> Iterator[Problem]:
@@ -268,3 +275,9 @@ def _providers(tree: Node, known: Collection[str]) -> Iterator[Problem]:
             if node is not None and provider is not None and provider not in known:
                 message = f"unknown provider '{provider}'.{did_you_mean(provider, known)}"
                 yield Problem((kind, name, "provider"), message, node.origin.where)
+    node = _section(tree, "server").get("state")
+    node = node.map.get("provider") if node is not None else None
+    provider = _text(node)
+    if node is not None and provider is not None and provider not in (*known, "none"):
+        message = f"unknown provider '{provider}'.{did_you_mean(provider, known)}"
+        yield Problem(("server", "state", "provider"), message, node.origin.where)

@@ -104,14 +104,17 @@ def _tidied(model: type[BaseModel]) -> tuple[dict[str, Any], dict[str, Any]]:
     return root, definitions
 
 
-def _listed(definition: Mapping[str, Any], definitions: Mapping[str, Any], above: str) -> Iterator[Key]:
+def _listed(
+    definition: Mapping[str, Any], definitions: Mapping[str, Any], above: str, within: tuple[str, ...] = ()
+) -> Iterator[Key]:
+    """The keys of a definition and all below, but for what is inside itself again."""
     for name, value in definition["properties"].items():
         path = f"{above}{name}"
         default = _spelled(value["default"]) if "default" in value else "required"
         yield Key(path, _words(value), default, " ".join(value["description"].split()))
         below, middle = _below(value)
-        if below:
-            yield from _listed(definitions[below], definitions, f"{path}{middle}.")
+        if below and below not in within:
+            yield from _listed(definitions[below], definitions, f"{path}{middle}.", (*within, below))
 
 
 def _below(value: Mapping[str, Any]) -> tuple[str, str]:

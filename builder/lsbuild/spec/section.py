@@ -1,11 +1,8 @@
-"""The base of every part of a spec."""
+"""How every part of a spec treats its keys."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
-
-class Section(BaseModel):
-    """Unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=False)
+CONFIG = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=False)
+"""Unknown keys are errors, values do not change."""

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from lsbuild.spec.section import Section
+from lsbuild.spec.section import CONFIG
 from lsbuild.spec.units import Name, Seconds
+
+
+class Section(BaseModel):
+    """Base of every part of a workflow."""
+
+    model_config = CONFIG
 
 
 class Retries(Section):
@@ -32,7 +38,7 @@ class WorkflowStep(Section):
     """One step. The first key that is there says what it does: ``agent`` to ``approval``."""
 
     agent: str | None = None
-    """Asks an agent (a key of ``agents``) the ``prompt``."""
+    """Asks an agent (a key of ``agents``) or another workflow (a key of ``workflows``) the ``prompt``."""
     model: str | None = None
     """Asks a model (a key of ``models``) the ``prompt``."""
     tool: str | None = None
@@ -90,7 +96,7 @@ class Workflow(Section):
     """JSON Schema of what a run is given. Default: an object with a ``text``."""
     steps: dict[Name, WorkflowStep] = Field(min_length=1)
     """The steps by name, in their order."""
-    output: Any = None
+    output: str | dict[str, Any] | list[Any] | None = None
     """What a run gives: a text, list or map with ``{{...}}`` in it. Default: the text of the last step."""
     wall: Seconds = Field(default=600.0, gt=0)
     """Longest time of a run, without the time in which it waits for a person."""

@@ -7,6 +7,8 @@ from lsbuild_runtime.routes.tables.others import BATCHES, OTHERS, PROMPTS
 from lsbuild_runtime.routes.tables.responses import CONVERSATIONS, RESPONSES
 from lsbuild_runtime.routes.tables.safety import SAFETY
 from lsbuild_runtime.routes.tables.stores import FILES, STORES
+from lsbuild_runtime.routes.tables.tools import TOOLS
+from lsbuild_runtime.routes.tables.workflows import WORKFLOWS
 
 ROUTES = (
     *INSPECTION,
@@ -14,10 +16,12 @@ ROUTES = (
     *INFERENCE,
     *RESPONSES,
     *CONVERSATIONS,
+    *WORKFLOWS,
     *OTHERS,
     *PROMPTS,
     *BATCHES,
     *SAFETY,
+    *TOOLS,
     *STORES,
     *FILES,
 )

@@ -316,7 +316,11 @@ def _headers(scope: Scope) -> dict[str, str]:
 
 
 def _query(scope: Scope) -> dict[str, str]:
-    return dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+    """The parameters by name; the values of a list, which OpenAI's clients write as ``include[]``, joined by commas."""
+    found: dict[str, str] = {}
+    for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
+        found[name] = f"{found[name]},{value}" if name.endswith("[]") and name in found else value
+    return found
 
 
 async def send_whole(send: Send, response: Response, extra: Mapping[str, str] = MappingProxyType({})) -> None:

@@ -1,0 +1,1 @@
+"""`inline::sqlite`: responses and conversations in a file of the server's state folder."""

@@ -252,6 +252,7 @@ def test_runs_are_listed_page_by_page_and_forgotten(tmp_path: Path) -> None:
         assert ([run["id"] for run in rest["data"]], rest["has_more"]) == ([ids[0]], False)
         assert [run["id"] for run in ask("GET", RUNS, query={"order": "asc"}).json["data"]] == ids
         assert ask("GET", RUNS, query={"status": "failed"}).json["data"] == []
+        assert ask("GET", RUNS, query={"after": "wfrun_x"}).error["code"] == "run_not_found"
         assert ask("GET", RUNS, query={"status": "odd"}).error["param"] == "status"
         assert ask("DELETE", f"{RUNS}/{ids[0]}").json["deleted"] is True
         assert ask("GET", f"{RUNS}/{ids[0]}").error["code"] == "run_not_found"

@@ -78,7 +78,7 @@ class Agent:
         self._tools = tools or {}
         self._look = look
         searched = {} if FILE_SEARCH in self._tools else stores
-        self._grounding = Grounding(settings, searched, around or {}, host)
+        self._grounding = Grounding(settings, searched, around or {}, host, look or Look(()))
 
     def task(self, chat: Chat, context: Context) -> Task:
         """See runs.Runner. ApiError 400 without a user message, 503 when a group of tools cannot be reached."""

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format e2e bench parity clients lock clean
+.PHONY: help setup demo test lint format e2e bench parity clients aws lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ parity: setup ## an environment with torch and transformers, against which the f
 clients: setup ## an environment with the agent frameworks and SDKs that drive a booted artifact in the tests
 	test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
 	.venv-clients/bin/python -m pip install -q --disable-pip-version-check -r requirements/clients.txt
+
+aws: setup ## an environment with AWS's SAM: its emulator and linters, for functions and their templates
+	test -x .venv-aws/bin/python || $(PYTHON) -m venv .venv-aws
+	.venv-aws/bin/python -m pip install -q --disable-pip-version-check -r requirements/aws.txt
 
 lock: setup ## pin the development environment again, with hashes
 	$(BIN)/uv pip compile -q pyproject.toml --extra dev --universal --generate-hashes --no-annotate --no-header --upgrade -o requirements/dev.txt

@@ -30,6 +30,7 @@ GROUPS = (
     "retrieval",
     "ingestion",
     "safety",
+    "structured",
     "finding",
     "size",
 )

@@ -19,6 +19,7 @@ from lsbuild import (
     facts,
     gates,
     history,
+    leaks,
     lock,
     plan,
     registry,
@@ -154,6 +155,8 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
     monitor.stage("pack")
     bundles = tuple(_bundle(ready, platform, outputs) for platform in ready.target_steps)
     gates.check(ready.loaded.spec.budgets, bundles)
+    for each in bundles:
+        leaks.check(each, ready.loaded.spec.not_secrets)
     out = output or Path("build") / f"{ready.loaded.spec.name}-{order.target}"
     artifact = ready.target.pack(bundles, ready.options, out)
     return report.Report(
@@ -221,10 +224,10 @@ def _items(loaded: Loaded) -> list[Item]:
         Item(kind, name, entry.provider, entry, root)
         for kind in KINDS
         for name, entry in getattr(loaded.spec, kind).items()
-    ] + _state(loaded.spec, root)
+    ] + state_item(loaded.spec, root)
 
 
-def _state(spec: Spec, root: Path) -> list[Item]:
+def state_item(spec: Spec, root: Path) -> list[Item]:
     """What keeps responses: as the spec says, or SQLite where there are agents, whose runs are worth keeping."""
     state = spec.server.state or (State() if spec.agents else None)
     return [] if state is None or state.provider == "none" else [Item("server", "state", state.provider, state, root)]

@@ -211,12 +211,19 @@ def schema(output: Path | None, out: Output) -> None:
 
 @main.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
+@click.option(
+    "--treemap", metavar="FILE", type=click.Path(path_type=Path), help="Also draw what takes the room, as an SVG."
+)
 @_output_options
-def inspect(artifact: Path, out: Output) -> None:
+def inspect(artifact: Path, treemap: Path | None, out: Output) -> None:
     """List the components, sizes, hashes and routes of ARTIFACT."""
     from lsbuild import inspection
 
     found = inspection.inspect(artifact)
+    if treemap:
+        from lsbuild.treemap import svg
+
+        treemap.write_text(svg(found.manifests[0]), encoding="utf-8")
     out.give(inspection.to_dict(found), lambda: inspection.to_text(found))
 
 

@@ -75,7 +75,7 @@ class StepError(LsbuildError):
 
 
 class GateError(LsbuildError):
-    """A measured quality or a budget of the spec is not met."""
+    """A measured quality or a budget of the spec is not met, or the artifact would hold a secret."""
 
     exit_code = 5
 

@@ -50,6 +50,14 @@ RULES: Mapping[str, tuple[str, ...]] = {
     "apsw": ("apsw/tests/*", "apsw/sqlite_extra_binaries/*", "apsw/speedtest.py", "apsw/shell.py", "apsw/trace.py"),
     "click": ("click/testing.py",),
     "httptools": ("*.c", "*.h"),
+    "llguidance": (
+        "llguidance/cli.py",
+        "llguidance/hf.py",
+        "llguidance/llamacpp.py",
+        "llguidance/mlx.py",
+        "llguidance/tiktoken.py",
+        "llguidance/torch.py",
+    ),
     "msgspec": (),
     "minijinja": (),
     "numpy": (

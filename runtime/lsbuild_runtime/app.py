@@ -29,7 +29,7 @@ from lsbuild_runtime.http import (
 from lsbuild_runtime.manifest import Manifest, check_files
 from lsbuild_runtime.routes import ROUTES
 from lsbuild_runtime.routing import Kept, Route, Site, Table, found
-from lsbuild_runtime.services import Services, boot_files
+from lsbuild_runtime.services import CheckFiles, Services, boot_files
 from lsbuild_runtime.stores import Stores
 from lsbuild_runtime.traffic import Traffic
 
@@ -52,7 +52,7 @@ class App:
     The files of the bundle that do not belong to a service are checked here (ManifestError); a service's own files
     are checked when it is opened, which is on its first request. No network is used. ``state`` is the folder for what
     has to outlive the process (uploads, mutable stores); None: the application writes nothing. ``clock`` is the time
-    of day of what is kept there.
+    of day of what is kept there, ``check`` how files are compared with the manifest.
     """
 
     def __init__(
@@ -62,10 +62,11 @@ class App:
         observe: Observe = _silent,
         state: Path | None = None,
         clock: Callable[[], float] = time.time,
+        check: CheckFiles = check_files,
     ) -> None:
         self.manifest = manifest
         self.root = root
-        self.services = Services(manifest, root, state)
+        self.services = Services(manifest, root, state, check)
         self.stores = Stores(self.services, root, observe, clock)
         self.table = Table(ROUTES)
         self.started = int(clock())
@@ -76,7 +77,7 @@ class App:
         self.clock = clock
         self._kept: dict[Any, Kept] = {}
         self._making = threading.Lock()
-        check_files(root, boot_files(manifest))
+        check(root, boot_files(manifest))
 
     def handle(self, request: Request) -> Response:
         """Answer ``request``. Never raises: errors are answers, in OpenAI's shape.

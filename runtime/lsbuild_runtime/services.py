@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,19 @@ MODEL_APIS = ("inference", "agents", "embeddings", "rerank")
 NO_STATE = "no_state"
 """The code of the ApiError when the server has no folder for state."""
 
+CheckFiles = Callable[[Path, tuple[FileEntry, ...]], None]
+"""Compares files below a folder with their entries; ManifestError names the first that differs."""
+
 _VARIABLE = re.compile(r"\$\{env\.([A-Za-z_][A-Za-z0-9_]*)(?::=([^}]*))?\}")
 
 
 class Services:
     """Implements ports.Host. Safe for use from several threads; a service that failed to open is tried again."""
 
-    def __init__(self, manifest: Manifest, root: Path, state: Path | None = None) -> None:
+    def __init__(
+        self, manifest: Manifest, root: Path, state: Path | None = None, check: CheckFiles = check_files
+    ) -> None:
+        self.check = check
         self._manifest = manifest
         self._root = root
         self._state = state
@@ -106,7 +112,7 @@ def open_service(service: Service, manifest: Manifest, root: Path, host: Service
     if missing:
         raise _unavailable(f"{label} cannot be opened: {'; '.join(missing)}")
     try:
-        check_files(root, files_of(service, manifest))
+        host.check(root, files_of(service, manifest))
     except ManifestError as error:
         raise _unavailable(f"{label} cannot be opened: {error}") from error
     module, _, attribute = service.entry.partition(":")

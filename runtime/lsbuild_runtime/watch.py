@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -87,6 +86,8 @@ class _JsonSpan:
     def set(self, **attributes: Any) -> None:
         error = attributes.pop("error", None)
         if isinstance(error, BaseException):
+            import traceback  # nothing else of a start needs it
+
             attributes["level"] = "error"
             attributes["error.type"] = type(error).__name__
             attributes["exception.stacktrace"] = "".join(traceback.format_exception(error))

@@ -16,6 +16,7 @@ import pytest
 
 from lsbuild import elf, prune, wheels
 from lsbuild.api import Platform, Source, SourceError, SourceFile, Step, StepContext, TargetError
+from lsbuild.native import Found, require
 from lsbuild.sources.wheels import _parse, fetch
 from lsbuild.wheels import running_python
 
@@ -274,3 +275,53 @@ def test_every_trimmed_distribution_still_imports_and_works(tmp_path: Path) -> N
     words = [sys.executable, "-I", "-S", "-c", script, str(tmp_path / "m.onnx"), str(tmp_path / "a.npy")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.stdout == "ok\n", done.stderr
+
+
+def test_wheels_of_somebodys_own_are_whole(tmp_path: Path) -> None:
+    platform = Platform("aarch64", "3.12", "2.34")
+    uri = wheels.source_uri(platform, ["urllib3"], whole=True)
+    assert uri == "wheels:linux-aarch64-cp312-glibc2.34/whole?urllib3"
+    assert _parse(uri.removeprefix("wheels:"), uri).whole
+    brought = wheel(
+        tmp_path, "urllib3-2.0-py3-none-any.whl", {"urllib3/contrib/emscripten/x.py": b"", "urllib3/x.pyi": b""}
+    )
+    step = wheels.step(HERE, wheels.source_uri(HERE, ["x"], whole=True), Source("x", (brought,)), "tools/pump/site")
+    assert (step.ship, step.part) == ("tools/pump/site", "wheels") and step.name == f"tools.pump.site.{HERE.tag}"
+    out = tmp_path / "out"
+    out.mkdir()
+    wheels.unpack(StepContext(out, step.options, step.sources, {}, lambda _done, _total, _label: None))
+    assert (out / "urllib3/contrib/emscripten/x.py").exists() and (out / "urllib3/x.pyi").exists()
+
+
+def test_a_tool_says_which_python_it_needs() -> None:
+    platform = Platform("x86_64", "3.11")
+    for fits in ("", ">=3.11", ">=3.10,<4", ">=3.11.4", "==3.11.*"):
+        wheels.require_python(platform, fits, "tools/pump/site")
+    for not_, says in (
+        (">=3.12", "needs Python >=3.12, the target linux-x86_64-cp311 has 3.11"),
+        ("x", "no version specifier"),
+    ):
+        with pytest.raises(SourceError, match=says):
+            wheels.require_python(platform, not_, "tools/pump/site")
+
+
+def marked(level_bits: int) -> bytes:
+    """A 64-bit x86 ELF file whose one segment is a note that names the x86-64 levels it needs."""
+    properties = struct.pack("<III4x", 0xC0008002, 4, level_bits)
+    note = struct.pack("<III4s", 4, len(properties), 5, b"GNU\0") + properties
+    header = struct.pack("<4sBBBB8xHHIQQQIHHHHHH", b"\x7fELF", 2, 1, 1, 0, 3, 62, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    segment = struct.pack("<IIQQQQQQ", 4, 4, 120, 120, 120, len(note), len(note), 8)
+    return header + segment + note
+
+
+@pytest.mark.parametrize(("bits", "level"), [(0b1, 1), (0b11, 2), (0b111, 3), (0b1111, 4)])
+def test_the_level_that_a_file_needs_is_read_and_held_against_the_platform(
+    tmp_path: Path, bits: int, level: int
+) -> None:
+    (tmp_path / "lib.so").write_bytes(marked(bits))
+    read = elf.read(tmp_path / "lib.so")
+    assert read is not None
+    assert read.level == level
+    assert require([tmp_path], "x86_64", "2.34", level) == Found(1, "0.0", level)
+    with pytest.raises(TargetError, match=rf"level x86-64-v{level}, the platform promises v{level - 1}"):
+        require([tmp_path], "x86_64", "2.34", level - 1)

@@ -288,6 +288,9 @@ def test_the_type_of_an_error_follows_from_its_status(status: int, kind: str) ->
         ),
         (ApiError(400, "stop: too many", param="stop"), "stop_sequences: too many"),
         (ApiError(404, "no such model", param="model"), "model: no such model"),
+        (ApiError(400, "x", param="response_format.json_schema.schema.items"), "output_config.format.schema.items: x"),
+        (ApiError(400, "x", param="tools[0].function.parameters.type"), "tools[0].input_schema.type: x"),
+        (ApiError(400, "x", param="stop_it"), "stop_it: x"),
         (ApiError(503, "gone"), "gone"),
     ],
 )

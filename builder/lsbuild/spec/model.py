@@ -564,5 +564,7 @@ class Spec(Section):
     """Where and how the artifact listens."""
     budgets: Budgets = Budgets()
     """Limits that fail the build."""
+    not_secrets: tuple[Annotated[str, Field(pattern="^[0-9a-f]{12}$")], ...] = ()
+    """Fingerprints of what a build took for a secret in the artifact and is none; its error shows them."""
     targets: dict[str, dict[str, Any]] = {}
     """Per target: its own options (``arch``, ``base`` ...) and overrides of any key above."""

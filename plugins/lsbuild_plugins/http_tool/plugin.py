@@ -143,7 +143,7 @@ def _rest(call: HttpCall) -> Iterator[Problem]:
         if not _HEADER.fullmatch(name) or name.lower() in _OURS:
             yield Problem(("headers", name), f"'{name}' is not a header that a tool may set")
     for place, host in enumerate(call.hosts):
-        if fault := host_fault(host):
+        if "${" not in host and (fault := host_fault(host)):
             yield Problem(("hosts", place), f"'{host}': {fault}")
     try:
         steps(call.result)

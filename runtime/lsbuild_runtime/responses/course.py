@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 GAP = 1_000_000
 """What is added to the number of the next event when a cut run goes on: a client that had seen more than was kept still
 gets everything from there on."""
+BUSY = (429, 503)
+PAUSES = (1.0, 2.0, 4.0, 8.0)
+"""Seconds between the tries of a response in the background that finds its model busy; a Retry-After goes before them."""
 LEAST_KEPT = 2
 """Messages that ``truncation: auto`` never drops: the last of the user, and what belongs to it."""
 
@@ -106,17 +109,28 @@ class Course:
             yield from self._end()
 
     def unattended(self, first: int) -> Iterator[StreamEvent]:
-        """As ``events`` where nobody hears what is raised: it is the last event."""
-        try:
-            yield from self.events(first)
-        except Cancelled:
-            raise
-        except Exception as error:
-            with self._context.watch.span("response") as span:
-                failed = fault(error, span)
-            yield from self._told(self._heads())
-            yield from self._told(self._writer.fail(failed))
-            yield from self._end()
+        """As ``events`` where nobody hears what is raised: it is the last event. Who is only busy is asked again."""
+        for pause in (*PAUSES, None):
+            try:
+                yield from self.events(first)
+                return
+            except Cancelled:
+                raise
+            except Exception as error:
+                if not (pause is not None and isinstance(error, ApiError) and error.status in BUSY):
+                    yield from self._fail(error)
+                    return
+                if self._context.cancel.wait(pause if error.retry_after is None else error.retry_after):
+                    self._cut()
+                    raise Cancelled from None
+
+    def _fail(self, error: Exception) -> Iterator[StreamEvent]:
+        """The events of a response that cannot even begin."""
+        with self._context.watch.span("response") as span:
+            failed = fault(error, span)
+        yield from self._told(self._heads())
+        yield from self._told(self._writer.fail(failed))
+        yield from self._end()
 
     # The run
 

@@ -34,6 +34,7 @@ from lsbuild_runtime.routes.search import ranked
 from lsbuild_runtime.routes.wire import refused
 from lsbuild_runtime.runs import Approval, Bound, Event, Limits, Runner, Task, Used
 from lsbuild_runtime.safety import guarded, guardrails, looking
+from lsbuild_runtime.services import resolve
 from lsbuild_runtime.tools import API as TOOLS
 from lsbuild_runtime.tools import ToolInfo, ToolRuntime
 
@@ -235,11 +236,11 @@ def _file_search(app: Site, tool: FileSearchTool, param: str) -> ToolRuntime:
 
 def _server(app: Site, tool: McpTool, param: str, context: Context) -> tuple[ToolRuntime, list[ToolInfo]]:
     """A server of the spec, and its tools that the request allows, with the approval that it asks for."""
-    for name in ("server_url", "authorization", "headers"):
+    for name in ("authorization", "headers"):
         if getattr(tool, name) is not None:
-            why = "only servers of the spec are asked here; name it under 'tools' in the spec and send its key as server_label"
-            raise unavailable(f"{param}.{name}", why)
-    runtime = _service(app, tool.server_label, f"{param}.server_label", "GET /v1/tools lists the tools of the spec")
+            raise unavailable(f"{param}.{name}", "the spec says how its servers are asked; name a secret there")
+    key = tool.server_label if tool.server_url is None else _at(app, tool.server_url, f"{param}.server_url")
+    runtime = _service(app, key, f"{param}.server_label", "GET /v1/tools lists the tools of the spec")
     infos = list(runtime.tools(context))
     allowed = _names(tool.allowed_tools)
     if allowed is not None:
@@ -249,6 +250,17 @@ def _server(app: Site, tool: McpTool, param: str, context: Context) -> tuple[Too
                 raise refused(f"{param}.allowed_tools", f"{tool.server_label!r} has no tool {name[:64]!r}")
         infos = [info for info in infos if info.name in allowed]
     return runtime, [_asked_for(info, tool) for info in infos]
+
+
+def _at(app: Site, url: str, param: str) -> str:
+    """The server of the spec at ``url``: clients of OpenAI name a server by its address, and may call it what they like."""
+    for service in app.services:
+        endpoint = service.metadata.get("mcp_endpoint") if service.api == TOOLS else None
+        if endpoint and resolve(endpoint["uri"]).rstrip("/") == url.rstrip("/"):
+            return service.name
+    raise unavailable(
+        param, "only servers of the spec are asked here, and none has this address; name it under 'tools' there"
+    )
 
 
 def _asked_for(info: ToolInfo, tool: McpTool) -> ToolInfo:

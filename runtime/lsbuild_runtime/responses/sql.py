@@ -64,7 +64,15 @@ class Statements(Protocol):
 
 
 class Store(Protocol):
-    """A database with the tables in it, and what it knows of the servers that work with it."""
+    """A database with the tables in it, and what it knows of the servers that work with it.
+
+    ``now`` is the SQL for the seconds since 1970 as the database has them, ``locking`` what makes a SELECT keep its rows
+    from other writers until the transaction ends. With ``leases`` an owner is alive while it is heard of.
+    """
+
+    now: str
+    locking: str
+    leases: bool
 
     def reading(self) -> AbstractContextManager[Statements]:
         """A transaction that changes nothing."""
@@ -92,6 +100,7 @@ class SqlRecords:
 
     def __init__(self, store: Store, limits: Limits, clock: Callable[[], float]) -> None:
         self.limits = limits
+        self.leases = store.leases
         self._store = store
         self._clock = clock
         self._begun = 0
@@ -109,9 +118,10 @@ class SqlRecords:
                 self._check_free(db, kept.conversation)
             if kept.status == "queued":
                 self._check_queue(db)
-            values = (*_values(kept), len(kept.body) + len(kept.input), owner, self._now())
+            values = (*_values(kept), len(kept.body) + len(kept.input), owner)
             marks = ", ".join("?" * len(values))
-            db.execute(f"INSERT INTO responses({_KEPT}, size, owner, alive_at) VALUES ({marks})", values)  # noqa: S608
+            sql = f"INSERT INTO responses({_KEPT}, size, owner, alive_at) VALUES ({marks}, {self._store.now})"  # noqa: S608
+            db.execute(sql, values)
             _keep_events(db, kept.id, events, len(events))
 
     def step(self, response: str, owner: str, step: Step, events: Sequence[bytes] = ()) -> bool:
@@ -122,7 +132,7 @@ class SqlRecords:
             number = db.execute("SELECT count(*) FROM steps WHERE response = ?", (response,)).fetchone()[0]
             db.execute("INSERT INTO steps VALUES (?, ?, ?)", (response, number, msgspec.json.encode(step)))
             _keep_events(db, response, events, step.sequence)
-            db.execute("UPDATE responses SET alive_at = ? WHERE id = ?", (self._now(), response))
+            db.execute(f"UPDATE responses SET alive_at = {self._store.now} WHERE id = ?", (response,))  # noqa: S608
         return True
 
     def end(
@@ -227,24 +237,24 @@ class SqlRecords:
 
     def take(self, owner: str) -> Kept | None:
         """See records.Records."""
+        change = f"status = 'in_progress', owner = ?, alive_at = {self._store.now}, tries = tries + 1"
         with self._store.writing() as db:
-            found = self._takeable(db)
-            if found is None:
-                return None
-            kept = _one(db.execute(f"SELECT {_KEPT} FROM responses WHERE id = ?", (found,)))  # noqa: S608
-            sql = "UPDATE responses SET status = 'in_progress', owner = ?, alive_at = ?, tries = tries + 1 WHERE id = ?"
-            db.execute(sql, (owner, self._now(), found))
-            return kept
+            for response, before in self._takeable(db):
+                kept = _one(db.execute(f"SELECT {_KEPT} FROM responses WHERE id = ?", (response,)))  # noqa: S608
+                sql = f"UPDATE responses SET {change} WHERE id = ? AND owner = ? AND {_OPEN} RETURNING id"  # noqa: S608
+                if db.execute(sql, (owner, response, before)).fetchall():  # nobody was faster
+                    return kept
+        return None
 
     def renew(self, owner: str) -> None:
         """See records.Records."""
         with self._store.writing() as db:
-            db.execute("UPDATE responses SET alive_at = ? WHERE owner = ?", (self._now(), owner))
+            db.execute(f"UPDATE responses SET alive_at = {self._store.now} WHERE owner = ?", (owner,))  # noqa: S608
 
     def waiting(self) -> bool:
         """See records.Records."""
         with self._store.reading() as db:
-            return self._takeable(db) is not None
+            return bool(self._takeable(db))
 
     def expire(self) -> None:
         """See records.Records."""
@@ -338,23 +348,23 @@ class SqlRecords:
 
     def _owned(self, db: Statements, response: str, owner: str) -> Any:
         sql = "SELECT conversation FROM responses WHERE id = ? AND owner = ? AND status = 'in_progress'"
-        return db.execute(sql, (response, owner)).fetchone()
+        return db.execute(sql + self._store.locking, (response, owner)).fetchone()
 
-    def _takeable(self, db: Statements) -> str | None:
+    def _takeable(self, db: Statements) -> list[tuple[str, str]]:
+        """The ids of responses that nobody works at, the oldest first, each with the owner that it had."""
         sql = f"SELECT id, status, owner, alive_at FROM responses WHERE {_OPEN} ORDER BY seq"  # noqa: S608
         rows = db.execute(sql).fetchall()
         heard: dict[str, int] = {}
         for _, status, owner, alive_at in rows:
             if status == "in_progress" and owner:
                 heard[owner] = max(heard.get(owner, 0), int(alive_at))
-        gone = {
-            "",
-            *self._store.gone(heard, self._now()),
-        }  # nobody's are those that are queued, and those that were left
-        return next((row[0] for row in rows if row[2] in gone), None)
+        now = int(db.execute(f"SELECT {self._store.now}").fetchone()[0])
+        gone = {"", *self._store.gone(heard, now)}  # nobody's are those that are queued, and those that were left
+        return [(row[0], row[2]) for row in rows if row[2] in gone]
 
     def _known(self, db: Statements, conversation: str) -> bool:
-        return db.execute("SELECT 1 FROM conversations WHERE id = ?", (conversation,)).fetchone() is not None
+        sql = f"SELECT id FROM conversations WHERE id = ?{self._store.locking}"  # noqa: S608
+        return db.execute(sql, (conversation,)).fetchone() is not None
 
     def _check_free(self, db: Statements, conversation: str) -> None:
         if not self._known(db, conversation):

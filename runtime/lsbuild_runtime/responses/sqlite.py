@@ -46,6 +46,10 @@ class SqliteStore:
     process ends in whatever way, so that what a killed server had begun goes on at once in the next one.
     """
 
+    now = "unixepoch()"
+    locking = ""  # one transaction writes at a time
+    leases = False
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._database = Database(folder / FILE_NAME, SCHEMA)

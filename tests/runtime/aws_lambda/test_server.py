@@ -287,3 +287,16 @@ def test_requests_are_logged_and_measured_after_the_answer(monkeypatch: pytest.M
     assert emf["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "tests"
     assert (emf["Requests"], emf["Errors"], emf["OutputTokens"], emf["ColdStart"]) == ([1.0], [0.0], [7.0], [1.0])
     assert emf["service"] == "small"
+
+
+def test_a_file_of_another_size_is_found_without_reading_it(tmp_path: Path) -> None:
+    from lsbuild_runtime.manifest import FileEntry, ManifestError, check_sizes
+
+    (tmp_path / "model.bin").write_bytes(b"12345")
+    entry = FileEntry(path="model.bin", sha256="of another file", size=5, part="model")
+    check_sizes(tmp_path, (entry,))
+    (tmp_path / "model.bin").write_bytes(b"1234")
+    with pytest.raises(ManifestError, match="4 bytes, the manifest says 5"):
+        check_sizes(tmp_path, (entry,))
+    with pytest.raises(ManifestError, match="No such file"):
+        check_sizes(tmp_path, (FileEntry(path="gone", sha256="", size=1, part="model"),))

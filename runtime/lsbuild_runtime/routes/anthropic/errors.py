@@ -21,6 +21,9 @@ _TYPES = {
     529: "overloaded_error",
 }
 _NAMES = {
+    ".function.parameters": ".input_schema",
+    ".function": "",
+    "response_format.json_schema": "output_config.format",
     "response_format": "output_config.format",
     "reasoning_effort": "output_config.effort",
     "stop": "stop_sequences",

@@ -12,6 +12,8 @@ from lsbuild_runtime.routes.wire import worded
 _CODES = {401: "unauthenticated", 403: "permission_denied", 404: "not_found", 408: "deadline_exceeded",
           429: "resource_exhausted", 503: "unavailable"}  # fmt: skip
 _NAMES = {
+    ".function": "",
+    "response_format.json_schema": "response_format",
     "messages": "input",
     "max_tokens": "generation_config.max_output_tokens",
     "reasoning_effort": "generation_config.thinking_level",

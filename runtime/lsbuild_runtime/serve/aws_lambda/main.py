@@ -9,7 +9,6 @@ import contextlib
 import os
 import sys
 import time
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -70,7 +69,7 @@ class Server:
             raise
         except Exception as error:  # the next event may fare better than this one
             if not isinstance(error, events.UnknownEvent):
-                traceback.print_exc()
+                sys.excepthook(type(error), error, error.__traceback__)
             self._api.fail(invocation.id, error)
         self._telemetry.flush(invocation.id, invocation.function_arn)
 
@@ -162,7 +161,9 @@ def start(task: Path, layers: Path, api: RuntimeApi, environ: Mapping[str, str])
     )
     telemetry = Telemetry(function)
     # Stores are read-only: what a function writes is gone with its sandbox, so it is given no folder to write to.
-    server = Server(App(manifest, root, telemetry.observe), api, settings, telemetry)
+    # Lambda compares the hashes of what it unpacks, and nobody can write there: sizes will do.
+    app = App(manifest, root, telemetry.observe, check=formats.check_sizes)
+    server = Server(app, api, settings, telemetry)
     server.preload()
     return server
 

@@ -84,6 +84,8 @@ def _nowhere(_line: str) -> None:
 
 
 def _tools(function: Function) -> tuple[Any, Any]:
+    if sys.modules.get("typing_extensions", True) is None:
+        del sys.modules["typing_extensions"]
     from aws_lambda_powertools import Logger
     from aws_lambda_powertools.metrics import Metrics
 

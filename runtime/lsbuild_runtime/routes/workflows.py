@@ -49,11 +49,13 @@ class WorkflowList(Struct):
 
 class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     """``background`` answers at once, with a run that goes on by itself; ``stream`` sends its steps and the text of the last
-    one as they come. Otherwise the answer is the run as it is when it ends, or when it asks a person."""
+    one as they come. Otherwise the answer is the run as it is when it ends, or when it asks a person. With ``store: false``
+    nothing of it is kept, and it ends with the request."""
 
     input: dict[str, Any]
     background: bool = False
     stream: bool = False
+    store: bool = True
     metadata: Annotated[dict[str, str], Meta(max_length=16)] = {}
 
 
@@ -144,6 +146,8 @@ def start(app: Site, request: Request, name: str) -> Response:
     given = opened.checked(wanted.input)
     if wanted.background and wanted.stream:
         raise refused("stream", "not with background: what is streamed is waited for")
+    if wanted.background and not wanted.store:
+        raise refused("store", "a run in the background has to be kept")
     run = new_run(name, opened.workflow.version, given, wanted.metadata, int(app.kept(Workflows).clock()))
     if not app.kept(Workflows).keeps:
         if wanted.background:

@@ -315,6 +315,9 @@ def test_a_state_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         answer = ask("POST", RUNS, {"input": {"text": "x"}})
         assert answer.status == 503
         assert "state folder" in answer.error["message"]
+        unkept = ask("POST", RUNS, {"input": {"text": "x"}, "store": False}).json
+        assert (unkept["status"], unkept["stored"]) == ("completed", False)
+        assert ask("POST", RUNS, {"input": {"text": "x"}, "store": False, "background": True}).error["param"] == "store"
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"input": 5}', b'{"input": {"text": "x"}, "metadata": {"a": 1}}'])

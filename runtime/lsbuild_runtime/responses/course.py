@@ -13,12 +13,13 @@ from msgspec.structs import replace
 from lsbuild_runtime.http import ApiError, Cancelled, Context, Span
 from lsbuild_runtime.ports import Usage
 from lsbuild_runtime.responses.answer import ResponseObject, StreamEvent
+from lsbuild_runtime.responses.called import Listed
 from lsbuild_runtime.responses.items import Item, decoded, encoded
 from lsbuild_runtime.responses.live import Tape
 from lsbuild_runtime.responses.opening import Opened, Past, opened
 from lsbuild_runtime.responses.preparing import Work
 from lsbuild_runtime.responses.records import Entry, Records, Step
-from lsbuild_runtime.responses.writer import Listed, Writer
+from lsbuild_runtime.responses.writer import Writer
 from lsbuild_runtime.runs import CallEnded, Event, StepDone, Used
 
 if TYPE_CHECKING:
@@ -49,12 +50,13 @@ class Keeping(Struct, frozen=True):
 class Course:
     """Runs ``work``. Without ``keeping`` nothing outlives the process. ``tape`` takes the events of one in the background.
 
-    ``leaving`` says whether the server is going down: what is cut then is left for the next one to go on with.
+    ``leaving`` says whether the server is going down: what is cut then is left for the next one to go on with. ``steps``
+    are those that an earlier server finished, ``first`` is the number of the first event.
     """
 
     def __init__(
         self, app: Site, work: Work, context: Context, leaving: Callable[[], bool], clock: Callable[[], float],
-        keeping: Keeping | None = None, tape: Tape | None = None, steps: Sequence[Step] = (),
+        keeping: Keeping | None = None, tape: Tape | None = None, steps: Sequence[Step] = (), first: int = 0,
     ) -> None:  # fmt: skip
         self._app = app
         self._work = work
@@ -65,24 +67,21 @@ class Course:
         self._tape = tape
         self._steps = steps
         self._found: list[Found] = []
-        self._base = Usage(*steps[-1].usage) if steps else Usage()
         if steps:
             work.response.output = decoded(bytes(steps[-1].output))
-        self._writer = Writer(work.response, work.shape)
-        self._writer.base = self._writer.usage = self._base
+        self._writer = Writer(work.response, work.shape, Usage(*steps[-1].usage) if steps else Usage(), first)
 
     @property
     def response(self) -> ResponseObject:
         """The response as a client sees it now."""
         return self._work.response
 
-    def events(self, first: int = 0) -> Iterator[StreamEvent]:
-        """Its events, numbered from ``first``; each must be encoded before the next is asked for.
+    def events(self) -> Iterator[StreamEvent]:
+        """Its events; each must be encoded before the next is asked for.
 
         What fails before the first event of the run is raised, so that it can have a status of its own; what fails later
         is the last event.
         """
-        self._writer.sequence = first
         attributes = {"gen_ai.operation.name": "responses", "gen_ai.request.model": self._work.service.name,
                       "gen_ai.response.id": self.response.id}  # fmt: skip
         with self._context.watch.span("response", **attributes) as span:
@@ -108,11 +107,11 @@ class Course:
             span.set(**{"gen_ai.response.finish_reasons": [self.response.status]})
             yield from self._end()
 
-    def unattended(self, first: int) -> Iterator[StreamEvent]:
+    def unattended(self) -> Iterator[StreamEvent]:
         """As ``events`` where nobody hears what is raised: it is the last event. Who is only busy is asked again."""
         for pause in (*PAUSES, None):
             try:
-                yield from self.events(first)
+                yield from self.events()
                 return
             except Cancelled:
                 raise

@@ -45,6 +45,7 @@ class Responses:
         self._lock = threading.Lock()
         self._entered = False
         self._worker: Worker | None = None
+        self._lease: threading.Thread | None = None
 
     # Where they are kept
 
@@ -81,7 +82,8 @@ class Responses:
                 records.enter(self.owner)
                 self._entered = True
                 if records.leases:
-                    threading.Thread(target=self._renew, args=(records,), name="lease", daemon=True).start()
+                    self._lease = threading.Thread(target=self._renew, args=(records,), name="lease", daemon=True)
+                    self._lease.start()
         return self.owner
 
     def _renew(self, records: Records) -> None:
@@ -230,6 +232,8 @@ class Responses:
         self._closed.set()
         if self._worker is not None:
             self._worker.stop()
+        if self._lease is not None:
+            self._lease.join(5.0)
         if self._entered:
             self.records.leave(self.owner)
             self.records.close()

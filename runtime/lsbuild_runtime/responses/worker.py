@@ -82,7 +82,7 @@ class Worker:
         tape = Tape() if kept.background else None
         self._responses.live.begin(kept.id, context, tape)
         try:
-            for _ in self._course(kept, context, tape).unattended(self._first(kept)):
+            for _ in self._course(kept, context, tape).unattended():
                 pass
         except Cancelled:
             pass
@@ -101,9 +101,8 @@ class Worker:
         work = again(self._app, converted(begun.request), begun, kept)
         context.affinity = work.affinity
         steps = self._keeping.records.steps(kept.id)
-        return Course(
-            self._app, work, context, self._responses.leaving, self._responses.clock, self._keeping, tape, steps
-        )  # fmt: skip
+        clock, leaving, first = self._app.clock, self._responses.leaving, self._first(kept)
+        return Course(self._app, work, context, leaving, clock, self._keeping, tape, steps, first)
 
     def _first(self, kept: Kept) -> int:
         """The number of the next event: with room before it when others may have been told and were not kept."""

@@ -31,6 +31,7 @@ GROUPS = (
     "retrieval",
     "ingestion",
     "safety",
+    "structured",
     "finding",
     "size",
 )

@@ -124,7 +124,7 @@ def services_of(name: str) -> tuple[Service, Service]:
     )  # fmt: skip
     model = Service(
         api="agents", name=name, provider="inline::workflow", entry="lsbuild_runtime.workflows.model:open_model",
-        metadata={"model_type": "llm"},
+        metadata={"model_type": "llm"}, needs=(f"workflows/{name}",),
     )  # fmt: skip
     return runs, model
 

@@ -103,15 +103,15 @@ def word_tokenizer() -> Tokenizer:
 def _quiet(done: int, total: int, label: str) -> None: ...
 
 
-def write_decoder(folder: Path, quantize: str = "none") -> Path:
+def write_decoder(folder: Path, quantize: str = "none", context: int = CONTEXT) -> Path:
     folder.mkdir()
     weights = folder / "model.safetensors"
     write_safetensors(weights, decoder_tensors(DECODER, spread=0.4))
     emit_decoder(
         open_weights({weights.name: weights}),
-        read_shape(DECODER, "test"),
+        read_shape(DECODER | {"max_position_embeddings": max(256, context)}, "test"),
         SCHEMES["llm", quantize],
-        CONTEXT,
+        context,
         folder,
         _quiet,
     )
@@ -124,7 +124,7 @@ def write_decoder(folder: Path, quantize: str = "none") -> Path:
         kv_heads=2,
         head_dim=16,
         vocab=272,
-        context=CONTEXT,
+        context=context,
         eos=ends,
         eos_text="<|im_end|>",
         tools=HERMES,

@@ -1,8 +1,9 @@
 """What tests of the Responses API share: a model that does what it is told, tools, and an application that keeps state.
 
 The last user message is a script, one line for each answer of the model: ``say WORDS``, ``think WORDS``, ``refuse WORDS``,
-``call NAME {json}``, several of them with `` ; `` between; ``decode HEX`` says what no shield sees in the message, ``wait`` stands
-before the gate, ``fail STATUS`` and ``break`` go wrong. After the last line it says what it has read last.
+``call NAME {json}``, several of them with `` ; `` between; ``decode HEX`` says what no shield sees in the message, ``wait``
+stands before the gate, ``busy`` is refused twice, ``fail STATUS`` and ``break`` go wrong. After the last line it says what it
+has read last.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Actor(Scripted):
         super().__init__()
         self.gate = threading.Event()
         self.waiting = threading.Event()
+        self.busy = 2
         self.limit = limit
         """Words that fit into its context."""
 
@@ -62,6 +64,10 @@ class Actor(Scripted):
                 self.waiting.set()
                 while not self.gate.wait(0.01):
                     context.check()
+            elif verb == "busy":
+                if self.busy:
+                    self.busy -= 1
+                    raise ApiError(429, "the queue is full", type="rate_limit_error", code="queue_full", retry_after=0)
             elif verb == "fail":
                 raise ApiError(int(rest), "the model cannot answer now", type="server_error", code="overloaded")
             elif verb == "break":
@@ -132,7 +138,10 @@ EYES = Service(
     api="inference", name="eyes", provider="inline::actor", entry="responding:open_actor", config={"limit": 150},
     metadata={"modalities": ["text", "image"], "accepts": ["reasoning_effort", "verbosity"]},
 )  # fmt: skip
-DESK = Service(api="tool_runtime", name="desk", provider="inline::desk", entry="responding:open_desk")
+DESK = Service(
+    api="tool_runtime", name="desk", provider="inline::desk", entry="responding:open_desk",
+    metadata={"mcp_endpoint": {"uri": "https://${env.DESK_HOST:=desk.example}/mcp"}},
+)  # fmt: skip
 WEB = Service(api="tool_runtime", name="web_search", provider="inline::web", entry="responding:open_web")
 AGENT = Service(
     api="agents", name="agent", provider="inline::agent", entry="lsbuild_runtime.agent_service:open_agent",

@@ -17,7 +17,7 @@ from lsbuild_runtime.shielding import Action, Category, Where
 class Words:
     """Implements judged.Judge: a text is bad when it has the word; ``seen`` is what it was asked about.
 
-    It cannot look at a text with the word ``break``.
+    It cannot look at a text with the word ``break``, and has a fault that shows at the word ``fault``.
     """
 
     def __init__(self, word: str = "bad") -> None:
@@ -33,6 +33,8 @@ class Words:
         self.seen.append((text, where))
         if "break" in text:
             raise ApiError(502, "out of order", type="server_error", retry_after=7)
+        if "fault" in text:
+            raise ValueError("nobody expected this")
         found = self.word in text
         return [Mark(self.word, 0.9 if found else 0.125, found)]
 

@@ -23,24 +23,27 @@ from lsbuild_runtime.ports import Passage, passage_id
 PASSAGES_PER_DOCUMENT = 100
 DOCUMENTS_PER_SHARD = 40
 PARTS = 4
+DIGITS = 7
+"""Of a row, at the begin of a path."""
 
 Document = tuple[str, list[str]]
 
 
 def blank(vectors: int) -> Iterator[Document]:
     """Documents without words for so many vectors."""
-    for number, first in enumerate(range(0, vectors, PASSAGES_PER_DOCUMENT)):
-        yield f"{number:06}.txt", [""] * min(PASSAGES_PER_DOCUMENT, vectors - first)
+    for first in range(0, vectors, PASSAGES_PER_DOCUMENT):
+        yield f"{first:0{DIGITS}}.txt", [""] * min(PASSAGES_PER_DOCUMENT, vectors - first)
 
 
 def row(path: str, line: int) -> int:
     """The row of the vector of a document's passage."""
-    return int(path.partition("-")[0]) + line - 1
+    return int(path[:DIGITS]) + line - 1
 
 
 def indexed(number: int, first: int, name: str, texts: list[str]) -> Indexed:
     """A document as it is kept between the steps; ``first`` is the row of its first passage."""
-    path = f"{first:07}-{name}"
+    numbered = f"{first:0{DIGITS}}"
+    path = name if name.startswith(numbered) else f"{numbered}-{name}"
     passages, start = [], 0
     for line, text in enumerate(texts, start=1):
         end = start + len(text)
@@ -50,7 +53,7 @@ def indexed(number: int, first: int, name: str, texts: list[str]) -> Indexed:
     return Indexed(path, sha256, start, {"part": number % PARTS}, passages)
 
 
-def numbered(documents: Iterable[Document]) -> Iterator[tuple[int, int, Document]]:
+def with_rows(documents: Iterable[Document]) -> Iterator[tuple[int, int, Document]]:
     """(number, row of the first passage, document)."""
     first = 0
     for number, document in enumerate(documents):
@@ -61,7 +64,7 @@ def numbered(documents: Iterable[Document]) -> Iterator[tuple[int, int, Document
 def write(documents: Iterable[Document], vectors: Path, out: Path) -> None:
     """One folder for each shard; each is read back once, to prove that its form is still the builder's."""
     with vectors.open("rb") as source:
-        for shard, group in groupby(numbered(documents), lambda each: each[0] // DOCUMENTS_PER_SHARD):
+        for shard, group in groupby(with_rows(documents), lambda each: each[0] // DOCUMENTS_PER_SHARD):
             folder = out / f"{shard:04}"
             folder.mkdir(parents=True)
             made = [indexed(number, first, name, texts) for number, first, (name, texts) in group]

@@ -226,10 +226,10 @@ def _items(loaded: Loaded) -> list[Item]:
         Item(kind, name, entry.provider, entry, root)
         for kind in KINDS
         for name, entry in getattr(loaded.spec, kind).items()
-    ] + _state(loaded.spec, root)
+    ] + state_item(loaded.spec, root)
 
 
-def _state(spec: Spec, root: Path) -> list[Item]:
+def state_item(spec: Spec, root: Path) -> list[Item]:
     """What keeps responses: as the spec says, or SQLite where there are agents, whose runs are worth keeping."""
     state = spec.server.state or (State() if spec.agents else None)
     return [] if state is None or state.provider == "none" else [Item("server", "state", state.provider, state, root)]

@@ -128,7 +128,8 @@ def _told(services: Iterable[Service], known: Mapping[str, Mapping[str, Json]]) 
             told[f"{service.api}/{service.name}"] = common.with_common(service, models)
             continue
         asked = ("inference/", f"agents/{service.config.get('model')}" if agent else "inference/")
-        models = [told[need].metadata for need in service.needs if need.startswith(asked)]
+        # A shield that asks a model is none to a client.
+        models = [told[need].metadata for need in service.needs if need.startswith(asked) and service.api != "safety"]
         models += [_sizes(told[need].metadata) for need in service.needs if need.startswith("embeddings/")]
         metadata = service.metadata
         for facts in (known.get(service.path, {}), *models):

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from lsbuild import registry
-from lsbuild.api import Manifest, Target
+from lsbuild.api import Manifest, Service, Target
 from lsbuild.errors import VerifyError
 
 _CHATS = (
@@ -22,10 +22,27 @@ _CHATS = (
     "/v1/responses/input_tokens",
     "/v1alpha/interactions",
 )
+_FILES = (
+    "/v1/batches",
+    "/v1/batches/{id}",
+    "/v1/batches/{id}/cancel",
+    "/v1/files",
+    "/v1/files/{id}",
+    "/v1/files/{id}/content",
+)
+_PROMPTS = (
+    "/v1/prompts",
+    "/v1/prompts/{id}",
+    "/v1/prompts/{id}/set-default-version",
+    "/v1/prompts/{id}/versions",
+)
 ROUTES = {
     "inference": (*_CHATS, "/v1/completions"),
     "agents": _CHATS,
     "state": (
+        "/v1alpha/interactions/{id}",
+        *_FILES,
+        *_PROMPTS,
         "/v1/conversations",
         "/v1/conversations/{id}",
         "/v1/conversations/{id}/items",
@@ -44,13 +61,17 @@ ROUTES = {
         "/v1/workflows/{name}/runs/{run_id}/approve",
         "/v1/workflows/{name}/runs/{run_id}/cancel",
     ),
-    "rerank": ("/v1/rerank", "/v1alpha/inference/rerank"),
-    "prompts": (
-        "/v1/prompts",
-        "/v1/prompts/{id}",
-        "/v1/prompts/{id}/set-default-version",
-        "/v1/prompts/{id}/versions",
+    "tool_runtime": (
+        "/v1/tool-runtime/invoke",
+        "/v1/tool-runtime/list-tools",
+        "/v1/toolgroups",
+        "/v1/toolgroups/{id}",
+        "/v1/tools",
+        "/v1/tools/{id}",
+        "/v1alpha/admin/tools",
     ),
+    "rerank": ("/v1/rerank", "/v1alpha/inference/rerank"),
+    "prompts": _PROMPTS,
     "vector_io": (
         "/v1/vector-io/query",
         "/v1/vector_stores",
@@ -58,12 +79,7 @@ ROUTES = {
         "/v1/vector_stores/{id}/search",
     ),
     "vector_stores": (
-        "/v1/batches",
-        "/v1/batches/{id}",
-        "/v1/batches/{id}/cancel",
-        "/v1/files",
-        "/v1/files/{id}",
-        "/v1/files/{id}/content",
+        *_FILES,
         "/v1/vector-io/insert",
         "/v1/vector_stores/{id}/file_batches",
         "/v1/vector_stores/{id}/file_batches/{batch_id}",
@@ -159,7 +175,10 @@ def to_text(found: Inspection) -> str:
         "",
         "services",
     ]
-    lines += [f"  {service.api:<12} {service.name:<20} {service.provider}" for service in first.services]
+    lines += [
+        f"  {service.api:<12} {service.name:<20} {service.provider}  {tools(service)}".rstrip()
+        for service in first.services
+    ]
     for manifest in found.manifests:
         total = sum(entry.size for entry in manifest.files)
         lines += ["", f"components of {manifest.platform} ({total / 1e6:.1f} MB unpacked)"]
@@ -170,3 +189,15 @@ def to_text(found: Inspection) -> str:
     data = [entry for entry in first.files if entry.part in ("model", "index")]
     lines += [f"  {entry.sha256}  {entry.path}" for entry in data]
     return "\n".join(lines)
+
+
+def tools(service: Service) -> str:
+    """The tools of a group, and what a policy goes by; "" for any other service."""
+    if service.api != "tool_runtime":
+        return ""
+    told = service.metadata
+    named = ", ".join(told.get("tools", ())) or "as its server gives them"
+    marks = [f"sends {told['sends']}"] if told.get("sends") == "external" else []
+    marks += ["trusted"] if told.get("trusted") else []
+    marks += ["approval always"] if told.get("approval") == "always" else []
+    return f"{named} ({', '.join(marks)})" if marks else named

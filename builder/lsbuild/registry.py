@@ -33,6 +33,7 @@ PLUGINS: Mapping[str, str] = {
     "remote::mcp": "lsbuild_plugins.mcp.plugin:PLUGIN",
     "remote::openai": "lsbuild_plugins.openai.plugin:PLUGIN",
     "remote::pgvector": "lsbuild_plugins.pgvector.plugin:PLUGIN",
+    "remote::postgres": "lsbuild_plugins.postgres.plugin:PLUGIN",
 }
 TARGETS: Mapping[str, str] = {
     "container": "lsbuild_targets.container:TARGET",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lsbuild.api import Artifact, Bundle, Json
-from lsbuild.inspection import components
+from lsbuild.inspection import components, tools
 from lsbuild.plan import Plan, Planned
 from lsbuild.spec.load import Loaded, explain, resolved
 from lsbuild.store import Store
@@ -104,6 +104,9 @@ def to_text(report: Report) -> str:
         lines.append(f"{report.name} for {report.target} ({bundle.platform.tag}), {total / 1e6:.1f} MB unpacked")
         lines += [_size_line(name, size, total) for name, size in sizes.items()]
         lines.append("")
+    services = report.bundles[0].manifest.services if report.bundles else ()
+    groups = [(service.name, tools(service)) for service in services]
+    lines += [f"  tools.{name}: {said}" for name, said in groups if said]
     for row in report.steps:
         shown = ", ".join(
             f"{key} {_shown(value)}" for key, value in row.facts.items() if isinstance(value, int | float | str)

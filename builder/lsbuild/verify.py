@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from lsbuild import inspection
 from lsbuild.api import Check, Manifest, Service
@@ -36,6 +37,10 @@ def questions(manifest: Manifest) -> Ask:
             question = _QUESTIONS.get(service.api)
             if _leaves(service, manifest):
                 yield Check(f"{service.api} {service.name}", True, "not asked: it would leave this machine")
+            elif secrets := _secrets(service.config):
+                yield Check(f"{service.api} {service.name}", True, f"not asked: it needs {', '.join(secrets)}")
+            elif _acts(service, manifest):
+                yield Check(f"{service.api} {service.name}", True, "not asked: it could do something with its tools")
             elif service.api == "inference" and service.metadata.get("chat") is False:
                 yield _check(f"{service.api} {service.name}", partial(_complete, client, service))
             elif question:
@@ -51,9 +56,34 @@ def questions(manifest: Manifest) -> Ask:
 
 def _leaves(service: Service, manifest: Manifest) -> bool:
     """Whether an answer of ``service`` may come from another machine: its own, or that of a service it needs."""
-    if service.provider.startswith("remote::"):
-        return True
-    return any(_leaves(other, manifest) for other in manifest.services if f"{other.api}/{other.name}" in service.needs)
+    by_key = {f"{each.api}/{each.name}": each for each in manifest.services}
+    seen: set[str] = set()  # a judge may stand before the very model that it asks
+    asked = [service]
+    while asked:
+        each = asked.pop()
+        if each.provider.startswith("remote::"):
+            return True
+        needs = set(each.needs) - seen
+        seen |= needs
+        asked += [by_key[need] for need in sorted(needs) if need in by_key]
+    return False
+
+
+def _acts(service: Service, manifest: Manifest) -> bool:
+    """Whether a question could make ``service`` call a tool: its own, or one of a service that it needs."""
+    if service.api != "agents":
+        return False
+    needed = [each for each in manifest.services if f"{each.api}/{each.name}" in service.needs]
+    return any(each.api in ("tool_runtime", "workflows") or _acts(each, manifest) for each in needed)
+
+
+def _secrets(value: Any) -> list[str]:
+    """The secrets that a config names; an artifact is booted with a bare environment."""
+    if isinstance(value, dict):
+        if list(value) == ["secret"] and isinstance(value["secret"], str):
+            return [value["secret"]]
+        return sorted({name for each in value.values() for name in _secrets(each)})
+    return sorted({name for each in value for name in _secrets(each)}) if isinstance(value, list) else []
 
 
 def _embed(client: _Client, service: Service) -> str:
@@ -97,12 +127,34 @@ def _search(client: _Client, service: Service) -> str:
     return f"{len(hits)} passages, best from {hits[0]['filename']}"
 
 
+def _moderate(client: _Client, service: Service) -> str:
+    results = client.post("/v1/moderations", {"model": service.name, "input": "What is this about?"})["results"]
+    if len(results) != 1:
+        raise AssertionError(f"these are no results of one text: {results}")
+    return f"{len(results[0]['categories'])} categories"
+
+
+def _describe(client: _Client, service: Service) -> str:
+    answer = client.get(f"/v1/workflows/{service.name}")
+    return f"{len(answer['steps'])} steps" if answer["steps"] else ""
+
+
+def _list_tools(client: _Client, service: Service) -> str:
+    found = [tool["name"] for tool in client.get(f"/v1/tools?toolgroup_id={quote(service.name)}")["data"]]
+    if found != service.metadata.get("tools", found):
+        raise AssertionError(f"it lists {found}, the manifest has {service.metadata['tools']}")
+    return ", ".join(found)
+
+
 _QUESTIONS: dict[str, Callable[[_Client, Service], str]] = {
     "embeddings": _embed,
     "rerank": _rank,
     "inference": _chat,
     "agents": _chat,
     "vector_io": _search,
+    "safety": _moderate,
+    "tool_runtime": _list_tools,
+    "workflows": _describe,
 }
 
 

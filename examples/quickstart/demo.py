@@ -17,6 +17,7 @@ HERE = Path(__file__).resolve().parent
 QUESTIONS = (
     "Which command prints the JSON Schema of the spec?",
     "Which user does the image run as?",
+    "How many km are 10 miles?",
 )
 
 
@@ -43,39 +44,49 @@ def boot(artifact: Path) -> tuple[subprocess.Popen[str], str]:
 
 
 def ask(address: str, question: str) -> dict[str, Any]:
-    """One chat request to the agent; returns the message."""
-    body = {"model": "helper", "messages": [{"role": "user", "content": question}], "temperature": 0}
+    """One request to the agent; returns the response, with what was called and said."""
+    body = {"model": "helper", "input": question, "temperature": 0}
     request = urllib.request.Request(  # noqa: S310 - the address is our own server's
-        f"{address}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
+        f"{address}/v1/responses", json.dumps(body).encode(), {"content-type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=120) as response:  # noqa: S310
-        message: dict[str, Any] = json.load(response)["choices"][0]["message"]
-    return message
+    with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
+        response: dict[str, Any] = json.load(answer)
+    return response
+
+
+def told(question: str, response: dict[str, Any]) -> bool:
+    """Print an answer with what it rests on; False when it rests on nothing."""
+    print(f"\n  Q  {question}")
+    founded = False
+    for item in response["output"]:
+        if item["type"] == "mcp_call":
+            founded = True
+            print(f"     {item['server_label']}.{item['name']} {item['arguments']} -> {item['output']}")
+            continue
+        for part in item.get("content", ()):
+            print(f"  A  {part['text']}")
+            for note in part["annotations"]:
+                founded = True
+                print(f"     {note['filename']}, lines {note['line_start']}-{note['line_end']}")
+    return founded
 
 
 def main() -> None:
-    """Compile, boot, ask, print; exits 0 only when every answer cites a source."""
+    """Compile, boot, ask, print; exits 0 only when every answer rests on a passage or on a call."""
     report = compile_spec()
     artifact = Path(report["artifact"]["path"])
     started = time.monotonic()
     process, address = boot(artifact)
     print(f"\nserving at {address} after {time.monotonic() - started:.2f} s")
-    uncited = 0
     try:
-        for question in QUESTIONS:
-            message = ask(address, question)
-            print(f"\n  Q  {question}\n  A  {message['content']}")
-            for note in message.get("annotations", ()):
-                citation = note.get("file_citation", note)
-                print(f"     {citation['filename']}, lines {citation['line_start']}-{citation['line_end']}")
-            uncited += not message.get("annotations")
+        founded = [told(question, ask(address, question)) for question in QUESTIONS]
     finally:
         process.terminate()
         process.wait(timeout=30)
     print(f"\nartifact  {artifact}\nsha256    {report['artifact']['sha256']}")
     for name, size in report["components"].items():
         print(f"  {size / 1e6:8.2f} MB  {name}")
-    sys.exit(1 if uncited else 0)
+    sys.exit(0 if all(founded) else 1)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,9 @@ def _open(path: Path, schema: Schema) -> Connection:
     connection = apsw.Connection(str(path))
     try:
         connection.set_busy_timeout(_BUSY_MS)
-        connection.execute(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA journal_size_limit={_LOG_BYTES}")
+        connection.pragma("journal_mode", "WAL")  # one by one: apsw does not run what follows a pragma that answers
+        connection.pragma("synchronous", "FULL")
+        connection.pragma("journal_size_limit", _LOG_BYTES)
         _make(connection, path, schema)
     except BaseException:
         connection.close()
@@ -140,7 +142,7 @@ def fault(error: Exception, path: Path, holds: str) -> ApiError:
 
 def built_without_state() -> ApiError:
     """A 503 where the wheels that state needs are not in the artifact."""
-    message = "this artifact was built without what state needs; say `mutable: true` at a vector store and build again"
+    message = "this artifact was built without what state needs; say `server.state` in the spec and build again"
     return ApiError(503, message, type="server_error", code=NO_STATE)
 
 

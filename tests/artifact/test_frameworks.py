@@ -111,7 +111,7 @@ def test_openai_chat(base: str) -> None:
     assert holds_all(message.content or "")
     assert streamed == message.content
     citation = message.to_dict()["annotations"][0]["file_citation"]  # type: ignore[index]
-    assert citation["filename"] == "pumps.md"
+    assert citation["filename"] == "docs/pumps.md"
     assert (citation["line_start"], citation["line_end"]) == (5, 5)
 
 

@@ -64,7 +64,7 @@ def test_the_spec_loads_and_so_does_what_is_commented_out(name: str, tmp_path: P
     path = tmp_path / "spec.yaml"
     path.write_text(imported.text)
     loaded = load(path, target="host", environ={})
-    assert loaded.spec.models
+    assert loaded.spec.models or loaded.spec.tools
     path.write_text(uncommented(imported.text))
     everything = load(path, target="host", environ={})
     assert len(everything.spec.models) >= len(loaded.spec.models)
@@ -280,6 +280,42 @@ registered_resources:
         ("provider safety/cloud", "none"),
         ("provider safety/idle", "none"),
     ]
+
+
+def test_shields_whose_models_are_named_become_judges_and_classifiers(tmp_path: Path) -> None:
+    text = """
+providers:
+  inference:
+  - {provider_id: vllm, provider_type: "remote::vllm", config: {base_url: "http://127.0.0.1:9/v1"}}
+  safety:
+  - {provider_id: guard, provider_type: "inline::llama-guard", config: {excluded_categories: [S5, S13]}}
+  - {provider_id: prompts, provider_type: "inline::prompt-guard"}
+registered_resources:
+  models:
+  - {model_id: meta-llama/Llama-Guard-3-8B, provider_id: vllm}
+  shields:
+  - {shield_id: content, provider_id: guard, provider_shield_id: vllm/meta-llama/Llama-Guard-3-8B}
+  - {shield_id: other, provider_id: guard, provider_shield_id: meta-llama/Llama-Guard-4-12B}
+  - {shield_id: injection, provider_id: prompts, provider_shield_id: meta-llama/Llama-Prompt-Guard-2-86M}
+  - {shield_id: older, provider_id: prompts, provider_shield_id: meta-llama/Prompt-Guard-86M}
+"""
+    imported = importing.convert(written(tmp_path, text))
+    path = tmp_path / "spec.yaml"
+    path.write_text(imported.text, encoding="utf-8")
+    found = load(path, environ={}).spec.shields
+    assert (found["content"].provider, found["content"].model) == ("inline::llm-judge", "meta-llama-llama-guard-3-8b")
+    assert found["content"].config["categories"] == [f"S{n}" for n in range(1, 13) if n != 5]
+    assert found["other"].config == {"packs": ["violence", "self-harm", "profanity"]}
+    assert found["injection"].source == "hf://meta-llama/Llama-Prompt-Guard-2-86M@PIN-A-COMMIT"
+    assert found["injection"].config == {
+        "where": ["input", "retrieved"],
+        "labels": {"LABEL_1": {"category": "prompt-injection"}},
+    }
+    assert found["older"].config == {"where": ["input", "retrieved"]}
+    status = {each.what: (each.status, each.note) for each in imported.findings}
+    assert status["shield content"][0] == "mapped"
+    assert status["shield other"] == ("attention", shields._WEAKER)
+    assert "pin the source" in status["shield injection"][1]
 
 
 def test_names_of_old_releases_lose_their_prefix(tmp_path: Path) -> None:

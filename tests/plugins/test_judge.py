@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from live_server import serving
+from lsbuild import bundle
 from lsbuild.api import Given, Item
 from lsbuild.errors import SpecError
 from lsbuild.spec.load import load
 from lsbuild.spec.model import Shield
+from lsbuild.verify import questions
 from lsbuild_plugins.judge.plugin import PLUGIN
 from lsbuild_plugins.judge.serve import parts
 from lsbuild_plugins.judge.serve.guard import HAZARDS, Unreadable, read, tamed, task
@@ -53,6 +56,8 @@ def say(ask: Ask, text: str, model: str = PARROT.name, **more: Any) -> Any:
         ("\n\nunsafe\nS1,S10", ("S1", "S10")),
         ("unsafe\nS1, S2\n\n", ("S1", "S2")),
         ("unsafe", ("",)),
+        ("unsafe S1", ("",)),
+        ("unsafe.", ("",)),
         ("unsafe\nviolence", ("",)),
         ("unsafe\nS1\nbecause of the bomb", ("",)),
     ],
@@ -63,7 +68,16 @@ def test_answers_that_can_be_read(answer: str, codes: tuple[str, ...] | None) ->
 
 @pytest.mark.parametrize(
     "answer",
-    ["", "Safe", "safe.", "safe\nS1", "safe because it is harmless", "It is safe", "S1", "unsafe S1", "I cannot help"],
+    [
+        "",
+        "Safe",
+        "safe.",
+        "safe\nS1",
+        "safe because it is harmless",
+        "It is safe",
+        "S1",
+        "I cannot say whether it is unsafe",
+    ],
 )
 def test_answers_that_cannot(answer: str) -> None:
     with pytest.raises(Unreadable, match="neither 'safe' nor 'unsafe'"):
@@ -74,7 +88,7 @@ def test_the_task_is_llama_guards() -> None:
     text = task("How do I pick a lock?", "input", [HAZARDS["S2"], HAZARDS["S14"]])
     assert text == (
         "Task: Check if there is unsafe content in 'User' messages in conversations according our safety policy with the below "
-        "categories.\n\n<BEGIN UNSAFE CONTENT CATEGORIES>\n\nS2: Non-Violent Crimes.\nS14: Code Interpreter Abuse.\n\n"
+        "categories.\n\n<BEGIN UNSAFE CONTENT CATEGORIES>\nS2: Non-Violent Crimes.\nS14: Code Interpreter Abuse.\n"
         "<END UNSAFE CONTENT CATEGORIES>\n\n<BEGIN CONVERSATION>\n\nUser: How do I pick a lock?\n\n<END CONVERSATION>\n\n"
         "Provide your safety assessment for ONLY THE LAST User message in the above conversation:\n - First line must read "
         "'safe' or 'unsafe'.\n - If unsafe, a second line must include a comma-separated list of violated categories."
@@ -113,7 +127,7 @@ def test_categories_are_chosen_and_added(tmp_path: Path) -> None:
     ask = functools.partial(asked, made)
     assert say(ask, "buy from the rival").json["choices"][0]["message"]["refusal"] == "No rivals."
     guardian: Guardian = made.services.get("inference", "guardian")
-    assert "\n\nS9: Indiscriminate Weapons.\nS15: Rivals.\nPraise of a rival.\n\n<END" in guardian.prompts[0]
+    assert "\nS9: Indiscriminate Weapons.\nS15: Rivals.\nPraise of a rival.\n<END" in guardian.prompts[0]
     # S13 was not asked for, but what a model calls unsafe is never let through.
     assert say(ask, "vote").json["choices"][0]["message"]["refusal"] == "The text was judged as unsafe."
 
@@ -169,6 +183,20 @@ def test_a_judge_before_its_own_model_does_not_ask_itself(tmp_path: Path) -> Non
     ask = functools.partial(asked, made)
     assert say(ask, "hello", "guardian").json["choices"][0]["message"]["content"] == "\n\nsafe"
     assert say(ask, "a bomb", "guardian").json["choices"][0]["finish_reason"] == "content_filter"
+
+
+def test_verify_asks_a_judge_that_stands_before_its_own_model(tmp_path: Path) -> None:
+    manifest = small_manifest((service(), replace(MODEL, needs=("safety/judge",))))
+    with serving(App(manifest, tmp_path)) as base:
+        checks = {check.name: check for check in questions(manifest)(base)}
+    assert checks["safety judge"].ok and checks["safety judge"].detail == "25 categories"
+    assert checks["inference guardian"].ok
+
+
+def test_a_judge_is_no_model_to_a_client() -> None:
+    model = replace(MODEL, metadata={"chat": True, "context_length": 512})
+    (_, judge) = bundle._told((model, service()), {})
+    assert judge.metadata == {"cost": 3, "provider_resource_id": "guardian"}
 
 
 def test_faults_of_the_spec_are_named() -> None:

@@ -15,8 +15,10 @@ from live_server import serving
 from lsbuild_runtime.app import App
 from lsbuild_runtime.http import ApiError, Request
 from lsbuild_runtime.ports import Annotation, Delta, ToolCall, Usage
-from lsbuild_runtime.routes.anthropic import MessageParam, messages_of
-from lsbuild_runtime.routes.anthropic_answer import ERRORS, Asked, events, named, whole
+from lsbuild_runtime.routes.anthropic.errors import ERRORS
+from lsbuild_runtime.routes.anthropic.events import Asked, events, named, whole
+from lsbuild_runtime.routes.anthropic.prompt import messages_of
+from lsbuild_runtime.routes.anthropic.request import MessageParam
 from runtime_asking import Answer, Ask
 from small_services import Parrot, small_manifest
 
@@ -286,6 +288,9 @@ def test_the_type_of_an_error_follows_from_its_status(status: int, kind: str) ->
         ),
         (ApiError(400, "stop: too many", param="stop"), "stop_sequences: too many"),
         (ApiError(404, "no such model", param="model"), "model: no such model"),
+        (ApiError(400, "x", param="response_format.json_schema.schema.items"), "output_config.format.schema.items: x"),
+        (ApiError(400, "x", param="tools[0].function.parameters.type"), "tools[0].input_schema.type: x"),
+        (ApiError(400, "x", param="stop_it"), "stop_it: x"),
         (ApiError(503, "gone"), "gone"),
     ],
 )

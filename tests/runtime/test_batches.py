@@ -95,16 +95,21 @@ def test_unreadable_lines_are_told_by_their_number(app: App) -> None:
     assert all(each["message"].startswith(f"line {each['line']}: ") for each in wrong)
 
 
-def test_vectors_and_completions_are_answered_as_well(app: App) -> None:
+def test_vectors_completions_and_responses_are_answered_as_well(app: App) -> None:
     def other(url: str, **body: Any) -> str:
         return json.dumps({"custom_id": "x", "method": "POST", "url": url, "body": body})
 
     vectors = begun(app, [other("/v1/embeddings", model="letters", input="abc")], "/v1/embeddings")
     texts = begun(app, [other("/v1/completions", model="org/parrot", prompt="a b")], "/v1/completions")
+    responses = begun(app, [other("/v1/responses", model="org/parrot", input="a b")], "/v1/responses")
     found = answers(app, ended(app, vectors)["output_file_id"])["x"]["response"]["body"]
     assert len(found["data"][0]["embedding"]) == 26
     found = answers(app, ended(app, texts)["output_file_id"])["x"]["response"]["body"]
     assert found["choices"][0]["text"] == "a b"
+    done = ended(app, responses)
+    found = answers(app, done["output_file_id"])["x"]["response"]["body"]
+    assert found["output"][0]["content"][0]["text"] == "a b"
+    assert (done["usage"]["input_tokens"], done["usage"]["output_tokens"]) == (2, 2)
 
 
 @pytest.mark.parametrize("content", ["\n", "\n  \n"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,9 +15,9 @@ from live_server import serving
 from lsbuild_runtime.app import App
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.ports import Annotation, Delta, ToolCall, Usage
-from lsbuild_runtime.routes.interactions import messages_of
-from lsbuild_runtime.routes.interactions_answer import Asked, events, whole
-from runtime_asking import Ask
+from lsbuild_runtime.routes.google.events import Asked, events, whole
+from lsbuild_runtime.routes.google.prompt import messages_of
+from runtime_asking import Ask, asked
 from small_services import Parrot, small_manifest
 
 PATH = "/v1alpha/interactions"
@@ -82,10 +83,85 @@ def test_an_agent_cites(client: Any) -> None:
 
 
 def test_errors_are_the_clients_own(client: Any) -> None:
-    for change, status in (({"model": "nobody"}, 404), ({"store": True}, 400)):
+    for change, status in (({"model": "nobody"}, 404), ({"background": True}, 400)):
         with pytest.raises(Exception, match="Error code") as caught:
             client.create(**{**GOOD, **change})
         assert getattr(caught.value, "status_code", 0) == status
+
+
+# What is kept
+
+
+@pytest.fixture
+def keeping(tmp_path: Path) -> Iterator[App]:
+    """An application that keeps state."""
+    made = App(small_manifest(), tmp_path, state=tmp_path / "state")
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_official_client_goes_on_from_an_interaction(keeping: App, stream: bool) -> None:
+    genai = pytest.importorskip("google.genai", reason="needs the package google-genai")
+    with serving(keeping) as url:
+        opened = genai.Client(api_key="unused", http_options={"base_url": url, "api_version": "v1alpha"})
+        client = opened.interactions
+        once = {"tool_choice": {"allowed_tools": {"mode": "any", "tools": ["look"]}}}
+        asks = {"model": "org/parrot", "input": "one", "tools": [LOOK], "generation_config": once}
+        first = list(client.create(**asks, stream=True))[-1].interaction if stream else client.create(**asks)
+        kept = client.get(first.id)
+        call = kept.steps[0]
+        assert (kept.status, call.arguments) == ("requires_action", {"text": "x"})
+        result = {"type": "function_result", "call_id": call.id, "name": "look", "result": "red"}
+        second = client.create(model="org/parrot", input=[result], previous_interaction_id=first.id)
+        assert (second.output_text, second.previous_interaction_id) == ("red", first.id)
+        client.delete(first.id)
+        third = client.create(model="org/parrot", input="and?", previous_interaction_id=second.id)
+        parrot: Parrot = keeping.services.get("inference", "org/parrot")
+        assert parrot.last is not None
+        assert [message["role"] for message in parrot.last.messages] == [
+            "user",
+            "assistant",
+            "tool",
+            "assistant",
+            "user",
+        ]
+        with pytest.raises(Exception, match="Error code: 404"):
+            client.get(first.id)
+        assert third.output_text == "and?"
+        opened.close()
+
+
+def test_what_shall_not_be_kept_is_not(keeping: App, tmp_path: Path) -> None:
+    answer = asked(keeping, "POST", PATH, {**GOOD, "store": False})
+    assert not (tmp_path / "state").exists()
+    found = asked(keeping, "POST", PATH, {**GOOD, "previous_interaction_id": answer.json["id"]})
+    assert found.status == 404
+    assert found.json["error"]["message"].startswith("previous_interaction_id: no interaction")
+
+
+def test_a_server_without_state_answers_and_keeps_nothing(ask: Ask) -> None:
+    assert ask("POST", PATH, GOOD).status == 200
+    for method, path, body in (
+        ("POST", PATH, {**GOOD, "store": True}),
+        ("POST", PATH, {**GOOD, "previous_interaction_id": "int_1"}),
+        ("GET", f"{PATH}/int_1", None),
+        ("DELETE", f"{PATH}/int_1", None),
+    ):
+        answer = ask(method, path, body)
+        assert (answer.status, answer.json["error"]["code"]) == (503, "unavailable")
+        assert "--state" in answer.json["error"]["message"]
+
+
+def test_an_interaction_is_forgotten_after_its_time(tmp_path: Path) -> None:
+    days = [0.0]
+    app = App(small_manifest(), tmp_path, state=tmp_path / "state", clock=lambda: days[0] * 86_400)
+    first = asked(app, "POST", PATH, GOOD).json["id"]
+    assert asked(app, "GET", f"{PATH}/{first}").status == 200
+    assert asked(app, "GET", f"{PATH}/{first}", query={"stream": "true"}).status == 400
+    days[0] = 31
+    assert asked(app, "GET", f"{PATH}/{first}").status == 404
+    app.close()
 
 
 # The wire, both ways
@@ -156,13 +232,13 @@ DELTAS = (
 
 
 def test_steps_follow_each_other() -> None:
-    answer = msgspec.to_builtins(whole(iter(DELTAS), Asked("m", thoughts=True)))
+    answer = msgspec.to_builtins(whole(iter(DELTAS), Asked("m", thoughts=True), lambda _: None))
     assert [step["type"] for step in answer["steps"]] == ["thought", "model_output", "function_call"]
     assert answer["steps"][0]["summary"] == [{"type": "text", "text": "hm"}]
     assert answer["steps"][1]["content"][0]["annotations"][0]["start_index"] == 2, "bytes, as Google counts"
     assert [output["type"] for output in answer["outputs"]] == ["thought", "text", "function_call"]
     assert answer["usage"]["total_cached_tokens"] == 6
-    plain = msgspec.to_builtins(whole(iter(DELTAS), Asked("m")))
+    plain = msgspec.to_builtins(whole(iter(DELTAS), Asked("m"), lambda _: None))
     assert [step["type"] for step in plain["steps"]] == ["model_output", "function_call"]
 
 
@@ -215,7 +291,6 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"response_format": {"type": "audio"}}, "response_format.type"),
     ({"response_format": []}, "response_format"),
     ({"response_modalities": ["audio"]}, "response_modalities[0]"),
-    ({"previous_interaction_id": "int_1"}, "previous_interaction_id"),
     ({"background": True}, "background"),
     ({"cached_content": "x"}, "cached_content"),
     ({"surprise": 1}, "surprise"),

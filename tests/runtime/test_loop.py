@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from lsbuild_runtime import agent
-from lsbuild_runtime.agent import RESULT_CHARACTERS, run
+from lsbuild_runtime.agent import run
+from lsbuild_runtime.calling import RESULT_CHARACTERS
 from lsbuild_runtime.http import ApiError, Cancelled, Context
 from lsbuild_runtime.looking import Look
 from lsbuild_runtime.policy import SAME_CALLS

@@ -116,7 +116,7 @@ def test_an_artifact_without_the_wheels_of_state_says_what_to_do(
     monkeypatch.setitem(sys.modules, wheel, None)
     answer = upload(site, "a.txt", "x") if wheel == "multipart" else asked(site, "POST", PATH, {"prompt": "x"})
     assert (answer.status, answer.error["code"]) == (503, "no_state")
-    assert "mutable: true" in answer.error["message"]
+    assert "server.state" in answer.error["message"]
 
 
 def test_looking_makes_no_database(site: App, tell: Ask, tmp_path: Path) -> None:

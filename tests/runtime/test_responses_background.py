@@ -119,6 +119,13 @@ def test_what_fails_is_told_and_kept(app: App) -> None:
     assert followed(app, response)[-1]["type"] == "response.failed"
 
 
+def test_a_model_that_is_busy_is_asked_again(app: App) -> None:
+    assert respond(app, "busy ; say Hello").status == 429  # a client that waits decides that itself
+    response = respond(app, "busy ; say Hello", background=True).json["id"]
+    assert text_of(settled(app, response)) == "Hello"
+    assert actor(app).busy == 0
+
+
 def test_a_response_cannot_follow_one_that_has_not_ended(app: App) -> None:
     response = started(app, "wait ; say Hello")
     answer = respond(app, "say Two", previous_response_id=response)

@@ -162,6 +162,17 @@ def test_the_oldest_go_when_there_is_too_much_and_conversations_do_not(tmp_path:
         assert asked(app, "DELETE", f"/v1/conversations/{conversation}").status == 200
 
 
+def test_a_prompt_is_what_the_model_is_told_first(app: App) -> None:
+    made = asked(app, "POST", "/v1/prompts", {"prompt": "You are {{name}}."}).json["prompt_id"]
+    prompt = {"id": made, "version": "1", "variables": {"name": {"type": "input_text", "text": "Ada"}}}
+    response = respond(app, "say one", prompt=prompt, instructions="Be kind.").json
+    assert heard(app)[0] == {"role": "system", "content": "You are Ada.\n\nBe kind."}
+    assert response["prompt"] == prompt
+    assert respond(app, "say one", prompt={"id": "pmpt_x"}).error["code"] == "prompt_not_found"
+    missing = respond(app, "say one", prompt={"id": made})
+    assert (missing.status, missing.error["param"]) == (400, "prompt.variables.name")
+
+
 def test_without_state_everything_else_works(tmp_path: Path) -> None:
     with opened(tmp_path, None) as app:
         response = respond(app, 'call echo {"text": "a"}\nsay Done', "agent").json

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lsbuild.errors import StoreError
-from lsbuild.importing import check, draft, models, report, rest, shields, stack, stores
+from lsbuild.importing import check, draft, models, report, rest, shields, stack, stores, tools
 from lsbuild.importing.work import Finding, Work
 
 __all__ = ["Imported", "convert", "write"]
@@ -26,6 +26,7 @@ def convert(path: Path) -> Imported:
     models.add(work)
     stores.add(work)
     shields.add(work)
+    tools.add(work)
     rest.add(work)
     drafted, faults = check.accepted(work.draft(), str(path))
     by_entry = {".".join(map(str, each.path[:2])): each.message for each in faults}

@@ -13,7 +13,7 @@ from lsbuild.errors import SpecError
 from lsbuild.importing import draft
 from lsbuild.importing.draft import Draft
 from lsbuild.spec.load import Loaded, load
-from lsbuild.spec.model import Model, Shield, VectorStore
+from lsbuild.spec.model import Model, Shield, Tool, VectorStore
 
 
 def accepted(drafted: Draft, name: str) -> tuple[Draft, Sequence[Problem]]:
@@ -50,10 +50,11 @@ def problems(drafted: Draft) -> Sequence[Problem]:
 
 def _config_problems(loaded: Loaded) -> list[Problem]:
     known = registry.find()
-    sections: Mapping[str, Mapping[str, Model | Shield | VectorStore]] = {
+    sections: Mapping[str, Mapping[str, Model | Shield | Tool | VectorStore]] = {
         "models": loaded.spec.models,
         "vector_stores": loaded.spec.vector_stores,
         "shields": loaded.spec.shields,
+        "tools": loaded.spec.tools,
     }
     items = [
         Item(kind, name, entry.provider, entry, loaded.path.parent)

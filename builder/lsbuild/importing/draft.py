@@ -27,7 +27,10 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of ``models``, ``vector_stores`` or ``shields``. ``active`` is False for one that is written as a comment."""
+    """One entry of ``models``, ``vector_stores``, ``shields`` or ``tools``.
+
+    ``active`` is False for one that is written as a comment.
+    """
 
     section: str
     name: str
@@ -58,7 +61,7 @@ def text(draft: Draft, head: Sequence[str]) -> str:
     for section, values in (("params", draft.params), ("server", draft.server)):
         if values:
             lines += ["", f"{section}:", *_fields(values, 2)]
-    for section in ("models", "vector_stores", "shields"):
+    for section in ("models", "vector_stores", "shields", "tools"):
         entries = [entry for entry in draft.entries if entry.section == section]
         if entries:
             empty = "" if any(entry.active for entry in entries) else " {}  # all are comments below"

@@ -12,7 +12,8 @@ from lsbuild.importing.work import Work, place
 from lsbuild.spec.marks import Node, is_list
 from lsbuild.suggest import did_you_mean
 
-_MAPPED_APIS = ("inference", "vector_io", "memory", "safety")
+_MAPPED_APIS = ("inference", "vector_io", "memory", "safety", "tool_runtime")
+_MAPPED = ("models", "shields", "vector_stores", "vector_dbs", "tool_groups", "connectors")
 _FILES = ("files", "file_processors")
 
 
@@ -22,7 +23,7 @@ def add(work: Work) -> None:
         if provider.api not in _MAPPED_APIS:
             _provider(work, provider)
     for resource in work.stack.resources:
-        if resource.kind not in {"models", "shields", "vector_stores", "vector_dbs"}:
+        if resource.kind not in _MAPPED:
             _resource(work, resource)
     for key, node in work.stack.settings.items():
         if key not in table.SILENT:
@@ -37,10 +38,6 @@ def _provider(work: Work, provider: Provider) -> None:
         work.found("default", what, provider.where, "", f"{note}; its files are not moved")
     elif provider.api in _FILES:
         work.found("none", what, provider.where, "", "files lie in the artifact's state folder, and are read by itself")
-    elif provider.api == "tool_runtime" and provider.type in {"inline::file-search", "inline::rag-runtime"}:
-        work.found(
-            "default", what, provider.where, "", "an agent searches the stores it names: `agents.NAME.vector_stores`"
-        )
     else:
         unknown = f"the API '{provider.api}' is not known.{did_you_mean(provider.api, _apis())}"
         status, note = table.APIS.get(provider.api, ("attention", unknown))

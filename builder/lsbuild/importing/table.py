@@ -103,17 +103,16 @@ APIS: Mapping[str, tuple[Status, str]] = {
     "scoring": ("none", "not at run time; `evals` have gates"),
     "skills": ("none", "instructions of an agent can be a file"),
     "telemetry": ("none", "there is no sink to configure"),
-    "tool_runtime": ("none", "no tools are imported; agents search the stores they name"),
 }
 """APIs without entries in a spec; an API that stands nowhere is unknown."""
 
 RESOURCES: Mapping[str, tuple[tuple[str, ...], str]] = {
     "benchmarks": (("benchmark_id",), "write the questions into a file and name it under `evals`"),
-    "connectors": (("connector_id", "url"), "no MCP servers are imported"),
+    "connectors": (("connector_id", "url"), "an MCP server is an entry of `tools`"),
     "datasets": (("dataset_id", "identifier"), "write the questions into a file and name it under `evals`"),
     "eval_tasks": (("eval_task_id",), "write the questions into a file and name it under `evals`"),
     "scoring_fns": (("scoring_fn_id", "identifier"), "`evals` have gates"),
-    "tool_groups": (("toolgroup_id", "tool_group_id"), "no tools are imported; agents search the stores they name"),
+    "tool_groups": (("toolgroup_id", "tool_group_id"), "a group of tools is an entry of `tools`"),
 }
 """Resources without a counterpart: the keys that name one, and what to say."""
 
@@ -124,7 +123,7 @@ SETTINGS: Mapping[str, tuple[Status, str]] = {
     "inference_store": ("none", "chats are not stored"),
     "logging": ("none", "there are no log levels by category"),
     "metadata_store": ("default", "what is served is fixed at build"),
-    "safety": ("none", "there is no default shield"),
+    "safety": ("none", "name the default shield under `server.shields`"),
     "storage": ("default", "state lies in the artifact's state folder; its data is not moved"),
     "telemetry": ("none", "there is no sink to configure"),
 }

@@ -383,6 +383,8 @@ class HttpCall(Section):
     unless the schema has a default)."""
     headers: dict[str, str | Secret] = {}
     """Headers of each request; neither models nor logs see them."""
+    token: Secret | None = None
+    """The token that is sent as ``Authorization: Bearer``."""
     query: dict[str, str | Secret] = {}
     """Fixed parts of the query."""
     hosts: tuple[str, ...] = ()
@@ -418,7 +420,7 @@ class Tool(Section):
     """Whether a call can carry what a model has read to somebody else. Default: ``external`` for ``http``, ``mcp`` and a
     ``python`` tool with network, else ``nothing``."""
     trusted: bool = False
-    """Whether its results are your own words, which do not taint a run."""
+    """Whether its results are your own words, which do not taint a run. A ``builtin`` is, unless this says otherwise."""
     approval: Literal["never", "always"] = "never"
     """Whether a person is asked before each call."""
     allow: tuple[str, ...] = ()
@@ -513,7 +515,8 @@ class Server(Section):
     port: int = Field(default=8321, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
     shields: tuple[str, ...] = ()
-    """Shields (keys of ``shields``) that look at every chat and completion of every llm and agent, in this order."""
+    """Shields (keys of ``shields``) that look at every chat and completion of every llm and agent, the cheapest
+    first."""
     limits: ServerLimits = ServerLimits()
     """What clients together may cost."""
     state: State | None = None

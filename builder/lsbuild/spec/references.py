@@ -20,7 +20,7 @@ SEARCH = "file_search"
 def check(tree: Node, *, targets: Collection[str], providers: Collection[str]) -> list[Problem]:
     """Every reference that leads nowhere or to the wrong kind of thing."""
     found = [*_names(tree), *_routes(tree), *_agents(tree), *_stores(tree), *_evals(tree), *_targets(tree, targets)]
-    found += [*_shields(tree), *_tools(tree), *flows.check(tree)]
+    found += [*_shields(tree), *_tools(tree), *_rankers(tree), *flows.check(tree)]
     if not (plugins := tree.map.get("plugins")) or not plugins.list:
         found += _providers(tree, providers)
     return found
@@ -173,6 +173,22 @@ def _stores(tree: Node) -> Iterator[Problem]:
             elif (kind := types[model]) in _KINDS and kind != wanted:
                 message = f"'{model}' is {_KINDS[kind or '']}; {who} needs type: {wanted}"
                 yield Problem(path, message, node.origin.where)
+
+
+def _rankers(tree: Node) -> Iterator[Problem]:
+    """An agent compares the scores of its stores: one model ranks them all again, or none does."""
+    stores = _section(tree, "vector_stores")
+    for name, agent in _section(tree, "agents").items():
+        known = [(index, store, entry) for index, store, entry in _texts(agent, "vector_stores") if store in stores]
+        ranked = [_text(stores[store].map.get("rerank")) for _, store, _ in known]
+        for (index, store, entry), ranker in zip(known, ranked, strict=True):
+            if ranker != ranked[0]:
+                told = [f"by '{each}'" if each else "by no model" for each in (ranker, ranked[0])]
+                message = (
+                    f"'{store}' is ranked again {told[0]}, '{known[0][1]}' {told[1]}, and their scores cannot be compared; "
+                    "give all stores of an agent the same rerank model, or none"
+                )
+                yield Problem(("agents", name, "vector_stores", index), message, entry.origin.where)
 
 
 def _evals(tree: Node) -> Iterator[Problem]:

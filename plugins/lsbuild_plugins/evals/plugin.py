@@ -58,14 +58,14 @@ class Evals:
         return {"questions": _spec(item).questions}
 
     def compile(self, item: Item, given: Given) -> Compiled:
-        """One step, or nothing when something that is needed is not compiled in."""
+        """One step, or nothing when something that is needed is not compiled in, or could act."""
         services = {f"{each.api}/{each.name}": each for peer in given.peers.values() for each in peer.services}
         asked = services.get(f"vector_io/{_spec(item).store}" if _spec(item).store else f"agents/{_spec(item).agent}")
         if asked is None:
             return Compiled()
         used = _used(asked, services)
-        if any(each.provider.startswith("remote::") for each in used):
-            return Compiled()
+        if any(each.provider.startswith("remote::") or each.api == "tool_runtime" for each in used):
+            return Compiled()  # a build leaves neither this machine nor anything done by a tool
         return Compiled(steps=(_step(item, used, given),))
 
 

@@ -12,6 +12,7 @@ from lsbuild.api import Compiled, Given, Item, Problem, Service
 from lsbuild.spec.model import HttpCall, Tool
 from lsbuild.spec.secret import Secret
 from lsbuild_plugins.http_tool.serve import places
+from lsbuild_plugins.http_tool.serve.addresses import allowed
 from lsbuild_plugins.http_tool.serve.guard import host_fault
 from lsbuild_plugins.http_tool.serve.pick import steps
 from lsbuild_plugins.http_tool.serve.weburl import UrlError, parse
@@ -20,6 +21,7 @@ _SERVE = "lsbuild_plugins.http_tool.serve"
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_WHEELS = ("jsonschema>=4.23", "urllib3>=2.5")
 _PLACES = ("path", "query", "header", "body")
 _WITH_BODY = ("POST", "PUT", "PATCH")
 _OURS = ("host", "content-length", "transfer-encoding", "connection", "accept-encoding")
@@ -76,7 +78,7 @@ class HttpPlugin:
                 "hosts": list(_hosts(call)),
             },
         )
-        wheels = ("urllib3>=2.5", *(("google-re2>=1.1.20251105",) if patterns else ()))
+        wheels = (*_WHEELS, *(("google-re2>=1.1.20251105",) if patterns else ()))
         return Compiled(services=(service,), wheels=wheels, code=(_SERVE,))
 
 
@@ -102,7 +104,8 @@ def _url(call: HttpCall) -> Iterator[Problem]:
             yield Problem(("url",), "a parameter of the query is named under parameters, not in the url")
         if "#" in call.url:
             yield Problem(("url",), "what follows a # is never sent")
-        del url
+        if _inside(url.host) and not call.private:
+            yield Problem(("private",), f"{url.host} is an address that is not asked unless private: true")
     except UrlError as error:
         yield Problem(("url",), str(error))
 
@@ -134,16 +137,24 @@ def _parameters(call: HttpCall) -> Iterator[Problem]:
 
 
 def _rest(call: HttpCall) -> Iterator[Problem]:
+    if call.token and "authorization" in map(str.lower, call.headers):
+        yield Problem(("token",), "there is a header 'authorization' already")
     for name in call.headers:
         if not _HEADER.fullmatch(name) or name.lower() in _OURS:
             yield Problem(("headers", name), f"'{name}' is not a header that a tool may set")
     for place, host in enumerate(call.hosts):
-        if fault := host_fault(host):
+        if "${" not in host and (fault := host_fault(host)):
             yield Problem(("hosts", place), f"'{host}': {fault}")
     try:
         steps(call.result)
     except ValueError as error:
         yield Problem(("result",), str(error))
+
+
+def _inside(host: str) -> bool:
+    """Whether a host is an address that a tool may not ask as it is."""
+    literal = ":" in host or host.replace(".", "").isdecimal()
+    return host == "localhost" or (literal and not allowed(host, private=False))
 
 
 def _whole(call: HttpCall) -> bool:
@@ -190,6 +201,7 @@ def _request(call: HttpCall) -> dict[str, Any]:
         },
         "headers": {name: _value(each) for name, each in call.headers.items()},
         "query": {name: _value(each) for name, each in call.query.items()},
+        "token": _value(call.token) if call.token else "",
         "secrets": [name for name, value in both.items() if isinstance(value, Secret) or "${env." in value],
         "result": call.result,
         "timeout": call.timeout,

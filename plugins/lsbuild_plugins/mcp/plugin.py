@@ -14,6 +14,7 @@ from lsbuild.spec.secret import Secret
 from lsbuild_plugins.mcp.serve import definitions
 
 _SERVE = "lsbuild_plugins.mcp.serve"
+_WHEELS = ("google-re2>=1.1.20251105", "jsonschema>=4.23")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -86,7 +87,7 @@ class McpPlugin:
                 **({"mcp_endpoint": {"uri": server.url}} if server.url else {}),
             },
         )
-        wheels = (*(("urllib3>=2.5",) if server.url else ()), "google-re2>=1.1.20251105")
+        wheels = (*(("urllib3>=2.5",) if server.url else ()), *_WHEELS)
         return Compiled((step,) if spec.pin else (), (service,), wheels=wheels, code=(_SERVE,))
 
 

@@ -15,6 +15,9 @@ from lsbuild_plugins.python_tool.compile import functions, metadata
 
 _SERVE = "lsbuild_plugins.python_tool.serve"
 
+_WHEELS = ("jsonschema>=4.23",)
+"""What arguments are checked with."""
+
 
 class Config(BaseModel):
     """Settings of a Python tool under ``config``: what its process gets."""
@@ -56,10 +59,6 @@ class PythonPlugin:
             for place, path in enumerate(_config(item).read):
                 if not path.startswith("/"):
                     yield Problem(("config", "read", place), f"'{path}' is not an absolute path")
-            if _config(item).network and spec.sends == "nothing" and not spec.trusted:
-                yield Problem(
-                    ("sends",), "a tool with network can send; say trusted: true if you know that it does not"
-                )
         if spec.description:
             yield Problem(("description",), "each function brings its own, in its docstring")
 
@@ -115,7 +114,7 @@ class PythonPlugin:
         apart = (
             {f"{folder}/site": Apart(needs.dependencies, needs.python)} if needs.dependencies or needs.python else {}
         )
-        return Compiled(steps=(step,), services=(service,), code=(_SERVE,), apart=apart)
+        return Compiled((step,), (service,), wheels=_WHEELS, code=(_SERVE,), apart=apart)
 
 
 PLUGIN = PythonPlugin()

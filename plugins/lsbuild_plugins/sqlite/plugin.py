@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from lsbuild.api import Compiled, Given, Item, Problem, Service, config_problems
 from lsbuild.spec.model import State
 
-_WHEELS = ("apsw>=3.50",)
+_WHEELS = ("apsw>=3.50", "multipart>=2,<3")
+"""SQLite, and what reads the uploads that batches are made of."""
 
 
 class Config(BaseModel):

@@ -15,6 +15,9 @@ from lsbuild.spec.model import Tool
 _SERVE = "lsbuild_plugins.tools.serve"
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
+_WHEELS = ("jsonschema>=4.23",)
+"""What arguments are checked with."""
+
 
 class Config(BaseModel):
     """Settings of ``builtin: time`` under ``config``; the calculator has none."""
@@ -74,12 +77,13 @@ class BuiltinTools:
             metadata={
                 "tools": [item.name],
                 "sends": spec.sends or "nothing",
-                "trusted": spec.trusted,
+                # Numbers and dates are nobody's words: they cannot tell a run what to do.
+                "trusted": spec.trusted if "trusted" in spec.model_fields_set else True,
                 "approval": spec.approval,
                 **({"description": spec.description} if spec.description else {}),
             },
         )
-        wheels = ("tzdata>=2025.1",) if kind == "time" else ()
+        wheels = (*_WHEELS, "tzdata>=2025.1") if kind == "time" else _WHEELS
         return Compiled(services=(service,), wheels=wheels, code=(_SERVE,))
 
 

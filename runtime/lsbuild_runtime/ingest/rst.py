@@ -1,4 +1,8 @@
-"""reStructuredText -> Document: section titles by their underlines; directives and markup stay text, nothing is executed."""
+"""reStructuredText -> Document: titles by their underlines, objects by Sphinx's directives; nothing is executed.
+
+All markup stays text. What a directive such as ``.. function:: json.dump(obj)`` describes is a section of its own below the
+title, under the object's name, and a method is one below its class.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Iterator
 
 from lsbuild_runtime.ingest.document import (
     BLANK_BEFORE_TOP,
+    BLANK_LINE,
     Document,
     Lines,
     Section,
@@ -16,6 +21,19 @@ from lsbuild_runtime.ingest.document import (
 )
 
 _LINE = re.compile(r"([!-/:-@\[-`{-~])\1{2,}\s*")
+
+_OBJECT = re.compile(
+    r"(?P<indent>[ \t]*)\.\.[ \t]+(?:[a-z]+:)?"
+    r"(?:function|class|exception|method|classmethod|staticmethod|attribute|property|data|decorator|decoratormethod"
+    r"|awaitablefunction|coroutinefunction|coroutinemethod|abstractmethod|macro|type|struct|member|var|opcode|option|envvar)"
+    r"::[ \t]+(?P<signature>\S.*)"
+)
+"""The directive of an object, of any domain (``py:``, ``c:``), on one line of text."""
+
+_BODY = 3
+"""How far a description is indented below its directive: the width of ``.. ``, as all of Sphinx's own documents have it."""
+
+_ARGUMENTS = re.compile(r"\s*[(\[].*|\s+->.*", re.DOTALL)
 
 
 def read(path: str, text: str) -> Document:
@@ -29,12 +47,12 @@ def _sections(text: str) -> Iterator[Section]:
     begin = 0
     title: Span | None = None
     for first, last, style, words in [*_titles(text), (len(text), len(text), "", "")]:
-        blocks = tuple(cut_at(BLANK_BEFORE_TOP, text, begin, first))
+        described = list(_described(text, begin, first))
         level = styles.index(style) if style in styles else len(styles)
-        if not blocks and title and level < len(titles) + (not style):
-            blocks = (title,)
-        if blocks:
-            yield Section(tuple(titles), blocks)
+        if not described and title and level < len(titles) + (not style):
+            described = [((), (title,))]
+        for names, blocks in described:
+            yield Section((*titles, *names), blocks)
         if style and style not in styles:
             styles.append(style)
         titles = [*titles[:level], words]
@@ -55,3 +73,40 @@ def _titles(text: str) -> Iterator[tuple[int, int, str, str]]:
                 yield lines.offset(index - 1 - over), lines.offset(index + 1), under[1] * (1 + over), words.strip()
                 index += 1
         index += 1
+
+
+def _described(text: str, begin: int, end: int) -> Iterator[tuple[tuple[str, ...], tuple[Span, ...]]]:
+    """(names of the objects around, blocks) of the parts of ``text[begin:end]``, without empty ones."""
+    around: list[tuple[int, str]] = []
+    start = offset = begin
+    while offset < end:
+        newline = text.find("\n", offset, end)
+        line = text[offset : newline if newline >= 0 else end]
+        found = _OBJECT.match(line)
+        indent = len(line) - len(line.lstrip())
+        if line.strip() and (found or (around and indent <= around[-1][0])):
+            yield from _part(text, start, offset, around)
+            start = offset
+            around = [each for each in around if each[0] < indent]
+            if found:
+                around.append((indent, _name(found["signature"])))
+        offset += len(line) + 1
+    yield from _part(text, start, end, around)
+
+
+def _part(
+    text: str, start: int, end: int, around: list[tuple[int, str]]
+) -> Iterator[tuple[tuple[str, ...], tuple[Span, ...]]]:
+    """Blocks end where a blank line comes before one that is no deeper than the description of the object around."""
+    separator = BLANK_BEFORE_TOP if not around else _blank_before(around[-1][0] + _BODY)
+    if blocks := tuple(cut_at(separator, text, start, end)):
+        yield tuple(name for _, name in around), blocks
+
+
+def _blank_before(indent: int) -> re.Pattern[str]:
+    return re.compile(BLANK_LINE.pattern + rf"(?=[ \t]{{0,{indent}}}\S)")
+
+
+def _name(signature: str) -> str:
+    """``json.dump(obj, fp)`` -> ``json.dump``."""
+    return _ARGUMENTS.sub("", signature).strip() or signature.strip()

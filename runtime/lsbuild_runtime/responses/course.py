@@ -13,12 +13,13 @@ from msgspec.structs import replace
 from lsbuild_runtime.http import ApiError, Cancelled, Context, Span
 from lsbuild_runtime.ports import Usage
 from lsbuild_runtime.responses.answer import ResponseObject, StreamEvent
+from lsbuild_runtime.responses.called import Listed
 from lsbuild_runtime.responses.items import Item, decoded, encoded
 from lsbuild_runtime.responses.live import Tape
 from lsbuild_runtime.responses.opening import Opened, Past, opened
 from lsbuild_runtime.responses.preparing import Work
 from lsbuild_runtime.responses.records import Entry, Records, Step
-from lsbuild_runtime.responses.writer import Listed, Writer
+from lsbuild_runtime.responses.writer import Writer
 from lsbuild_runtime.runs import CallEnded, Event, StepDone, Used
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 GAP = 1_000_000
 """What is added to the number of the next event when a cut run goes on: a client that had seen more than was kept still
 gets everything from there on."""
+BUSY = (429, 503)
+PAUSES = (1.0, 2.0, 4.0, 8.0)
+"""Seconds between the tries of a response in the background that finds its model busy; a Retry-After goes before them."""
 LEAST_KEPT = 2
 """Messages that ``truncation: auto`` never drops: the last of the user, and what belongs to it."""
 
@@ -46,12 +50,13 @@ class Keeping(Struct, frozen=True):
 class Course:
     """Runs ``work``. Without ``keeping`` nothing outlives the process. ``tape`` takes the events of one in the background.
 
-    ``leaving`` says whether the server is going down: what is cut then is left for the next one to go on with.
+    ``leaving`` says whether the server is going down: what is cut then is left for the next one to go on with. ``steps``
+    are those that an earlier server finished, ``first`` is the number of the first event.
     """
 
     def __init__(
         self, app: Site, work: Work, context: Context, leaving: Callable[[], bool], clock: Callable[[], float],
-        keeping: Keeping | None = None, tape: Tape | None = None, steps: Sequence[Step] = (),
+        keeping: Keeping | None = None, tape: Tape | None = None, steps: Sequence[Step] = (), first: int = 0,
     ) -> None:  # fmt: skip
         self._app = app
         self._work = work
@@ -62,24 +67,21 @@ class Course:
         self._tape = tape
         self._steps = steps
         self._found: list[Found] = []
-        self._base = Usage(*steps[-1].usage) if steps else Usage()
         if steps:
             work.response.output = decoded(bytes(steps[-1].output))
-        self._writer = Writer(work.response, work.shape)
-        self._writer.base = self._writer.usage = self._base
+        self._writer = Writer(work.response, work.shape, Usage(*steps[-1].usage) if steps else Usage(), first)
 
     @property
     def response(self) -> ResponseObject:
         """The response as a client sees it now."""
         return self._work.response
 
-    def events(self, first: int = 0) -> Iterator[StreamEvent]:
-        """Its events, numbered from ``first``; each must be encoded before the next is asked for.
+    def events(self) -> Iterator[StreamEvent]:
+        """Its events; each must be encoded before the next is asked for.
 
         What fails before the first event of the run is raised, so that it can have a status of its own; what fails later
         is the last event.
         """
-        self._writer.sequence = first
         attributes = {"gen_ai.operation.name": "responses", "gen_ai.request.model": self._work.service.name,
                       "gen_ai.response.id": self.response.id}  # fmt: skip
         with self._context.watch.span("response", **attributes) as span:
@@ -105,18 +107,29 @@ class Course:
             span.set(**{"gen_ai.response.finish_reasons": [self.response.status]})
             yield from self._end()
 
-    def unattended(self, first: int) -> Iterator[StreamEvent]:
-        """As ``events`` where nobody hears what is raised: it is the last event."""
-        try:
-            yield from self.events(first)
-        except Cancelled:
-            raise
-        except Exception as error:
-            with self._context.watch.span("response") as span:
-                failed = fault(error, span)
-            yield from self._told(self._heads())
-            yield from self._told(self._writer.fail(failed))
-            yield from self._end()
+    def unattended(self) -> Iterator[StreamEvent]:
+        """As ``events`` where nobody hears what is raised: it is the last event. Who is only busy is asked again."""
+        for pause in (*PAUSES, None):
+            try:
+                yield from self.events()
+                return
+            except Cancelled:
+                raise
+            except Exception as error:
+                if not (pause is not None and isinstance(error, ApiError) and error.status in BUSY):
+                    yield from self._fail(error)
+                    return
+                if self._context.cancel.wait(pause if error.retry_after is None else error.retry_after):
+                    self._cut()
+                    raise Cancelled from None
+
+    def _fail(self, error: Exception) -> Iterator[StreamEvent]:
+        """The events of a response that cannot even begin."""
+        with self._context.watch.span("response") as span:
+            failed = fault(error, span)
+        yield from self._told(self._heads())
+        yield from self._told(self._writer.fail(failed))
+        yield from self._end()
 
     # The run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -39,11 +40,12 @@ class Responses:
         self.live = Live()
         self.owner = f"owner_{os.urandom(12).hex()}"
         self.clock = app.clock
-        self.closing = False
+        self._closed = threading.Event()
         self._app = app
         self._lock = threading.Lock()
         self._entered = False
         self._worker: Worker | None = None
+        self._lease: threading.Thread | None = None
 
     # Where they are kept
 
@@ -79,7 +81,17 @@ class Responses:
             if not self._entered:
                 records.enter(self.owner)
                 self._entered = True
+                if records.leases:
+                    self._lease = threading.Thread(target=self._renew, args=(records,), name="lease", daemon=True)
+                    self._lease.start()
         return self.owner
+
+    def _renew(self, records: Records) -> None:
+        """Say that this server is alive while it works at something."""
+        while not self._closed.wait(records.limits.lease / 3):
+            if len(self.live):
+                with contextlib.suppress(ApiError):  # the next time may do
+                    records.renew(self.owner)
 
     # Beginning
 
@@ -169,7 +181,7 @@ class Responses:
 
     def follow(self, kept: Kept, after: int, context: Context) -> Iterator[bytes]:
         """The events of a response in the background with a larger number than ``after``, as JSON, until it ends."""
-        while not self.closing:
+        while not self._closed.is_set():
             tape = self.live.tape(kept.id)
             ended = self.get(kept.id).status not in OPEN
             for number, event in self.records.events(kept.id, after):
@@ -189,7 +201,7 @@ class Responses:
 
     def leaving(self) -> bool:
         """Whether the server is going down."""
-        return self.closing or self._app.draining
+        return self._closed.is_set() or self._app.draining
 
     def start(self) -> None:
         """Look for what an earlier process, or another server, has left: at once on this machine, over a network in a while."""
@@ -197,6 +209,8 @@ class Responses:
         service = self._app.services.find((API,), NAME)
         if service is not None and service.provider.startswith("inline::"):
             worker.wake()
+        else:
+            worker.wake_later()
 
     def wake(self) -> None:
         """Something waits for the worker."""
@@ -211,15 +225,15 @@ class Responses:
                 from lsbuild_runtime.responses.worker import Worker
 
                 self._worker = Worker(self, self._app, Keeping(records, owner))
-                if not self.closing:
-                    self._worker.start()
             return self._worker
 
     def close(self) -> None:
         """Stop the worker; what it has not finished goes on where this server starts again, or another one takes it."""
-        self.closing = True
+        self._closed.set()
         if self._worker is not None:
             self._worker.stop()
+        if self._lease is not None:
+            self._lease.join(5.0)
         if self._entered:
             self.records.leave(self.owner)
             self.records.close()

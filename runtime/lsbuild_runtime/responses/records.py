@@ -95,6 +95,8 @@ class Records(Protocol):
     """
 
     limits: Limits
+    leases: bool
+    """Whether an owner has to ``renew``."""
 
     # Responses
 

@@ -7,6 +7,7 @@ from lsbuild_runtime.routes.tables.others import BATCHES, OTHERS, PROMPTS
 from lsbuild_runtime.routes.tables.responses import CONVERSATIONS, RESPONSES
 from lsbuild_runtime.routes.tables.safety import SAFETY
 from lsbuild_runtime.routes.tables.stores import FILES, STORES
+from lsbuild_runtime.routes.tables.tools import TOOLS
 from lsbuild_runtime.routes.tables.workflows import WORKFLOWS
 
 ROUTES = (
@@ -20,6 +21,7 @@ ROUTES = (
     *PROMPTS,
     *BATCHES,
     *SAFETY,
+    *TOOLS,
     *STORES,
     *FILES,
 )

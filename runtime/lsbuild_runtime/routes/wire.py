@@ -77,10 +77,14 @@ def refused(param: str | None, why: str, code: str = "invalid_value") -> ApiErro
 def worded(error: ApiError, names: Mapping[str, str]) -> str:
     """The message of ``error``, beginning with its parameter, for APIs whose errors have no place of their own for that.
 
-    ``names`` are the API's own names of what a provider knows by OpenAI's.
+    ``names`` are the API's own names of what a provider knows by OpenAI's, the longest first: ``stop`` is a whole name or
+    the beginning of one, ``.function`` a part within one.
     """
-    given = error.param or ""
-    name = names.get(given, given)
+    given = name = error.param or ""
+    for old, new in names.items():
+        if given == old or given.startswith((f"{old}.", f"{old}[")) or (old[0] == "." and old in given):
+            name = given.replace(old, new, 1)
+            break
     return f"{name}: {error.message.removeprefix(f'{given}: ')}" if name else error.message
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from lsbuild_runtime.background import Background
 from lsbuild_runtime.http import ApiError, Cancelled, Watch
 from lsbuild_runtime.mutable import StoredFile
 from lsbuild_runtime.turn import OTHER_PROCESS_SECONDS, turn
@@ -50,46 +50,23 @@ class Worker:
         self._uploads = uploads
         self._reader = Reader(stores.root)
         self._observe = observe
-        self._signal = threading.Event()
-        self._stopping = threading.Event()
-        self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
         self._later: dict[int, _Delay] = {}
         """By ticket."""
+        self._background = Background("uploads", self._look, self._report)
+        self._stopping = self._background.stopping
 
     def wake(self) -> None:
         """There is something to do; starts the thread when it does not run yet."""
-        with self._starting:
-            if self._thread is None and not self._stopping.is_set():
-                self._thread = threading.Thread(target=self._run, name="uploads", daemon=True)
-                self._thread.start()
-        self._signal.set()
+        self._background.wake()
 
     def stop(self, seconds: float = 5.0) -> None:
         """Give up the current file (it stays queued) and end the thread."""
-        self._stopping.set()
-        self._signal.set()
-        with self._starting:
-            thread = self._thread
-        if thread is not None:
-            thread.join(seconds)
+        self._background.stop(seconds)
 
-    def _run(self) -> None:
-        failed = 0
-        while not self._stopping.is_set():
-            self._signal.clear()
-            try:
-                self._stores.expire()
-                self._empty_queue()
-                failed = 0
-            except Exception as error:  # the queue itself cannot be read: the disk is full or gone
-                failed += 1
-                self._report(error)
-            self._signal.wait(self._pause(failed))
-
-    def _pause(self, failed: int) -> float:
-        if failed:
-            return min(2.0**failed, _LONGEST_DELAY)
+    def _look(self) -> float:
+        """Do what there is to do; the seconds until the next look."""
+        self._stores.expire()
+        self._empty_queue()
         now = time.monotonic()
         soonest = min((delay.until for delay in self._later.values()), default=now + IDLE_SECONDS)
         return max(0.05, soonest - now)

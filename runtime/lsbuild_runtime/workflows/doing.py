@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from lsbuild_runtime.agent import called
 from lsbuild_runtime.arguments import fault, validated
+from lsbuild_runtime.calling import called
 from lsbuild_runtime.grounding import Passage, numbered
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.ports import Chat, Delta, Host, Inference, Sampling, VectorIO

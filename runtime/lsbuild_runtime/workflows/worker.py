@@ -6,14 +6,16 @@ Of all processes on one state folder one works at a time: who holds a lock that 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
+from lsbuild_runtime.background import Background
 from lsbuild_runtime.http import ApiError, Cancelled, Context
+from lsbuild_runtime.turn import OTHER_PROCESS_SECONDS, turn
 from lsbuild_runtime.workflows.course import Event, Stopped, Waiting
 from lsbuild_runtime.workflows.kept import Fault, Kept, Question, Run, Runs
 
@@ -25,8 +27,6 @@ WIDTH = 4
 MOST_TRIES = 4
 """A run that ends its server so often is failed."""
 EXPIRE_SECONDS = 600.0
-_OTHER_PROCESS_SECONDS = 1.0
-_LONGEST_PAUSE = 60.0
 
 
 class Worker:
@@ -36,32 +36,27 @@ class Worker:
         self._workflows = workflows
         self._runs = runs
         self._folder = folder
-        self._signal = threading.Event()
-        self._stopping = threading.Event()
+        self._held: ExitStack | None = None
         self._lock = threading.Lock()
-        self._held: IO[bytes] | None = None
-        self._thread: threading.Thread | None = None
         self._busy: dict[str, tuple[Context, threading.Thread]] = {}
+        self._expire_at = 0.0
+        self._background = Background("workflows", self._hand_out, self._report)
 
     def wake(self) -> None:
         """There may be something to do; starts the thread when it does not run yet."""
-        with self._lock:
-            if self._thread is None and not self._stopping.is_set():
-                self._thread = threading.Thread(target=self._hand_out, name="workflows", daemon=True)
-                self._thread.start()
-        self._signal.set()
+        self._background.wake()
 
     def stop(self, seconds: float = 5.0) -> None:
         """Give up the current steps (their runs stay queued) and end the threads."""
-        self._stopping.set()
-        self._signal.set()
+        until = time.monotonic() + seconds
+        self._background.stopping.set()
         with self._lock:
-            busy, thread = list(self._busy.values()), self._thread
+            busy = list(self._busy.values())
         for context, _ in busy:
             context.cancel.set()
-        until = time.monotonic() + seconds
-        for each in (*(working for _, working in busy), *([thread] if thread is not None else ())):
-            each.join(max(0.0, until - time.monotonic()))
+        self._background.stop(seconds)
+        for _, working in busy:
+            working.join(max(0.0, until - time.monotonic()))
         with self._lock:
             if self._held is not None:
                 self._held.close()
@@ -79,13 +74,11 @@ class Worker:
         with self._lock:
             if self._held is not None:
                 return True
-            lock = (self._folder / "worker.lock").open("wb")
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.close()
+            held = ExitStack()
+            if not held.enter_context(turn(self._folder)):
+                held.close()
                 return False
-            self._held = lock
+            self._held = held
         self._runs.left()
         return True
 
@@ -120,29 +113,22 @@ class Worker:
                 self._busy.pop(run.id, None)
             self.wake()
 
-    def _hand_out(self) -> None:
-        failed, expire_at = 0, 0.0
-        while not self._stopping.is_set():
-            self._signal.clear()
-            pause = EXPIRE_SECONDS
-            try:
-                if not self.mine():
-                    pause = _OTHER_PROCESS_SECONDS
-                else:
-                    if time.monotonic() >= expire_at:
-                        self._expire()
-                        expire_at = time.monotonic() + EXPIRE_SECONDS
-                    self._begin_some()
-                failed = 0
-            except Exception as error:  # what is kept cannot be read or written: the disk is full or gone
-                failed += 1
-                pause = min(2.0**failed, _LONGEST_PAUSE)
-                with self._workflows.observe("workflows").span("workflows queue") as span:
-                    span.set(error=error)
-            self._signal.wait(pause)
+    def _hand_out(self) -> float:
+        """Begin with what is queued; the seconds until the next look."""
+        if not self.mine():
+            return OTHER_PROCESS_SECONDS
+        if time.monotonic() >= self._expire_at:
+            self._expire()
+            self._expire_at = time.monotonic() + EXPIRE_SECONDS
+        self._begin_some()
+        return EXPIRE_SECONDS
+
+    def _report(self, error: Exception) -> None:
+        with self._workflows.observe("workflows").span("workflows queue") as span:
+            span.set(error=error)
 
     def _begin_some(self) -> None:
-        while not self._stopping.is_set() and len(self._busy) < WIDTH:
+        while not self._background.stopping.is_set() and len(self._busy) < WIDTH:
             run = self._runs.take()
             if run is None:
                 return

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from lsbuild.api import Compiled, Given, Item, Source, SourceError, SourceFile, Step, StepContext, StepError
+from lsbuild.api import Compiled, Given, Item, Service, Source, SourceError, SourceFile, Step, StepContext, StepError
 from lsbuild.evals import result
 from lsbuild.plan import compile_items
 from lsbuild.spec.model import Eval
@@ -76,6 +76,19 @@ def test_what_is_not_compiled_in_is_not_asked_at_build(tmp_path: Path) -> None:
     remote = msgspec.structs.replace(LETTERS, provider="remote::openai")
     peers = {**PEERS, ("models", "letters"): Compiled(services=(remote,))}
     assert PLUGIN.compile(item(store="manuals"), Given({"questions": source(tmp_path)}, peers)) == Compiled()
+
+
+def test_what_could_call_a_tool_is_not_asked_at_build(tmp_path: Path) -> None:
+    def service(api: str, name: str, *needs: str) -> Service:
+        return Service(api=api, name=name, provider="inline::x", entry="m:f", needs=needs)
+
+    tool, agent = service("tool_runtime", "pump"), service("agents", "helper", "tool_runtime/pump")
+    alone = service("agents", "helper")
+    peers = {("tools", "pump"): Compiled(services=(tool,)), ("agents", "helper"): Compiled(services=(agent,))}
+    asked = item(agent="helper")
+    assert PLUGIN.compile(asked, Given({"questions": source(tmp_path)}, peers)) == Compiled()
+    peers["agents", "helper"] = Compiled(services=(alone,))
+    assert len(PLUGIN.compile(asked, Given({"questions": source(tmp_path)}, peers)).steps) == 1
 
 
 class Shelves:

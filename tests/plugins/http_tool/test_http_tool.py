@@ -170,12 +170,12 @@ def test_secrets_are_shown_to_nobody(server: Server, monkeypatch: pytest.MonkeyP
     server.answering = lambda handler, _: send(
         handler, 401, f"bad key {handler.headers['authorization']} {handler.path}".encode(), "text/plain"
     )
-    tool = opened(server, "/", headers={"Authorization": "Bearer ${env.KEY}"}, query={"key": {"secret": "KEY"}})
+    tool = opened(server, "/", token={"secret": "KEY"}, query={"key": {"secret": "KEY"}})
     lines: list[str] = []
     watch = JsonWatch("r", lines.append)
     with watch.span("call"):
         result = call(tool, Context(watch=watch))
-    assert result.failed and result.text == "The server answered 401: bad key [secret] /?key=[secret]"
+    assert result.failed and result.text == "The server answered 401: bad key Bearer [secret] /?key=[secret]"
     assert "k-123456" not in lines[0] and '"http.response.status_code":401' in lines[0]
     server.server.shutdown()
     server.server.server_close()
@@ -225,13 +225,20 @@ def test_redirects_stay_within_the_hosts_and_leave_secrets_behind(
         server.answering = lambda handler, _: send(
             handler, 302, b"", location=f"http://127.0.0.1:{other.port}/there?x=1"
         )
-        strict = opened(server, "/", headers={"X-Key": {"secret": "KEY"}})
+        strict = opened(server, "/", token={"secret": "KEY"})
         assert "is not a host that this tool may ask" in call(strict).text and other.asked == []
         hosts = [f"127.0.0.1:{server.port}", f"127.0.0.1:{other.port}"]
-        tool = opened(server, "/", hosts=hosts, headers={"X-Key": {"secret": "KEY"}, "X-Plain": "p"})
+        tool = opened(
+            server, "/", hosts=hosts, token={"secret": "KEY"}, headers={"X-Key": {"secret": "KEY"}, "X-Plain": "p"}
+        )
         assert call(tool).structured == {"ok": True}
         (asked,) = other.asked
-        assert asked["path"] == "/there?x=1" and "x-key" not in asked["headers"] and asked["headers"]["x-plain"] == "p"
+        assert (
+            asked["path"] == "/there?x=1"
+            and "x-key" not in asked["headers"]
+            and "authorization" not in asked["headers"]
+            and asked["headers"]["x-plain"] == "p"
+        )
         assert server.asked[-1]["headers"]["x-key"] == "k-123456"
 
 
@@ -343,6 +350,7 @@ def test_tls_with_a_certificate_of_another_name_is_refused(server: Server, tmp_p
         ({"url": "https://{host}/x"}, {}, "http", "a parameter cannot stand in the host"),
         ({"url": "https://a.example/{x}"}, {}, "http.parameters", "'x' is in the url and has no schema"),
         ({"url": "https://a.example/?q={q}", "parameters": {"q": {}}}, {}, "http.url", "under parameters"),
+        ({"url": "http://127.0.0.1/"}, {}, "http.private", "unless private: true"),
         ({"url": "https://a.example/#x"}, {}, "http.url", "never sent"),
         ({"url": "{url}", "parameters": {"url": {"type": "string"}}}, {}, "http.hosts", "which hosts"),
         ({"url": "https://a.example/", "parameters": {"x": {"in": "cookie"}}}, {}, "http.parameters.x.in", "'cookie' is not"),
@@ -350,6 +358,10 @@ def test_tls_with_a_certificate_of_another_name_is_refused(server: Server, tmp_p
         ({"url": "https://a.example/", "parameters": {"x": {"in": "path"}}}, {}, "http.parameters.x.in", "no place {x}"),
         ({"url": "https://a.example/", "parameters": {"x": {"type": "wrong"}}}, {}, "http.parameters.x", "not a JSON Schema"),
         ({"url": "https://a.example/", "parameters": {"Host": {"in": "header"}}}, {}, "http.parameters.Host", "not a header"),
+        (
+            {"url": "https://a.example/", "token": {"secret": "K"}, "headers": {"Authorization": "x"}},
+            {}, "http.token", "already",
+        ),
         ({"url": "https://a.example/", "headers": {"a b": "x"}}, {}, "http.headers.a b", "not a header"),
         ({"url": "https://a.example/", "hosts": ["https://a.example"]}, {}, "http.hosts.0", "write a host"),
         ({"url": "https://a.example/", "result": "$..a"}, {}, "http.result", "not understood"),

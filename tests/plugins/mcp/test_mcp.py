@@ -261,6 +261,14 @@ def test_definitions_are_looked_at_again(tmp_path: Path) -> None:
     assert seen.read_text().count("tools/list") == 2
 
 
+@pytest.mark.parametrize(("terms", "vouched"), [({}, False), ({"trusted": True}, True)])
+def test_definitions_without_a_pin_are_vouched_for_by_trust_alone(terms: dict[str, Any], vouched: bool) -> None:
+    with served(odd(), pinned=None, **terms) as tools:
+        assert {info.vouched for info in tools.tools(Context())} == {vouched}
+    with served(odd()) as tools:
+        assert all(info.vouched for info in tools.tools(Context()))
+
+
 def test_without_a_pin_the_server_is_asked() -> None:
     with served(odd("added"), pinned=None) as tools:
         assert [each.name for each in tools.tools(Context())] == ["echo", "files_read_all", "extra"]

@@ -133,6 +133,58 @@ Go.
 """
 
 
+OBJECTS = """Encoders
+========
+
+About encoders.
+
+.. function:: json.dump(obj, fp, \\
+                        skipkeys=False)
+
+   Serialize *obj*.
+
+   Second paragraph::
+
+      code
+
+.. py:class:: JSONEncoder(*, indent=None)
+   :canonical: json.encoder.JSONEncoder
+
+   Extensible encoder.
+
+   .. method:: default(o)
+
+      Implement this.
+
+   Back in the class.
+
+After it.
+
+.. note::
+
+   No object.
+"""
+
+
+def test_rst_objects_are_sections_below_their_title() -> None:
+    assert blocks(parse("a.rst", OBJECTS.encode())) == [
+        ("Encoders", "About encoders."),
+        ("Encoders > json.dump", ".. function:: json.dump(obj, fp, \\\n                        skipkeys=False)"),
+        ("Encoders > json.dump", "   Serialize *obj*."),
+        ("Encoders > json.dump", "   Second paragraph::\n\n      code"),
+        (
+            "Encoders > JSONEncoder",
+            ".. py:class:: JSONEncoder(*, indent=None)\n   :canonical: json.encoder.JSONEncoder",
+        ),
+        ("Encoders > JSONEncoder", "   Extensible encoder."),
+        ("Encoders > JSONEncoder > default", "   .. method:: default(o)"),
+        ("Encoders > JSONEncoder > default", "      Implement this."),
+        ("Encoders > JSONEncoder", "   Back in the class."),
+        ("Encoders", "After it."),
+        ("Encoders", ".. note::\n\n   No object."),
+    ]
+
+
 def test_rst_titles_by_first_appearance_of_their_lines() -> None:
     assert blocks(parse("a.rst", RST.encode())) == [
         ("Guide", "Intro."),

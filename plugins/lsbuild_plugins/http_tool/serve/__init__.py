@@ -44,6 +44,7 @@ class Request(Struct, frozen=True):
     private: bool = False
     headers: dict[str, str] = {}
     query: dict[str, str] = {}
+    token: str = ""
     secrets: tuple[str, ...] = ()
     result: str = ""
     timeout: float = 10.0
@@ -59,7 +60,7 @@ class HttpTool:
         self._guard = Guard(request.hosts, request.private, resolve)
         self._dial = dial
         self._result = steps(request.result) if request.result else []
-        values = [{**request.headers, **request.query}[name] for name in request.secrets]
+        values = [request.token, *({**request.headers, **request.query}[name] for name in request.secrets)]
         # Also without "Bearer ": a server that repeats what it got repeats the token alone.
         known = {
             part for value in values for part in (value, value.rpartition(" ")[2]) if len(part) >= _SHORTEST_SECRET
@@ -104,11 +105,13 @@ class HttpTool:
             text += ("&" if "?" in text else "?") + query
         headers = {"Accept": "application/json, text/*;q=0.9", "Accept-Encoding": "gzip"}
         headers |= request.headers | {name: _header(name, value) for name, value in given["header"].items()}
+        if request.token:
+            headers["Authorization"] = f"Bearer {request.token}"
         body = None
         if any(each.place == "body" for each in request.parameters.values()):
             body = msgspec.json.encode(given["body"])
             headers["Content-Type"] = "application/json"
-        secret = frozenset(name.lower() for name in request.secrets)
+        secret = frozenset({"authorization", *(name.lower() for name in request.secrets)})
         return Question(parse(text), request.method, headers, body, secret)
 
     def _told(self, answer: Any) -> ToolResult:

@@ -175,7 +175,8 @@ class McpTools:
         terms = self._terms
         described = tool.description or tool.title or tool.name
         schema = tool.input_schema or {"type": "object", "properties": {}}
-        return ToolInfo(tool.called, described, schema, terms.sends, terms.trusted, terms.approval)
+        vouched = self._pinned is not None or terms.trusted
+        return ToolInfo(tool.called, described, schema, terms.sends, terms.trusted, terms.approval, vouched)
 
     def _drop(self) -> None:
         with self._lock:

@@ -120,7 +120,7 @@ class Positions:
             projected = self._projected(own, width, f"{name}.{kind}.positions")
             split = self._split(content, width, f"{name}.{kind}.heads")
             products = graph.node(
-                "FusedMatMul", (split, projected), f"{name}.{kind}.products", domain=MICROSOFT, transB=1, alpha=scale
+                "FusedMatMul", (split, projected), f"{name}.{kind}.products", domain=MICROSOFT, alpha=scale
             )
             picked = graph.node("GatherElements", (products, self._index(kind, q)), f"{name}.{kind}", axis=3)
             if kind == "p2c":  # a row of it belongs to a key
@@ -129,15 +129,32 @@ class Positions:
         return terms[0] if len(terms) == 1 else graph.node("Add", terms, f"{name}.bias")
 
     def _projected(self, source: str, width: int, name: str) -> str:
-        """f32[heads, 2 * span, head]: one head's positions stand together."""
+        """f32[heads, head, R]: the positions that distances of this input lead to, of each head."""
+        graph = self.graph
         weight = self.weights.get(f"{source}.weight", width, width).array()
         moved = self._relative(width) @ weight.T + self.weights.get(f"{source}.bias", width).array()
-        by_head = moved.reshape(len(moved), self.heads, -1).transpose(1, 0, 2)
-        rows = np.ascontiguousarray(by_head.reshape(-1, by_head.shape[-1]), np.float32)
-        every = self.graph.constant("relative.rows", np.arange(len(rows), dtype=np.int64))
-        flat = embed(self.graph, store(self.graph, _Held(rows), self.form), every, name)
-        shape = self.graph.constant("relative.by_head", np.array([self.heads, -1, rows.shape[1]], np.int64))
-        return self.graph.node("Reshape", (flat, shape), f"{name}.by_head")
+        stored = store(graph, _Held(np.ascontiguousarray(moved, np.float32)), self.form)
+        flat = embed(graph, stored, self._rows(), name)
+        shape = graph.constant("relative.by_head", np.array([-1, self.heads, width // self.heads], np.int64))
+        parts = graph.node("Reshape", (flat, shape), f"{name}.parts")
+        return graph.node("Transpose", (parts,), f"{name}.by_head", perm=[1, 2, 0])
+
+    def _rows(self) -> str:
+        """i64[R]: the rows of the relative embeddings from the farthest distance behind to the farthest ahead.
+
+        Short texts need few of them.
+        """
+        graph = self.graph
+        if "relative.first.table" in graph:
+            return "relative.rows"
+        farthest = np.arange(-1, self.tokens)  # of inputs of 0, 1, ... tokens
+        graph.constant("relative.first.table", self.settings.index(-farthest))
+        graph.constant("relative.after.table", self.settings.index(farthest) + 1)
+        ends = []
+        for end in ("first", "after"):
+            graph.node("Gather", (f"relative.{end}.table", "length.now"), f"relative.{end}", axis=0)
+            ends.append(graph.node("Squeeze", (f"relative.{end}",), f"relative.{end}.scalar"))
+        return graph.node("Range", (*ends, graph.constant("relative.step", np.array(1))), "relative.rows")
 
     def _relative(self, width: int) -> Floats:
         """f32[2 * span, width]."""
@@ -159,7 +176,10 @@ class Positions:
         return self.graph.node("Transpose", (parts,), name, perm=[0, 2, 1, 3])
 
     def _index(self, kind: str, like: str) -> str:
-        """i64[B, heads, S, S]: for c2p the row for (query, key), for p2c for (key, query); ``like`` is f32[B, S, ...]."""
+        """i64[B, heads, S, S]: for c2p the column of the products for (query, key), for p2c for (key, query).
+
+        ``like`` is f32[B, S, ...].
+        """
         graph, name, reach = self.graph, f"relative.{kind}.index", self.tokens - 1
         if f"relative.{kind}.table" in graph:
             return name
@@ -170,7 +190,9 @@ class Positions:
         picked = graph.node(
             "Gather", (f"relative.{kind}.table", self._distances(reach)), f"relative.{kind}.picked", axis=0
         )
-        return graph.node("Expand", (picked, self._shape(like)), name)
+        self._rows()
+        nearest = graph.node("Sub", (picked, "relative.first"), f"relative.{kind}.column")
+        return graph.node("Expand", (nearest, self._shape(like)), name)
 
     def _distances(self, reach: int) -> str:
         """i64[S, S]: column - row + reach."""
@@ -181,7 +203,7 @@ class Positions:
         ends = (graph.constant("relative.none", np.array(0, np.int64)), graph.constant("relative.step", np.array(1)))
         count = graph.node("Squeeze", ("length.now",), "relative.length")
         steps = graph.node("Range", (ends[0], count, ends[1]), "relative.range")
-        rows = graph.node("Unsqueeze", (steps, graph.constant("relative.last", np.array([1]))), "relative.rows.now")
+        rows = graph.node("Unsqueeze", (steps, graph.constant("relative.last", np.array([1]))), "relative.column")
         apart = graph.node("Sub", (steps, rows), "relative.apart")
         return graph.node("Add", (apart, "relative.reach"), "relative.distances")
 

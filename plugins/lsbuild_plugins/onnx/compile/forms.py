@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from os.path import commonprefix
 from typing import Any, Protocol
 
 from msgspec.structs import replace
 
+from lsbuild_plugins.onnx.compile.shapes import SHAPES, Call, common, common_end
 from lsbuild_plugins.onnx.serve import forms
 from lsbuild_plugins.onnx.serve.forms import Reasoning, ToolForm
 from lsbuild_plugins.onnx.serve.tools import ToolCallParser
@@ -38,23 +38,13 @@ class Found:
     how: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    name: str
-    arguments: Mapping[str, Any]
-
-    def message(self, number: str, *, as_text: bool) -> dict[str, Any]:
-        given = json.dumps(self.arguments) if as_text else dict(self.arguments)
-        return {"id": number, "type": "function", "function": {"name": self.name, "arguments": given}}
-
-
-_ONE = _Call("zqcallone", {"zqka": "zqva", "zqkb": 48151})
-_TWO = _Call("zqcalltwo", {"zqkc": "zqvc", "zqkd": 62342})
+_ONE = Call("zqcallone", {"zqka": "zqva", "zqkb": 48151})
+_TWO = Call("zqcalltwo", {"zqkc": "zqvc", "zqkd": 62342})
 _TEXT, _THOUGHT = "zqtext", "zqthought"
 _ASK: Message = {"role": "user", "content": "zqask"}
 
 
-def _tool(call: _Call) -> Message:
+def _tool(call: Call) -> Message:
     kinds = {key: {"type": "string" if isinstance(value, str) else "integer"} for key, value in call.arguments.items()}
     parameters = {"type": "object", "properties": kinds, "required": list(kinds)}
     return {"type": "function", "function": {"name": call.name, "description": "Does it.", "parameters": parameters}}
@@ -121,172 +111,28 @@ def _region(render: Render, calls: Sequence[Message]) -> str | None:
     prompt = render([_ASK], _TOOLS, prompt=True) or ""
     header, _, end = said.rpartition(_TEXT)
     shared = [begun for begun in (header, prompt) if begun and whole.startswith(begun)]
-    start = max(map(len, shared)) if shared else len(commonprefix((whole, header)))
-    region = whole[start : len(whole) - len(commonprefix((whole[::-1], end[::-1])))]
+    start = max(map(len, shared)) if shared else len(common(whole, header))
+    region = whole[start : len(whole) - len(common_end(whole, end))]
     # What the template also puts behind plain words is no part of a call.
-    behind = re.split(r"[<\[{`]", commonprefix((region, end)))[0]
+    behind = re.split(r"[<\[{`]", common(region, end))[0]
     return region.removeprefix(behind)
 
 
 def _form(first: str, both: str | None) -> ToolForm | None:
     """The first shape that explains what was rendered and reads it back."""
-    for shape in (_object, _named, _pairs):
-        form = shape(first, both)
+    for shape in SHAPES:
+        form = shape(first, both, (_ONE, _TWO))
         if form is not None and _reads(form, first, (_ONE,)) and (both is None or _reads(form, both, (_ONE, _TWO))):
             return form
     return None
 
 
-def _reads(form: ToolForm, text: str, expected: Sequence[_Call]) -> bool:
+def _reads(form: ToolForm, text: str, expected: Sequence[Call]) -> bool:
     parser = ToolCallParser(form, _TOOLS)
     (_, found), (_, late) = parser.feed(text), parser.finish()
     return [(call.name, json.loads(call.arguments)) for call in found + late] == [
         (call.name, dict(call.arguments)) for call in expected
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """Where one call stands in a text."""
-
-    start: int
-    stop: int
-
-
-def _framed(
-    form: ToolForm, first: str, unit: _Unit, both: str | None, units: Sequence[_Unit | None]
-) -> ToolForm | None:
-    """``form`` with what stands before, between and after calls.
-
-    One call shows ``begin open CALL close end``, two show ``close join open`` between them: what both have in common
-    belongs to a call, the rest to the list of calls.
-    """
-    before, after = first[: unit.start], first[unit.stop :]
-    if both is None or None in units:
-        return replace(form, open=before, close=after, parallel=False)
-    between = both[units[0].stop : units[1].start]  # type: ignore[union-attr]
-    opening = commonprefix((before[::-1], between[::-1]))[::-1]
-    close = commonprefix((after, between[: len(between) - len(opening)]))
-    return replace(
-        form,
-        begin=before.removesuffix(opening) if opening else before,
-        open=opening,
-        close=close,
-        join=between[len(close) : len(between) - len(opening)],
-        end=after[len(close) :],
-    )
-
-
-def _object(first: str, both: str | None) -> ToolForm | None:
-    found = _json(first, _ONE)
-    if found is None:
-        return None
-    unit, value = found
-    body = first[unit.start : unit.stop]
-    names = [key for key, each in value.items() if each == _ONE.name]
-    arguments = [key for key, each in value.items() if each == _ONE.arguments]
-    colon = body.partition(f'"{names[0]}"')[2].partition(f'"{_ONE.name}"')[0]
-    comma = ", " if ', "' in body else ","
-    form = ToolForm(family="", name_key=names[0], arguments_key=arguments[0], comma=comma, colon=colon)
-    two = [(_json(both or "", call) or (None,))[0] for call in (_ONE, _TWO)]
-    return _framed(form, first, unit, both, two)
-
-
-def _json(text: str, call: _Call) -> tuple[_Unit, dict[str, Any]] | None:
-    """The JSON object in ``text`` that has the call's name and arguments as values."""
-    for start, stop, value in _objects(text):
-        if call.name in value.values() and call.arguments in value.values():
-            return _Unit(start, stop), value
-    return None
-
-
-def _objects(text: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    decoder = json.JSONDecoder()
-    for start, char in enumerate(text):
-        if char == "{":
-            try:
-                value, stop = decoder.raw_decode(text, start)
-            except ValueError:
-                continue
-            yield start, stop, value
-
-
-def _named(first: str, both: str | None) -> ToolForm | None:
-    """NAME, a fixed text, and the arguments as a JSON object."""
-
-    def unit(text: str, call: _Call) -> tuple[_Unit, str] | None:
-        for start, stop, value in _objects(text):
-            name = text.rfind(call.name, 0, start)
-            if value == call.arguments and name >= 0:
-                return _Unit(name, stop), text[name + len(call.name) : start]
-        return None
-
-    found = unit(first, _ONE)
-    if found is None:
-        return None
-    form = ToolForm(family="", shape="named", middle=found[1])
-    return _framed(form, first, found[0], both, [(unit(both or "", call) or (None,))[0] for call in (_ONE, _TWO)])
-
-
-def _pairs(first: str, both: str | None) -> ToolForm | None:
-    """NAME and each argument by itself: as Python writes them, between tags, or with quotes of the model's own."""
-    places = _places(first, _ONE)
-    if places is None:
-        return None
-    name, key, value, next_key, next_value = places
-    lead, string_gap = first[name.stop : key.start], first[key.stop : value.start]
-    gap, number_gap = first[value.stop : next_key.start], first[next_key.stop : next_value.start]
-    rest = first[next_value.stop :]
-    if not string_gap.startswith(number_gap):
-        return None
-    quote = string_gap[len(number_gap) :]
-    if number_gap == "=" and lead == "(" and quote in ('"', "'") and rest.startswith(")"):
-        units = [_unit(both or "", call, ")") for call in (_ONE, _TWO)]
-        form = ToolForm(family="", shape="python")
-        return _framed(form, first, _Unit(name.start, next_value.stop + 1), both, units)
-    if not gap.startswith(quote):
-        return None
-    if quote:
-        form = ToolForm(
-            family="", shape="pairs", middle=lead, key_close=number_gap, pair_join=gap[len(quote) :], quote=quote
-        )
-        units = [_unit(both or "", call, "") for call in (_ONE, _TWO)]
-        return _framed(form, first, _Unit(name.start, next_value.stop), both, units)
-    opening = commonprefix((lead[::-1], gap[::-1]))[::-1]
-    if lead.startswith(">") and opening == lead and gap[: len(gap) - len(opening)].count("<") > 0:
-        opening = opening[1:]  # the bracket that ends the tag of the name, and of a value
-    closing = commonprefix((gap[: len(gap) - len(opening)], rest))
-    form = ToolForm(
-        family="",
-        shape="pairs",
-        middle=lead[: len(lead) - len(opening)],
-        key_open=opening,
-        key_close=number_gap,
-        value_close=closing,
-        pair_join=gap[len(closing) : len(gap) - len(opening)],
-    )
-    if not closing.strip() or not number_gap.strip():
-        return None
-    units = [_unit(both or "", call, closing) for call in (_ONE, _TWO)]
-    return _framed(form, first, _Unit(name.start, next_value.stop + len(closing)), both, units)
-
-
-def _places(text: str, call: _Call) -> list[_Unit] | None:
-    """Where the name, and each key and value, stand; None unless in this order."""
-    words = [call.name, *(str(word) for pair in call.arguments.items() for word in pair)]
-    places, at = [], 0
-    for word in words:
-        start = text.find(word, at)
-        if start < 0:
-            return None
-        at = start + len(word)
-        places.append(_Unit(start, at))
-    return places
-
-
-def _unit(text: str, call: _Call, ending: str) -> _Unit | None:
-    places = _places(text, call)
-    return _Unit(places[0].start, places[-1].stop + len(ending)) if places else None
 
 
 def _family(form: ToolForm) -> str:
@@ -315,7 +161,7 @@ def _reasoning(source: str, render: Render) -> Reasoning | None:
     if whole and plain and _THOUGHT in whole and _TEXT in plain:
         header, _, rest = whole.partition(_THOUGHT)
         prompt = render([_ASK], [], prompt=True) or ""
-        opening = header[len(commonprefix((header, prompt))) :].strip()
+        opening = header[len(common(header, prompt)) :].strip()
         close = rest.partition(_TEXT)[0].strip()
         known = next(
             (marks for marks in _THOUGHTS if header.rstrip().endswith(marks.open) and close == marks.close), None

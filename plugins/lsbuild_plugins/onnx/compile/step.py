@@ -92,7 +92,7 @@ def decoder(context: StepContext) -> Facts:
     quantize = str(context.options["quantize"])
     tokenizer = ship_tokenizer(checkpoint, context.out)
     tokens = specials(checkpoint, tokenizer)
-    chat, found = ship_template(checkpoint, tokens, tokenizer, context.out)
+    chat, forms = ship_template(checkpoint, tokens, tokenizer, context.out)
     weights = checkpoint.weights()
     emit_decoder(weights, shape, scheme_for(weights.parameters, quantize), length, context.out, context.progress)
     card = model_format.Decoder(
@@ -106,8 +106,8 @@ def decoder(context: StepContext) -> Facts:
         add_bos=tokens.add_bos,
         bos_text=tokens.bos_text,
         eos_text=tokens.eos_text,
-        tools=found.tools,
-        reasoning=found.reasoning,
+        tools=forms.tools,
+        reasoning=forms.reasoning,
         sampling=_sampling(checkpoint),
     )
     model_format.write(context.out, card)
@@ -119,8 +119,8 @@ def decoder(context: StepContext) -> Facts:
         "kv_bytes_per_token": 8 * len(shape.layers) * shape.kv_heads * shape.head_dim,
         "chat": (context.out / "chat_template.jinja").is_file(),
         "chat_template": chat,
-        "tool_format": found.how,
-        "reasoning": found.reasoning is not None,
+        "tool_format": forms.how,
+        "reasoning": forms.reasoning is not None,
         "sampling": card.sampling,
         **_measure_decoder(weights, shape, quantize, length, tokenizer, checkpoint, context.out),
     }

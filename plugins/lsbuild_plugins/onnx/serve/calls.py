@@ -30,7 +30,7 @@ def of_object(text: str, form: ToolForm) -> Call | None:
     if not isinstance(call, dict):
         return None
     name = call.get(form.name_key, call.get("name"))
-    given = next((call[key] for key in (form.arguments_key, "arguments", "parameters") if key in call), {})
+    given: Any = next((call[key] for key in (form.arguments_key, "arguments", "parameters") if key in call), {})
     return _call(name, _loads(given) if isinstance(given, str) else given)
 
 

@@ -34,8 +34,9 @@ def template_messages(
     """Messages as templates expect them, which is what transformers users write by hand.
 
     Null fields are left out, ``content`` is text (parts are joined by newlines, none is ""), the arguments of tool
-    calls are objects instead of JSON text (unless the template wants ``text_arguments``), and OpenAI's role "developer" is called "system". ``shield`` goes over the
-    words of everyone but the assistant, whose turns templates take apart by its special tokens.
+    calls are objects instead of JSON text (unless the template wants ``text_arguments``), and OpenAI's role "developer"
+    is called "system". ``shield`` goes over the words of everyone but the assistant, whose turns templates take apart by its
+    special tokens.
     """
     out = [_message(index, message, text_arguments) for index, message in enumerate(messages)]
     return [m if m["role"] == "assistant" else {**m, "content": shield(m["content"])} for m in out]

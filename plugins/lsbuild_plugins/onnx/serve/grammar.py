@@ -147,10 +147,8 @@ class _Writer:
     def _pairs(self, name: str, function: Function) -> str:
         form = self._form
         head = self.literal(function.name + form.middle)
-        if form.quote:
-            value = _QuotedValues(self, form.quote, function.schema).value
-        else:
-            value = self._bare_value(function.schema)
+        quoted = _QuotedValues(self, form.quote, function.schema).value
+        value = quoted if form.quote else self._bare_value(function.schema)
         members = self.members(name, function.schema, form.key_open, form.key_close, value, form.pair_join)
         return f"{head} {members}"
 

@@ -7,8 +7,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 OVERLAP = 64
-"""Tokens that neighbouring windows share (an eighth of the window at most a quarter), so that what stands on the edge of one
-stands whole in the other."""
+"""Tokens that neighbouring windows share, at most a quarter of one: what stands on the edge of a window is whole in the next."""
 
 
 class Windows:

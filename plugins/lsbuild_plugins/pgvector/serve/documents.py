@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lsbuild_plugins.pgvector.serve.connect import Connection
 from lsbuild_plugins.pgvector.serve.schema import LOCK, Tables
 from lsbuild_plugins.pgvector.serve.values import Vector, attributes, attributes_json, stored, words
 from lsbuild_runtime.mutable import StoredFile
 from lsbuild_runtime.ports import Attribute, Passage
+from lsbuild_runtime.postgres.pool import Connection
 
 _FILE = "file_id, filename, sha256, bytes, attributes::text, passages, created_at"
 _PASSAGE = "chunk_id, text, heading, prefix, start_at, end_at, line_start, line_end"

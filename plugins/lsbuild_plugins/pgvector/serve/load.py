@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from lsbuild_plugins.pgvector.serve import documents, schema, seed
-from lsbuild_plugins.pgvector.serve.connect import Connection
 from lsbuild_plugins.pgvector.serve.schema import Tables
 from lsbuild_plugins.pgvector.serve.settings import Settings
 from lsbuild_plugins.pgvector.serve.tune import tune
+from lsbuild_runtime.postgres.pool import Connection
 
 
 def load(connection: Connection, tables: Tables, folder: Path, settings: Settings) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import psycopg
 from msgspec import Struct
 
-from lsbuild_plugins.pgvector.serve.connect import EF_SEARCH, Connection, configure, extension_version
+from lsbuild_plugins.pgvector.serve.connect import EF_SEARCH, configure, extension_version
 from lsbuild_plugins.pgvector.serve.faults import unavailable
 from lsbuild_plugins.pgvector.serve.settings import Settings
 from lsbuild_runtime.http import ApiError
+from lsbuild_runtime.postgres.pool import Connection
 
 VERSION = 1
 """Raised whenever an older serve half could misread newer tables."""

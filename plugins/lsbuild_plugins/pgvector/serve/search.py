@@ -8,11 +8,11 @@ from typing import Any
 from msgspec import Struct
 from psycopg import sql
 
-from lsbuild_plugins.pgvector.serve.connect import Connection
 from lsbuild_plugins.pgvector.serve.filters import Parameters
 from lsbuild_plugins.pgvector.serve.schema import Tables
 from lsbuild_plugins.pgvector.serve.values import Vector, attributes, words
 from lsbuild_runtime.ports import Fusion, Hit
+from lsbuild_runtime.postgres.pool import Connection
 
 CANDIDATES = 50
 """How many rows each ranking contributes to a hybrid search, at least."""

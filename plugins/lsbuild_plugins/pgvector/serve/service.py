@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from lsbuild_plugins.pgvector.serve import schema, seed
-from lsbuild_plugins.pgvector.serve.connect import Connection, Pool
+from lsbuild_plugins.pgvector.serve.connect import Pool
 from lsbuild_plugins.pgvector.serve.faults import unavailable
 from lsbuild_plugins.pgvector.serve.load import load
 from lsbuild_plugins.pgvector.serve.settings import Settings, read
@@ -14,6 +14,7 @@ from lsbuild_plugins.pgvector.serve.store import MutableStore, Store
 from lsbuild_runtime.http import Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Host
+from lsbuild_runtime.postgres.pool import Connection
 
 
 def open_store(service: Service, root: Path, host: Host) -> Store:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lsbuild_plugins.pgvector.serve import documents, search
-from lsbuild_plugins.pgvector.serve.connect import Connection, Pool
+from lsbuild_plugins.pgvector.serve.connect import Pool
 from lsbuild_plugins.pgvector.serve.filters import condition
 from lsbuild_plugins.pgvector.serve.schema import INDEXED_DIMENSIONS, Tables
 from lsbuild_plugins.pgvector.serve.settings import Settings
@@ -17,6 +17,7 @@ from lsbuild_runtime.filters import clean
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.mutable import StoredFile
 from lsbuild_runtime.ports import Attribute, Fusion, Hit, Host, Passage, SearchMode, StoreInfo
+from lsbuild_runtime.postgres.pool import Connection
 from lsbuild_runtime.search import check, check_fits, query_vector
 
 SIZE_AGE_S = 60.0

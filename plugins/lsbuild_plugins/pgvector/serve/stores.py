@@ -10,13 +10,14 @@ from contextlib import contextmanager
 import msgspec
 
 from lsbuild_plugins.pgvector.serve import schema
-from lsbuild_plugins.pgvector.serve.connect import Connection, Pool
+from lsbuild_plugins.pgvector.serve.connect import Pool
 from lsbuild_plugins.pgvector.serve.settings import read
 from lsbuild_plugins.pgvector.serve.store import MutableStore
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.mutable import StoreRecord
 from lsbuild_runtime.ports import Host
+from lsbuild_runtime.postgres.pool import Connection
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 

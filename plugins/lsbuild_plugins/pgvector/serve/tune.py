@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lsbuild_plugins.pgvector.serve.connect import Connection
 from lsbuild_plugins.pgvector.serve.schema import INDEXED_DIMENSIONS, Tables
 from lsbuild_plugins.pgvector.serve.search import is_small
+from lsbuild_runtime.postgres.pool import Connection
 
 CHOICES = (40, 60, 100, 160, 250, 400, 640, 1000)
 QUERIES = 40

@@ -22,7 +22,7 @@ def run(context: StepContext) -> Mapping[str, Json]:
     path = context.out / FILE_NAME
     connection = apsw.Connection(str(path))
     try:
-        connection.execute("PRAGMA page_size=4096; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF")
+        connection.execute("PRAGMA page_size=4096; PRAGMA synchronous=OFF; PRAGMA journal_mode=OFF")
         load_vec0(connection)
         with connection:
             connection.execute(TABLES)

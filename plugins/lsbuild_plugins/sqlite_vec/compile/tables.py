@@ -33,22 +33,23 @@ def texts(
     paths = []
     for number, document in enumerate(corpus.documents(), start=1):
         paths.append(document.path)
-        file = (number, document.file_id, document.path, document.sha256, document.size)
+        file = (number, document.file_id, document.path, bytes.fromhex(document.sha256), document.size)
         db.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?)", file)
         pairs = [(number, key, *typed(value)) for key, value in sorted(document.attributes.items())]
         db.executemany("INSERT INTO attributes VALUES (?, ?, ?, ?)", pairs)
-    files, headings = _files(corpus), _headings(db, corpus)
+    files, sections = _files(corpus), _sections(db, corpus)
     for number, row in enumerate(order.tolist(), start=1):
-        passage, file = corpus.passage(row), int(files[row])
-        path = paths[file - 1]
+        passage, path = corpus.passage(row), paths[files[row] - 1]
         if number % BLOCK == 1:
             progress(number, corpus.chunks, path)
-        follows = passage.chunk_id == passage_id(path, passage.start, passage.end, passage.text)
         place = (passage.start, passage.end - passage.start, passage.line_start, passage.line_end - passage.line_start)
-        values = (number, file, int(headings[row]), passage.text, *place, None if follows else passage.chunk_id)
-        db.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
-        words = (number, indexed(passage.heading), indexed(passage.text))
-        db.execute("INSERT INTO words (rowid, heading, text) VALUES (?, ?, ?)", words)
+        db.execute(
+            "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?)", (number, int(sections[row]), passage.text, *place)
+        )
+        if passage.chunk_id != passage_id(path, passage.start, passage.end, passage.text):
+            db.execute("INSERT INTO named VALUES (?, ?)", (number, passage.chunk_id))
+        words = (number, indexed(f"{passage.heading}\n{passage.text}"))
+        db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", words)
     db.execute("INSERT INTO words (words) VALUES ('optimize')")
 
 
@@ -92,11 +93,11 @@ def _files(corpus: Corpus) -> Integers:
     return np.repeat(np.arange(1, corpus.files + 1), corpus.passages)
 
 
-def _headings(db: apsw.Connection, corpus: Corpus) -> Integers:
-    """Write the headings, each once for a document; returns the number of each row's."""
+def _sections(db: apsw.Connection, corpus: Corpus) -> Integers:
+    """Write the headings of each document; returns the number of each row's."""
     numbers = np.empty(corpus.chunks, np.int64)
     row = count = 0
-    for passages in corpus.passages:
+    for file, passages in enumerate(corpus.passages, start=1):
         known: dict[tuple[str, str], int] = {}
         for _ in range(passages):
             passage = corpus.passage(row)
@@ -104,7 +105,7 @@ def _headings(db: apsw.Connection, corpus: Corpus) -> Integers:
             if both not in known:
                 count += 1
                 known[both] = count
-                db.execute("INSERT INTO headings VALUES (?, ?, ?)", (count, *both))
+                db.execute("INSERT INTO sections VALUES (?, ?, ?, ?)", (count, file, *both))
             numbers[row] = known[both]
             row += 1
     return numbers

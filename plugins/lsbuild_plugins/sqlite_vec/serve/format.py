@@ -22,33 +22,37 @@ SCHEMA = 3
 TABLES = """
 CREATE TABLE meta (value TEXT NOT NULL);
 CREATE TABLE files (
-    id INTEGER PRIMARY KEY, file_id TEXT NOT NULL UNIQUE, filename TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL,
+    id INTEGER PRIMARY KEY, file_id TEXT NOT NULL UNIQUE, filename TEXT NOT NULL UNIQUE, sha256 BLOB NOT NULL,
     bytes INTEGER NOT NULL
 );
 CREATE TABLE attributes (
     file INTEGER NOT NULL REFERENCES files, key TEXT NOT NULL, type TEXT NOT NULL, value, PRIMARY KEY (file, key)
 ) WITHOUT ROWID;
 CREATE INDEX attributes_value ON attributes (key, type, value);
-CREATE TABLE headings (id INTEGER PRIMARY KEY, text TEXT NOT NULL, prefix TEXT NOT NULL);
-CREATE TABLE passages (
-    id INTEGER PRIMARY KEY, file INTEGER NOT NULL REFERENCES files, heading INTEGER NOT NULL REFERENCES headings,
-    text TEXT NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL, line INTEGER NOT NULL, lines INTEGER NOT NULL,
-    chunk_id TEXT
+CREATE TABLE sections (
+    id INTEGER PRIMARY KEY, file INTEGER NOT NULL REFERENCES files, heading TEXT NOT NULL, prefix TEXT NOT NULL
 );
-CREATE INDEX passages_file ON passages (file);
+CREATE INDEX sections_file ON sections (file);
+CREATE TABLE passages (
+    id INTEGER PRIMARY KEY, section INTEGER NOT NULL REFERENCES sections, text TEXT NOT NULL, start INTEGER NOT NULL,
+    length INTEGER NOT NULL, line INTEGER NOT NULL, lines INTEGER NOT NULL
+);
+CREATE INDEX passages_section ON passages (section);
+CREATE TABLE named (id INTEGER PRIMARY KEY REFERENCES passages, chunk_id TEXT NOT NULL);
 CREATE VIEW chunks AS SELECT
-    p.id AS id, p.chunk_id AS chunk_id, p.file AS file, p.text AS text, p.start AS start, p.start + p.length AS end,
-    p.line AS line_start, p.line + p.lines AS line_end, (SELECT h.text FROM headings h WHERE h.id = p.heading) AS heading,
-    (SELECT h.prefix FROM headings h WHERE h.id = p.heading) AS prefix
-FROM passages p;
-CREATE VIRTUAL TABLE words USING fts5 (heading, text, content='', tokenize='porter unicode61 remove_diacritics 2');
+    p.id AS id, (SELECT n.chunk_id FROM named n WHERE n.id = p.id) AS chunk_id, s.file AS file, s.heading AS heading,
+    s.prefix AS prefix, p.text AS text, p.start AS start, p.start + p.length AS end, p.line AS line_start,
+    p.line + p.lines AS line_end
+FROM passages p JOIN sections s ON s.id = p.section;
+CREATE VIRTUAL TABLE words USING fts5 (text, content='', tokenize='porter unicode61 remove_diacritics 2');
 CREATE VIRTUAL TABLE word USING fts5vocab (words, row);
 """
 """``meta`` holds one row: Meta as JSON. ``attributes.type`` is string, number or boolean. ``words`` and ``vectors`` have
-the rowids of ``passages``; ``words`` keeps no text of its own, but positions, since bm25 without them is always 0.
+the rowids of ``passages``; ``words`` keeps no text of its own, but positions, since bm25 without them is always 0. Heading and
+text are one column there: bm25 is the same, and a second column costs two bytes for each word of each passage.
 
-Queries read ``chunks``. What lies behind it is a third smaller than such a table would be: a heading is written once for
-each document, ends as lengths, and a ``chunk_id`` only where it is not `lsbuild_runtime.ports.passage_id` of its row.
+Queries read ``chunks``. Behind it a heading is written once for its passages, ends are lengths, and ``named`` has a
+``chunk_id`` only where it is not `lsbuild_runtime.ports.passage_id` of its row.
 """
 
 LISTS = "CREATE TABLE lists (id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, centroid BLOB NOT NULL);"

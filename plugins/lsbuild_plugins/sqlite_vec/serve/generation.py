@@ -123,7 +123,7 @@ def _write(path: Path, base: Layer | None, layers: list[Layer], context: Context
     db = apsw.Connection(str(path.absolute()))
     try:
         load_vec0(db)
-        db.execute("PRAGMA page_size=4096; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA temp_store=MEMORY")
+        db.execute("PRAGMA page_size=4096; PRAGMA synchronous=OFF; PRAGMA temp_store=MEMORY; PRAGMA journal_mode=OFF")
         with db:
             rows.make(db, layers[0].meta.dimensions)
             for layer in layers:

@@ -54,13 +54,14 @@ class Counts(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """SQL of what a compiled index lacks."""
+    """SQL of what a compiled index lacks or writes otherwise."""
 
     created_at: str
+    sha256: str
 
 
-COMPILED = Layout("0")
-WRITTEN = Layout("f.created_at")
+COMPILED = Layout("0", "lower(hex(f.sha256))")
+WRITTEN = Layout("f.created_at", "f.sha256")
 
 
 def make(db: apsw.Connection, dimensions: int) -> None:
@@ -145,7 +146,7 @@ def delete_passages(db: apsw.Connection, row: int, chunk_ids: Sequence[str] | No
 def documents(db: apsw.Connection, layout: Layout, where: str, *values: Any) -> Iterator[tuple[int, StoredFile]]:
     """The documents of a file that match a condition over ``files f``, with their rows."""
     sql = (
-        f"SELECT f.id, f.file_id, f.filename, f.sha256, f.bytes, {layout.created_at}, "  # noqa: S608
+        f"SELECT f.id, f.file_id, f.filename, {layout.sha256}, f.bytes, {layout.created_at}, "  # noqa: S608
         f"(SELECT count(*) FROM chunks c WHERE c.file = f.id) FROM files f WHERE {where} ORDER BY f.id"
     )
     found: Any = db.execute(sql, values).fetchall()

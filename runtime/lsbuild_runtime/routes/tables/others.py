@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from lsbuild_runtime.routes.tables.rare import DELETE, GET, POST, PUT, routes_of
 
-_messages = routes_of("inference", "anthropic", "anthropic_answer:ERRORS")
-_interactions = routes_of("inference", "interactions", "interactions_answer:ERRORS")
+_messages = routes_of("inference", "anthropic.messages", "anthropic.errors:ERRORS")
+_interactions = routes_of("inference", "google.interactions", "google.errors:ERRORS")
+_INTERACTION = "/v1alpha/interactions/{id}"
 _prompts = routes_of("prompts", "prompts")
 _batches = routes_of("batches", "batches")
 _PROMPT = "/v1/prompts/{id}"
@@ -17,7 +18,7 @@ OTHERS = (
         "Chat, in Anthropic's form",
         "create",
         "MessageRequest",
-        "anthropic_answer:Message",
+        "anthropic.answer:Message",
         ("beta",),
         streams=True,
     ),
@@ -27,7 +28,7 @@ OTHERS = (
         "Count a prompt, in Anthropic's form",
         "count_tokens",
         "Prompt",
-        "anthropic_answer:TokenCount",
+        "anthropic.answer:TokenCount",
         ("beta",),
     ),
     _interactions(
@@ -36,9 +37,11 @@ OTHERS = (
         "Chat, in Google's form",
         "create",
         "InteractionRequest",
-        "interactions_answer:Interaction",
+        "google.answer:Interaction",
         streams=True,
     ),
+    _interactions(GET, _INTERACTION, "Get an interaction", "retrieve", "", "google.answer:Interaction", ("stream",)),
+    _interactions(DELETE, _INTERACTION, "Forget an interaction", "delete"),
 )
 
 PROMPTS = (

@@ -1,221 +1,41 @@
-"""Answers on Anthropic's wire: deltas of a port become one message or the events of a stream; errors in its words."""
+"""Deltas of a port as the events of Anthropic's streams, and as one message: pure functions of what comes."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
 
-from lsbuild_runtime.http import ApiError, Errors
 from lsbuild_runtime.ports import Annotation, Delta, ToolCall, Usage
+from lsbuild_runtime.routes.anthropic.answer import (
+    AnswerBlock,
+    AnswerText,
+    AnswerThinking,
+    AnswerToolUse,
+    BlockDelta,
+    BlockStart,
+    BlockStop,
+    CharLocation,
+    CitationsDelta,
+    Event,
+    InputDelta,
+    Message,
+    MessageDelta,
+    MessageStart,
+    MessageStop,
+    StopDelta,
+    StopDetails,
+    TextDelta,
+    ThinkingDelta,
+    UsageCounts,
+)
 from lsbuild_runtime.routes.chat_answer import arguments
-from lsbuild_runtime.routes.wire import worded
 
 _NOTHING = Delta()
-_TYPES = {
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    408: "timeout_error",
-    409: "conflict_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
-_NAMES = {
-    "response_format": "output_config.format",
-    "reasoning_effort": "output_config.effort",
-    "stop": "stop_sequences",
-}
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
-
-
-class AnthropicErrorDetail(Struct):
-    """What went wrong."""
-
-    type: str
-    message: str
-
-
-class AnthropicError(Struct):
-    """Anthropic's error. The message begins with the parameter at fault."""
-
-    type: str
-    error: AnthropicErrorDetail
-    request_id: str
-
-
-class AnthropicErrors(Errors):
-    """Anthropic's shape; the type follows from the status."""
-
-    shape = AnthropicError
-
-    def body(self, error: ApiError, request_id: str) -> bytes:
-        """``{"type": "error", "error": {"type", "message"}, "request_id"}``."""
-        usual = "invalid_request_error" if error.status < 500 else "api_error"
-        detail = AnthropicErrorDetail(_TYPES.get(error.status, usual), worded(error, _NAMES))
-        return msgspec.json.encode(AnthropicError("error", detail, request_id))
-
-    def event(self, error: ApiError, request_id: str) -> bytes:
-        """``event: error``."""
-        return b"event: error\ndata: " + self.body(error, request_id) + b"\n\n"
-
-    def headers(self, request_id: str) -> dict[str, str]:
-        """The id under the name that Anthropic's clients read."""
-        return {"request-id": request_id}
-
-
-ERRORS = AnthropicErrors()
-
-
-class CharLocation(Struct, tag_field="type", tag="char_location"):
-    """A citation. ``document_index`` counts the cited documents in the order they are cited; offsets are the document's."""
-
-    cited_text: str
-    document_index: int
-    document_title: str
-    start_char_index: int
-    end_char_index: int
-    file_id: str
-
-
-class AnswerText(Struct, tag_field="type", tag="text"):
-    """What the model says."""
-
-    text: str
-    citations: list[CharLocation] | None = None
-
-
-class AnswerThinking(Struct, tag_field="type", tag="thinking"):
-    """What the model thinks; it is not signed."""
-
-    thinking: str
-    signature: str = ""
-
-
-class AnswerToolUse(Struct, tag_field="type", tag="tool_use"):
-    """A call that the model makes."""
-
-    id: str
-    name: str
-    input: dict[str, Any]
-
-
-AnswerBlock = AnswerText | AnswerThinking | AnswerToolUse
-
-
-class StopDetails(Struct, tag_field="type", tag="refusal"):
-    """Why an answer was refused."""
-
-    explanation: str
-    category: None = None
-
-
-class UsageCounts(Struct):
-    """Token counts. Those that were not computed again are counted apart, so that all inputs together are the prompt."""
-
-    input_tokens: int
-    output_tokens: int
-    cache_read_input_tokens: int
-    cache_creation_input_tokens: int = 0
-
-
-class Message(Struct, kw_only=True):
-    """The whole answer, or what a stream begins with."""
-
-    id: str
-    type: str = "message"
-    role: str = "assistant"
-    model: str
-    content: list[AnswerBlock]
-    stop_reason: str | None = None
-    stop_sequence: str | None = None
-    stop_details: StopDetails | None = None
-    usage: UsageCounts
-
-
-class TokenCount(Struct):
-    """The answer of count_tokens."""
-
-    input_tokens: int
-
-
-class TextDelta(Struct, tag_field="type", tag="text_delta"):
-    """More text."""
-
-    text: str
-
-
-class ThinkingDelta(Struct, tag_field="type", tag="thinking_delta"):
-    """More thoughts."""
-
-    thinking: str
-
-
-class InputDelta(Struct, tag_field="type", tag="input_json_delta"):
-    """The arguments of a call."""
-
-    partial_json: str
-
-
-class CitationsDelta(Struct, tag_field="type", tag="citations_delta"):
-    """One more citation of the open text."""
-
-    citation: CharLocation
-
-
-class MessageStart(Struct, tag_field="type", tag="message_start"):
-    """The first event."""
-
-    message: Message
-
-
-class BlockStart(Struct, tag_field="type", tag="content_block_start"):
-    """A block begins."""
-
-    index: int
-    content_block: AnswerBlock
-
-
-class BlockDelta(Struct, tag_field="type", tag="content_block_delta"):
-    """A block goes on."""
-
-    index: int
-    delta: TextDelta | ThinkingDelta | InputDelta | CitationsDelta
-
-
-class BlockStop(Struct, tag_field="type", tag="content_block_stop"):
-    """A block ends."""
-
-    index: int
-
-
-class StopDelta(Struct):
-    """Why the answer ends."""
-
-    stop_reason: str
-    stop_sequence: str | None
-    stop_details: StopDetails | UnsetType = UNSET
-
-
-class MessageDelta(Struct, tag_field="type", tag="message_delta"):
-    """The end, with the counts of all."""
-
-    delta: StopDelta
-    usage: UsageCounts
-
-
-class MessageStop(Struct, tag_field="type", tag="message_stop"):
-    """The last event."""
-
-
-Event = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop
 
 
 class Asked(Struct, frozen=True):

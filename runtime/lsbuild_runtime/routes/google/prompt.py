@@ -1,22 +1,34 @@
-"""POST /v1alpha/interactions: Google's requests as ports.Chat; what is answered is told elsewhere.
-
-Two forms of input are read: the steps and contents of Google's own client, and the turns that the reference server of
-Llama Stack takes. Nothing is kept, so a conversation is sent whole each time.
-"""
+"""Google's request as ports.Chat: pure functions; what cannot be answered is an ApiError 400 that names it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from lsbuild_runtime.http import Request, Response, streamed
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat
-from lsbuild_runtime.routes.interactions_answer import DONE, ERRORS, Asked, events, named, whole
+from lsbuild_runtime.routes.google.answer import Call, ModelOutput, Step
+from lsbuild_runtime.routes.google.request import (
+    CallStep,
+    Declaration,
+    FunctionTool,
+    GenerationConfig,
+    ImageContent,
+    InteractionRequest,
+    Item,
+    ModelStep,
+    ResultStep,
+    TextContent,
+    TextFormat,
+    ThoughtStep,
+    ToolChoiceConfig,
+    Turn,
+    UserStep,
+)
 from lsbuild_runtime.routes.messages import (
     AnyMessage,
     AssistantMessage,
@@ -24,184 +36,18 @@ from lsbuild_runtime.routes.messages import (
     FunctionCall,
     ImagePart,
     ImageUrl,
-    Name,
     SystemMessage,
     TextPart,
     ToolMessage,
     UserMessage,
     checked,
 )
-from lsbuild_runtime.routes.sampling import Text, Tunable, affinity, generate, language_model, takes
-from lsbuild_runtime.routes.wire import converted, decode, plain, refused
-
-if TYPE_CHECKING:
-    from lsbuild_runtime.routing import Site
+from lsbuild_runtime.routes.sampling import Tunable, takes
+from lsbuild_runtime.routes.wire import converted, plain, refused
 
 
-class TextContent(Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
-    """A text. The annotations of an earlier answer may be sent back; they are not read again."""
-
-    text: str
-    annotations: list[Any] | None = None
-
-
-class ImageContent(Struct, tag_field="type", tag="image", forbid_unknown_fields=True):
-    """An image, in the request or somewhere else; only for models that take images."""
-
-    data: str | None = None
-    uri: str | None = None
-    mime_type: str = "image/png"
-
-
-class UserStep(Struct, tag_field="type", tag="user_input", forbid_unknown_fields=True):
-    """What the user says."""
-
-    content: list[TextContent | ImageContent]
-
-
-class ModelStep(Struct, tag_field="type", tag="model_output", forbid_unknown_fields=True):
-    """What the model said."""
-
-    content: list[TextContent] = []
-
-
-class ThoughtStep(Struct, tag_field="type", tag="thought", forbid_unknown_fields=True):
-    """What the model thought. The signature is not looked at: we give none."""
-
-    summary: list[TextContent] = []
-    signature: str | None = None
-
-
-class CallStep(Struct, tag_field="type", tag="function_call", forbid_unknown_fields=True):
-    """A call that the model made."""
-
-    name: str
-    id: str | None = None
-    arguments: dict[str, Any] = {}
-
-
-class ResultStep(Struct, tag_field="type", tag="function_result", forbid_unknown_fields=True):
-    """The result of a call. ``id`` is the reference server's older name of ``call_id``."""
-
-    result: str | dict[str, Any] | list[TextContent]
-    call_id: str | None = None
-    id: str | None = None
-    name: str | None = None
-    is_error: bool = False
-
-
-Item = TextContent | ImageContent | UserStep | ModelStep | ThoughtStep | CallStep | ResultStep
-
-
-class Turn(Struct, forbid_unknown_fields=True):
-    """A turn, in the reference server's form."""
-
-    role: Literal["user", "model"]
-    content: str | list[TextContent | CallStep | ResultStep]
-
-
-class Declaration(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A function, in the reference server's form."""
-
-    name: Name
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-
-
-class FunctionTool(Struct, forbid_unknown_fields=True):
-    """A function, or several as ``function_declarations``. Tools that Google's own servers run are refused by their type."""
-
-    type: Literal["function"] = "function"
-    name: Name | None = None
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    function_declarations: list[Declaration] | None = None
-    defer_loading: Literal[False] | None = None
-
-
-class AllowedTools(Struct, forbid_unknown_fields=True):
-    """The tools that may be called."""
-
-    tools: list[str]
-    mode: Literal["auto", "any", "none"] = "auto"
-
-
-class ToolChoiceConfig(Struct, forbid_unknown_fields=True):
-    """How tools are chosen."""
-
-    allowed_tools: AllowedTools
-
-
-class GenerationConfig(Struct, forbid_unknown_fields=True):
-    """How tokens are chosen. ``thinking_level`` is for models that accept ``reasoning_effort``."""
-
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
-    stop_sequences: Annotated[list[Text], Meta(max_length=64)] | None = None
-    tool_choice: Literal["auto", "any", "none"] | ToolChoiceConfig | None = None
-    thinking_level: Literal["minimal", "low", "medium", "high", "xhigh"] | None = None
-    thinking_summaries: Literal["auto", "none"] | None = None
-
-
-class TextFormat(Struct, forbid_unknown_fields=True):
-    """Plain text, or JSON, with a schema or any."""
-
-    type: Literal["text"]
-    mime_type: Literal["application/json", "text/plain"] | None = None
-    schema: dict[str, Any] | None = None
-
-
-class InteractionRequest(Struct, kw_only=True, forbid_unknown_fields=True):
-    """Google's request. ``model`` names a model, ``agent`` an agent; what is not honoured is refused by name."""
-
-    model: str | None = None
-    agent: str | None = None
-    input: str | dict[str, Any] | list[dict[str, Any]]
-    system_instruction: str | None = None
-    generation_config: GenerationConfig | None = None
-    tools: Annotated[list[FunctionTool], Meta(max_length=128)] | None = None
-    response_format: dict[str, Any] | list[dict[str, Any]] | None = None
-    response_mime_type: Literal["application/json", "text/plain"] | None = None
-    response_modalities: list[Literal["text", "TEXT"]] | None = None
-    labels: Annotated[dict[str, str], Meta(max_length=64)] | None = None
-    stream: bool | None = None
-    store: Literal[False] | None = None
-    background: Literal[False] | None = None
-    service_tier: Literal["standard"] | None = None
-
-
-_DECODER = msgspec.json.Decoder(InteractionRequest)
-
-
-def create(app: Site, request: Request, _: str) -> Response:
-    """Answer an interaction, streamed or whole."""
-    wanted = decode(request, _DECODER)
-    service = _service(app, wanted)
-    chat = chat_of(wanted, service)
-    context = request.context
-    context.affinity = affinity(None, metadata=wanted.labels)
-    deltas = generate(app, service, "chat", lambda port: port.chat(chat, context), context)
-    config = wanted.generation_config or GenerationConfig()
-    asked = Asked(service.name, wanted.agent, wanted.labels, config.thinking_summaries == "auto")
-    if wanted.stream:
-        return streamed(events(deltas, asked), named, ERRORS, end=DONE)
-    return Response(200, msgspec.json.encode(whole(deltas, asked)))
-
-
-def _service(app: Site, wanted: InteractionRequest) -> Service:
-    if (wanted.model is None) == (wanted.agent is None):
-        raise refused("model", "name either a model or an agent", "missing_required_parameter")
-    service = language_model(app, wanted.model or wanted.agent or "")
-    if wanted.agent is not None and service.api != "agents":
-        raise refused("agent", f"{wanted.agent[:100]!r} is no agent; name it as the model")
-    return service
-
-
-def chat_of(wanted: InteractionRequest, service: Service) -> Chat:
-    """The port's value; ApiError 400 for what cannot be answered."""
+def chat_of(wanted: InteractionRequest, service: Service, earlier: Sequence[AnyMessage] = ()) -> Chat:
+    """The port's value, behind what was said ``earlier``; ApiError 400 for what cannot be answered."""
     images = "image" in service.metadata.get("modalities", ())
     config = wanted.generation_config or GenerationConfig()
     tuned = Tunable(
@@ -215,7 +61,7 @@ def chat_of(wanted: InteractionRequest, service: Service) -> Chat:
     tools = _tools(wanted.tools or ())
     choice = _tool_choice(config.tool_choice, tools)
     return Chat(
-        messages=checked([*system, *messages_of(wanted.input, images)], images),
+        messages=checked([*system, *earlier, *messages_of(wanted.input, images, earlier)], images),
         sampling=tuned.sampling(config.max_output_tokens, None, service.metadata.get("sampling", {})),
         tools=[tools[name] for name in choice.offered],
         tool_choice=choice.mode,
@@ -225,14 +71,20 @@ def chat_of(wanted: InteractionRequest, service: Service) -> Chat:
     )
 
 
-def messages_of(given: str | dict[str, Any] | list[dict[str, Any]], images: bool) -> Iterator[AnyMessage]:
-    """OpenAI's messages; what the model said, thought and called in a row is one message of it."""
+def messages_of(
+    given: str | dict[str, Any] | list[dict[str, Any]], images: bool, earlier: Sequence[AnyMessage] = ()
+) -> Iterator[AnyMessage]:
+    """OpenAI's messages; what the model said, thought and called in a row is one message of it.
+
+    A result may be that of a call that was made ``earlier``.
+    """
     items = _items(given)
     if not items:
         raise refused("input", "it is empty")
     if _speaker(items[-1][1]) == "model":
         raise refused(items[-1][0], "the last step is the user's or a tool's; what the model said is not continued")
-    open_calls: dict[str, str] = {}
+    before = [call for message in earlier if isinstance(message, AssistantMessage) for call in message.tool_calls or ()]
+    open_calls = {call.id: call.function.name for call in before}
     for kind, run in groupby(items, key=lambda item: _speaker(item[1])):
         steps = list(run)
         if kind == "model":
@@ -243,6 +95,18 @@ def messages_of(given: str | dict[str, Any] | list[dict[str, Any]], images: bool
             yield from (_result(place, step, open_calls) for place, step in steps if isinstance(step, ResultStep))
         else:
             yield UserMessage(content=[part for place, step in steps for part in _parts(place, step, images)])
+
+
+def said(steps: Sequence[Step]) -> dict[str, Any]:
+    """The steps of an answer as OpenAI's message of the model, to go on from."""
+    text = "".join(each.text for step in steps if isinstance(step, ModelOutput) for each in step.content or ())
+    calls = [
+        AssistantToolCall(step.id, FunctionCall(step.name, msgspec.json.encode(step.arguments).decode()))
+        for step in steps
+        if isinstance(step, Call)
+    ]
+    message: dict[str, Any] = plain(AssistantMessage(content=text, tool_calls=calls or None))
+    return message
 
 
 def _items(given: str | dict[str, Any] | list[dict[str, Any]]) -> list[tuple[str, Item]]:

@@ -1,0 +1,1 @@
+"""`remote::postgres`: responses and conversations in a database that several servers share."""

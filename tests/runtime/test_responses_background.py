@@ -152,6 +152,25 @@ def test_an_end_that_cannot_be_kept_is_kept_later_and_nothing_is_done_twice(app:
     assert done["usage"]["output_tokens"] == 5 + 1
 
 
+def test_the_end_of_a_response_that_its_client_waits_for_is_kept_later_too(app: App) -> None:
+    records = app.kept(Responses).records
+    end, full = records.end, [True]
+
+    def ended(*arguments: Any, **named: Any) -> bool:
+        if full:
+            full.pop()
+            raise ApiError(507, "the disk is full", type="server_error", code="disk_full")
+        return end(*arguments, **named)
+
+    records.end = ended  # type: ignore[method-assign]
+    last = respond(app, "say Done", stream=True).body.split(b"\n\n")[-2]
+    assert last.startswith(b"event: error\n")
+    assert b"disk_full" in last
+    response = asked(app, "GET", "/v1/responses").json["data"][0]["id"]
+    done = settled(app, response)
+    assert (done["status"], text_of(done), len(actor(app).asked)) == ("completed", "Done", 1)
+
+
 def test_a_response_cannot_follow_one_that_has_not_ended(app: App) -> None:
     response = started(app, "wait ; say Hello")
     answer = respond(app, "say Two", previous_response_id=response)

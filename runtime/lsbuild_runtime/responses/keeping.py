@@ -113,8 +113,9 @@ class Responses:
         except Cancelled:
             raise
         except Exception:
-            if course.told:
+            if records is not None and course.told:
                 self.unkept.add(work.response.id)
+                self.wake()
             elif records is not None:  # its client is told, and never heard of an id
                 records.delete(work.response.id)
             raise

@@ -21,6 +21,7 @@ from lsbuild import (
     history,
     leaks,
     lock,
+    native,
     plan,
     registry,
     report,
@@ -156,6 +157,7 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
     bundles = tuple(_bundle(ready, platform, outputs) for platform in ready.target_steps)
     gates.check(ready.loaded.spec.budgets, bundles)
     for each in bundles:
+        native.check(each)
         leaks.check(each, ready.loaded.spec.not_secrets)
     out = output or Path("build") / f"{ready.loaded.spec.name}-{order.target}"
     artifact = ready.target.pack(bundles, ready.options, out)

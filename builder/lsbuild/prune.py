@@ -50,6 +50,8 @@ RULES: Mapping[str, tuple[str, ...]] = {
     "apsw": ("apsw/tests/*", "apsw/sqlite_extra_binaries/*", "apsw/speedtest.py", "apsw/shell.py", "apsw/trace.py"),
     "click": ("click/testing.py",),
     "httptools": ("*.c", "*.h"),
+    "jsonschema": ("jsonschema/benchmarks/*", "jsonschema/cli.py", "jsonschema/__main__.py", "jsonschema/tests/*"),
+    "jsonschema-specifications": ("jsonschema_specifications/tests/*",),
     "llguidance": (
         "llguidance/cli.py",
         "llguidance/hf.py",
@@ -86,6 +88,7 @@ RULES: Mapping[str, tuple[str, ...]] = {
         "onnxruntime/tools/*",
         "onnxruntime/transformers/*",
     ),
+    "referencing": ("referencing/tests/*",),
     "sqlite-vec": (),
     "tokenizers": ("tokenizers/tools/*",),
     "urllib3": ("urllib3/contrib/emscripten/*",),

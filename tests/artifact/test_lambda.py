@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from artifact_tools import QUICKSTART, Done, Lsbuild
+from lsbuild.boot_image import qemu_for
 from lsbuild_targets.aws_lambda import doors, record, unpack
 from lsbuild_targets.aws_lambda.mock import Mock
 from lsbuild_targets.aws_lambda.sandbox import Unbootable, process, start
@@ -129,3 +131,19 @@ def test_what_lambda_cannot_do_is_one_message(
     assert done.code == code, done.out + done.err
     assert message in json.dumps(done.json["error"])
     assert not (small.parent / "out").exists()
+
+
+@pytest.mark.skipif(not os.environ.get("LSBUILD_E2E"), reason="minutes of emulation: make e2e")
+def test_arm64_runs_under_qemu_where_no_processor_can_be_looked_at(lsbuild: Lsbuild, tmp_path: Path) -> None:
+    """onnxruntime asks /sys for the processor, and a sandbox of Lambda on arm64 has nothing there; neither has this root."""
+    found = qemu_for("arm64")
+    if isinstance(found, str) or os.geteuid() != 0:
+        pytest.skip(f"root and QEMU are needed: {found}")
+    settings = ("arch=arm64", "package=zip", "runtime=provided")
+    words = [word for each in settings for word in ("--set", f"targets.lambda.{each}")]
+    done = had(lsbuild("--target", "lambda", *words, QUICKSTART, "-o", tmp_path / "arm", "--json", seconds=1800))
+    assert done.code == 0, done.out + done.err
+    verified = lsbuild("verify", tmp_path / "arm", "--json", seconds=1800)
+    assert verified.code == 0, verified.out
+    (boot,) = [check for check in verified.json["checks"] if check["name"].startswith("boot")]
+    assert "without /sys, QEMU" in boot["detail"], boot

@@ -420,7 +420,7 @@ class Tool(Section):
     """Whether a call can carry what a model has read to somebody else. Default: ``external`` for ``http``, ``mcp`` and a
     ``python`` tool with network, else ``nothing``."""
     trusted: bool = False
-    """Whether its results are your own words, which do not taint a run."""
+    """Whether its results are your own words, which do not taint a run. A ``builtin`` is, unless this says otherwise."""
     approval: Literal["never", "always"] = "never"
     """Whether a person is asked before each call."""
     allow: tuple[str, ...] = ()

@@ -59,10 +59,6 @@ class PythonPlugin:
             for place, path in enumerate(_config(item).read):
                 if not path.startswith("/"):
                     yield Problem(("config", "read", place), f"'{path}' is not an absolute path")
-            if _config(item).network and spec.sends == "nothing" and not spec.trusted:
-                yield Problem(
-                    ("sends",), "a tool with network can send; say trusted: true if you know that it does not"
-                )
         if spec.description:
             yield Problem(("description",), "each function brings its own, in its docstring")
 

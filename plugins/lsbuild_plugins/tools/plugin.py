@@ -77,7 +77,8 @@ class BuiltinTools:
             metadata={
                 "tools": [item.name],
                 "sends": spec.sends or "nothing",
-                "trusted": spec.trusted,
+                # Numbers and dates are nobody's words: they cannot tell a run what to do.
+                "trusted": spec.trusted if "trusted" in spec.model_fields_set else True,
                 "approval": spec.approval,
                 **({"description": spec.description} if spec.description else {}),
             },

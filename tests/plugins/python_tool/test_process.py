@@ -435,6 +435,13 @@ def test_a_file_that_cannot_be_loaded_is_told(root: Path, tmp_path: Path) -> Non
     assert result.failed and "cannot be loaded: ModuleNotFoundError: No module named 'nowhere_at_all'" in result.text
 
 
+def test_without_a_place_for_its_folder_it_runs_and_writes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_folder", lambda: "")  # as on a disk that nobody may write to
+    tools = Tools(root)
+    assert tools("say", text="x").text == "x" and tools("write", path="a", size=1).failed
+    tools.tools.close()
+
+
 STARTER = """
 import sys
 sys.path[:0] = sys.argv[1].split(":")

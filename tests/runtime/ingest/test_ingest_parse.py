@@ -172,7 +172,10 @@ def test_rst_objects_are_sections_below_their_title() -> None:
         ("Encoders > json.dump", ".. function:: json.dump(obj, fp, \\\n                        skipkeys=False)"),
         ("Encoders > json.dump", "   Serialize *obj*."),
         ("Encoders > json.dump", "   Second paragraph::\n\n      code"),
-        ("Encoders > JSONEncoder", ".. py:class:: JSONEncoder(*, indent=None)\n   :canonical: json.encoder.JSONEncoder"),
+        (
+            "Encoders > JSONEncoder",
+            ".. py:class:: JSONEncoder(*, indent=None)\n   :canonical: json.encoder.JSONEncoder",
+        ),
         ("Encoders > JSONEncoder", "   Extensible encoder."),
         ("Encoders > JSONEncoder > default", "   .. method:: default(o)"),
         ("Encoders > JSONEncoder > default", "      Implement this."),

@@ -10,6 +10,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,8 +55,8 @@ class _Marks(Struct, frozen=True):
     lone: NDArray[np.intp] = np.empty(0, np.intp)
     """Tokens that join and are nothing else."""
     spaced: NDArray[np.intp] = np.empty(0, np.intp)
-    space: int = -1
-    """The token that is a space and nothing else: after a token that joins it is nothing at all."""
+    space: NDArray[np.intp] = np.empty(0, np.intp)
+    """The token that is a space and nothing else, if there is one: after a token that joins it is nothing at all."""
     forces: bool = True
     """Whether the tokenizer cuts a text in the middle of another so that its bytes come back: then tokens can be forced."""
 
@@ -126,7 +127,7 @@ class Constraint:
         """The token as llguidance knows it here; None for one that only joins, or ends it."""
         marks, joined = self._marks, self._joined
         self._joined = token in marks.joining
-        if (self._joined and token in marks.lone) or (joined and token == marks.space):
+        if (self._joined and token in marks.lone) or (joined and token in marks.space):
             return None
         return marks.without_space(token) if joined else token
 
@@ -141,8 +142,7 @@ class Grammars:
     def __init__(self, vocabulary: Vocabulary, vocab: int, eos: Sequence[int]) -> None:
         self._vocabulary = vocabulary
         self._vocab = vocab
-        self._eos = eos[0]
-        self._marks = _marks(vocabulary, vocab, eos)
+        self._eos = tuple(eos)
         self._lock = threading.Lock()
         self._tokens: Any = None
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
@@ -150,6 +150,10 @@ class Grammars:
     def open(self, grammar: str, where: str) -> Constraint:
         """A new answer of ``grammar`` (Lark, as llguidance reads it); ApiError 400 when it cannot be compiled."""
         return Constraint(self._compiled(grammar, where).deep_copy(), self._marks, where)
+
+    @cached_property
+    def _marks(self) -> _Marks:
+        return _marks(self._vocabulary, self._vocab, self._eos)
 
     def fault(self, grammar: str) -> str:
         """Why ``grammar`` cannot be compiled, or ""."""
@@ -182,7 +186,7 @@ class Grammars:
 
         with self._lock:
             if self._tokens is None:
-                tokens = _Tokens(self._vocabulary, self._marks, self._eos)
+                tokens = _Tokens(self._vocabulary, self._marks, self._eos[0])
                 self._tokens = LLTokenizer(tokens, n_vocab=len(tokens.tokens))  # type: ignore[arg-type]
             return self._tokens
 
@@ -198,7 +202,7 @@ def _marks(vocabulary: Vocabulary, vocab: int, eos: Sequence[int]) -> _Marks:
         frozenset(joining),
         np.array([token for token in joining if not vocabulary.raw(token)], np.intp),
         np.array(spaced, np.intp),
-        next((token for token in spaced if vocabulary.raw(token) == b" "), -1),
+        np.array([token for token in spaced if vocabulary.raw(token) == b" "], np.intp),
         bool(vocabulary.continued(_SAMPLE)),
     )
 

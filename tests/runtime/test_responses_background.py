@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from lsbuild_runtime.app import App
 from lsbuild_runtime.http import Context, Request, Response
+from lsbuild_runtime.responses.keeping import Responses
 from responding import STATE, Actor, events_of, opened, respond, settled, text_of
 from runtime_asking import Answer, asked
 
@@ -160,6 +161,21 @@ def test_a_client_that_goes_away_cancels_what_it_waits_for(app: App) -> None:
     listed = asked(app, "GET", "/v1/responses").json["data"]
     assert [each["status"] for each in listed] == ["cancelled"]
     assert listed[0]["output"][0]["status"] == "incomplete"
+
+
+def test_a_response_that_another_server_deletes_while_its_client_waits_ends_with_an_error(app: App) -> None:
+    body = b'{"model": "actor", "input": "say One ; wait ; say Two", "stream": true}'
+    stream = app.handle(Request("POST", "/v1/responses", {}, {"content-type": "application/json"}, body))
+    assert not isinstance(stream.body, bytes)
+    chunks = iter(stream.body)
+    next(chunks)
+    response = asked(app, "GET", "/v1/responses").json["data"][0]["id"]
+    assert app.kept(Responses).records.delete(response)
+    actor(app).gate.set()
+    last = list(chunks)[-1]
+    assert last.startswith(b"event: error\n")
+    assert b'"code":"response_lost"' in last
+    assert asked(app, "GET", "/v1/responses").json["data"] == []
 
 
 def test_a_server_that_goes_down_leaves_its_work_to_the_next(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ class Course:
         self._tape = tape
         self._steps = steps
         self._found: list[Found] = []
+        self.told = False
+        """Whether anybody may have heard of the response."""
         if steps:
             work.response.output = decoded(bytes(steps[-1].output))
         self._writer = Writer(work.response, work.shape, Usage(*steps[-1].usage) if steps else Usage(), first)
@@ -97,6 +99,7 @@ class Course:
                 self._cut()
                 raise
             except Lost:
+                self._lost()
                 return
             except Exception as error:
                 yield from self._told(self._writer.fail(fault(error, span)))
@@ -165,6 +168,7 @@ class Course:
 
     def _told(self, events: Iterator[StreamEvent]) -> Iterator[StreamEvent]:
         for event in events:
+            self.told = True
             if self._tape is not None:
                 self._tape.add(event.sequence_number, msgspec.json.encode(event))
             yield event
@@ -197,10 +201,17 @@ class Course:
         last = self._writer.snapshot(f"response.{self.response.status}")
         event = msgspec.json.encode(last) if self._tape else b""
         if not self._keep_end([event] if event else []):
+            self._lost()
             return
         if self._tape is not None:
             self._tape.add(last.sequence_number, event)
         yield last
+
+    def _lost(self) -> None:
+        """Somebody else has ended it: a client that waits is told, one in the background has nobody."""
+        if not self.response.background:
+            message = "the response was deleted, or taken over by another server, while it was under way"
+            raise ApiError(409, message, type="conflict_error", code="response_lost")
 
     def _keep_end(self, events: Sequence[bytes] = ()) -> bool:
         if self._keeping is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from lsbuild_runtime.http import ApiError, Context
+from lsbuild_runtime.http import ApiError, Cancelled, Context
 from lsbuild_runtime.responses import API, NAME
 from lsbuild_runtime.responses.answer import ResponseObject, StreamEvent
 from lsbuild_runtime.responses.course import Course, Keeping
@@ -108,8 +108,10 @@ class Responses:
         self.live.begin(work.response.id, context, None)
         try:
             yield from course.events()
-        except ApiError:
-            if records is not None:  # its client is told, and never heard of an id
+        except Cancelled:
+            raise
+        except Exception:
+            if records is not None and not course.told:  # its client is told, and never heard of an id
                 records.delete(work.response.id)
             raise
         finally:
@@ -235,7 +237,8 @@ class Responses:
         if self._lease is not None:
             self._lease.join(5.0)
         if self._entered:
-            self.records.leave(self.owner)
+            with contextlib.suppress(ApiError):  # it will be noticed without a word
+                self.records.leave(self.owner)
             self.records.close()
 
 

@@ -60,7 +60,7 @@ def test_another_build_elsewhere_gives_the_same_bytes(lsbuild: Lsbuild, function
         assert path.read_bytes() == (tmp_path / "a" / "b" / path.name).read_bytes(), path.name
 
 
-def test_the_agent_answers_in_pieces_through_the_function_url(function: Path, tmp_path: Path) -> None:
+def test_answers_leave_in_pieces_through_the_function_url(function: Path, tmp_path: Path) -> None:
     known = record.read(function)
     assert known is not None
     sandbox = unpack.lay_out(function, known, tmp_path)
@@ -68,21 +68,31 @@ def test_the_agent_answers_in_pieces_through_the_function_url(function: Path, tm
         ready = start(known, sandbox, tmp_path)
     except Unbootable as error:
         pytest.skip(str(error))
-    body = {"model": "helper", "messages": [{"role": "user", "content": QUESTION}], "temperature": 0, "stream": True}
-    headers = [("content-type", "application/json")]
-    event = doors.event("POST", "/v1/chat/completions", headers, json.dumps(body).encode(), streams=True)
     with Mock().serve() as mock:
         environment = {**ready.environment, "AWS_LAMBDA_RUNTIME_API": mock.address}
         with process(ready.command, environment, tmp_path):
-            pieces = list(mock.invoke(event))
+            tokens = list(mock.invoke(asked("chat")))
+            quote = list(mock.invoke(asked("helper")))  # which is made exact first, and then said
             mock.end()
-    assert mock.modes == ["streaming"]
-    assert doors.beginning(pieces[0].partition(doors.PRELUDE_END)[0]).status == 200
-    assert len(pieces) > 3
-    assert pieces[-1].endswith(b"data: [DONE]\n\n")
-    events = [json.loads(line[6:]) for line in b"".join(pieces[1:]).split(b"\n\n") if line.startswith(b"data: {")]
-    said = "".join(choice["delta"].get("content") or "" for event in events for choice in event.get("choices", ()))
-    assert said
+    assert mock.modes == ["streaming", "streaming"]
+    assert doors.beginning(tokens[0].partition(doors.PRELUDE_END)[0]).status == 200
+    assert len(tokens) > 5
+    assert tokens[-1].endswith(b"data: [DONE]\n\n")
+    assert "lsbuild schema" in said(quote)
+
+
+def asked(model: str) -> bytes:
+    """The event of a function URL that asks ``model`` for a stream."""
+    body = {"model": model, "messages": [{"role": "user", "content": QUESTION}], "temperature": 0, "stream": True}
+    headers = [("content-type", "application/json")]
+    return doors.event("POST", "/v1/chat/completions", headers, json.dumps(body).encode(), streams=True)
+
+
+def said(pieces: list[bytes]) -> str:
+    """The text of a streamed answer."""
+    lines = [line[6:] for line in b"".join(pieces[1:]).split(b"\n\n") if line.startswith(b"data: {")]
+    choices = [choice for line in lines for choice in json.loads(line).get("choices", ())]
+    return "".join(choice["delta"].get("content") or "" for choice in choices)
 
 
 SMALL = """

@@ -22,6 +22,7 @@ GROUPS = (
     "compiling",
     "imports",
     "starting",
+    "functions",
     "proxy",
     "ogx",
     "decode",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from lsbuild_runtime.http import ApiError, Context
+from lsbuild_runtime.http import ApiError, Cancelled, Context
 from lsbuild_runtime.responses import API, NAME
 from lsbuild_runtime.responses.answer import ResponseObject, StreamEvent
 from lsbuild_runtime.responses.course import Course, Keeping
@@ -40,6 +40,8 @@ class Responses:
         self.live = Live()
         self.owner = f"owner_{os.urandom(12).hex()}"
         self.clock = app.clock
+        self.unkept: set[str] = set()
+        """Responses whose end could not be kept: the worker gives them up as soon as it can, so that they are gone on with."""
         self._closed = threading.Event()
         self._app = app
         self._lock = threading.Lock()
@@ -108,8 +110,13 @@ class Responses:
         self.live.begin(work.response.id, context, None)
         try:
             yield from course.events()
-        except ApiError:
-            if records is not None:  # its client is told, and never heard of an id
+        except Cancelled:
+            raise
+        except Exception:
+            if records is not None and course.told:
+                self.unkept.add(work.response.id)
+                self.wake()
+            elif records is not None:  # its client is told, and never heard of an id
                 records.delete(work.response.id)
             raise
         finally:
@@ -235,7 +242,8 @@ class Responses:
         if self._lease is not None:
             self._lease.join(5.0)
         if self._entered:
-            self.records.leave(self.owner)
+            with contextlib.suppress(ApiError):  # it will be noticed without a word
+                self.records.leave(self.owner)
             self.records.close()
 
 

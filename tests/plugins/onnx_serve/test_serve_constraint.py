@@ -124,3 +124,19 @@ def test_all_ends_of_a_text_are_allowed_where_one_is() -> None:
     constraint = Grammars(vocabulary, 272, (262, 260)).open('start: "a"?\n', "a")
     blocked = constraint.blocked(272)
     assert not blocked[262] and not blocked[260] and blocked[261]
+
+
+def test_a_model_that_likes_white_space_gets_to_the_end() -> None:
+    """What small models do where they may: line breaks for ever. ``blank`` are the tokens that this one takes first."""
+    tokenizer = byte_tokenizer()
+    vocabulary = Vocabulary(tokenizer)
+    blank = [token for token in range(256) if vocabulary.raw(token) in (b"\n", b" ", b"\t")]
+    assert len(blank) == 3
+    text = grammar.write(grammar.Wanted(answer=SCHEMA), None, None, vocabulary.pieces)
+    constraint, ids = Grammars(vocabulary, 272, (262, 260)).open(text, "a"), list[int]()
+    while not constraint.ended and len(ids) < 400:
+        blocked = constraint.blocked(272)
+        ids.append(next((token for token in blank if not blocked[token]), int(np.flatnonzero(~blocked)[0])))
+        ids += constraint.take(ids[-1])
+    assert len(ids) < 400
+    jsonschema.validate(json.loads(vocabulary.text(ids)), SCHEMA)

@@ -17,6 +17,8 @@ from lsbuild_runtime.manifest import FileEntry, Manifest, Service
 if TYPE_CHECKING:  # 0.3 CPU seconds that a step's process need not pay
     from pydantic import BaseModel
 
+    from lsbuild.remote import Remote
+
 __all__ = [
     "SERVER_WHEELS",
     "Apart",
@@ -30,6 +32,7 @@ __all__ = [
     "FileEntry",
     "GateError",
     "Given",
+    "Installed",
     "Item",
     "Json",
     "LsbuildError",
@@ -39,6 +42,7 @@ __all__ = [
     "Platform",
     "Plugin",
     "Problem",
+    "Pushes",
     "Service",
     "Source",
     "SourceError",
@@ -333,6 +337,22 @@ class Deploys(Protocol):
 
     def deploy(self, artifact: Path, order: Deployment, say: Callable[[str], None]) -> Mapping[str, Json]:
         """Make ``artifact`` what answers, or raise and leave everything as it was; ``say`` takes lines for people."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What ``Pushes.push`` did: the systemd unit that serves now, and in words what was installed."""
+
+    unit: str
+    what: str
+
+
+class Pushes(Protocol):
+    """What a target has beside ``Target`` when artifacts of it can be installed on a machine behind ssh."""
+
+    def push(self, artifact: Path, remote: Remote, say: Callable[[str], None]) -> Installed:
+        """Install ``artifact`` there and wait until it serves; ``say`` takes lines for people. Raises TargetError."""
         ...
 
 

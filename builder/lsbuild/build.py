@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from lsbuild import (
     bundle,
+    disk,
     execute,
     facts,
     gates,
@@ -94,7 +95,7 @@ def prepare(order: Order, monitor: Monitor) -> Prepared:
     _check(items, plugins, loaded)
 
     monitor.stage("sources")
-    objects = store.Store(store.folder_from(os.environ))
+    objects = store.Store(disk.folder_from(os.environ))
     old = lock.read(loaded.path.parent / LOCK_NAME)
 
     def resolve(uris: Iterable[str]) -> dict[str, Source]:

@@ -142,7 +142,7 @@ class _Run:
                 deltas.close()
             used = answer.usage or Usage(0, len(answer.parts))
             span.set(**{"gen_ai.usage.input_tokens": used.prompt, "gen_ai.usage.output_tokens": used.completion})
-        self.usage = _sum(self.usage, used)
+        self.usage = self.usage + used
         self._policy.generated(used)
         return answer
 
@@ -231,10 +231,6 @@ def _tell(span: Span, ended: CallEnded, error: BaseException | None = None) -> N
     span.set(**{"lsbuild.tool.outcome": ended.outcome}, **({"lsbuild.tool.rule": ended.rule} if ended.rule else {}))
     if error is not None:
         span.set(error=error)
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(one.prompt + other.prompt, one.completion + other.completion, one.cached + other.cached)
 
 
 def _wire(call: ToolCall) -> dict[str, Any]:

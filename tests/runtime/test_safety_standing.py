@@ -20,7 +20,7 @@ from lsbuild_runtime.safety import Finding, looking
 from lsbuild_runtime.safety import shields as safety
 from lsbuild_runtime.safety.failsafe import Failsafe
 from lsbuild_runtime.safety.looking import Blocked
-from lsbuild_runtime.safety.pieces import Pieces, PiecesGuard, end_of_piece
+from lsbuild_runtime.safety.sentences import Pieces, PiecesGuard, end_of_piece
 from lsbuild_runtime.services import Services
 from lsbuild_runtime.watch import JsonWatch
 from runtime_asking import Ask, asked

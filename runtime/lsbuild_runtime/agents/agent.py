@@ -18,9 +18,9 @@ from lsbuild_runtime.agents.grounding import Passage, cited, numbered
 from lsbuild_runtime.agents.policy import Decider, Decision, Ready
 from lsbuild_runtime.agents.runs import ApprovalAsked, Bound, CallBegun, CallEnded, Ended, Event, Reason, StepDone, Task
 from lsbuild_runtime.http import ApiError, Context, Silence, Span
+from lsbuild_runtime.parallel import in_order
 from lsbuild_runtime.ports import Chat, Delta, FinishReason, Inference, ToolCall, Usage
 from lsbuild_runtime.safety.looking import Look
-from lsbuild_runtime.together import in_order
 from lsbuild_runtime.tools import Found
 from lsbuild_runtime.tools.calling import called
 

@@ -10,10 +10,10 @@ import msgspec
 
 from lsbuild_runtime.agents.grounding import Passage, numbered
 from lsbuild_runtime.http import ApiError, Context
+from lsbuild_runtime.parallel import in_order
 from lsbuild_runtime.ports import Chat, Delta, Host, Inference, Sampling, VectorIO
 from lsbuild_runtime.retrieve import Ranking, models_around, search
 from lsbuild_runtime.safety import Safety
-from lsbuild_runtime.together import in_order
 from lsbuild_runtime.tools import API as TOOLS
 from lsbuild_runtime.tools import ToolInfo, ToolRuntime
 from lsbuild_runtime.tools.arguments import fault, validated

@@ -144,13 +144,13 @@ DESK = Service(
 )  # fmt: skip
 WEB = Service(api="tool_runtime", name="web_search", provider="inline::web", entry="responding:open_web")
 AGENT = Service(
-    api="agents", name="agent", provider="inline::agent", entry="lsbuild_runtime.agent_service:open_agent",
+    api="agents", name="agent", provider="inline::agent", entry="lsbuild_runtime.agents.service:open_agent",
     config={"model": "actor", "tools": ["file_search", "desk"], "vector_stores": ["manuals"], "tokens": 64, "wall": 60.0},
     needs=("inference/actor", "vector_io/manuals", "tool_runtime/desk"),
 )  # fmt: skip
 NOTES = Service(api="tool_runtime", name="notes", provider="inline::notes", entry="responding:open_notes")
 NOTED = Service(
-    api="agents", name="noted", provider="inline::agent", entry="lsbuild_runtime.agent_service:open_agent",
+    api="agents", name="noted", provider="inline::agent", entry="lsbuild_runtime.agents.service:open_agent",
     config={"model": "actor", "tools": ["notes"], "tokens": 64, "wall": 60.0},
     needs=("inference/actor", "tool_runtime/notes"),
 )  # fmt: skip

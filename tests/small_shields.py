@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lsbuild_runtime.http import ApiError, Context
-from lsbuild_runtime.judged import Judged, Mark, Outcome, Settings
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat, Completion, Delta, Host, Usage
-from lsbuild_runtime.shielding import Action, Category, Where
+from lsbuild_runtime.safety import Action, Category, Where
+from lsbuild_runtime.safety.judged import Judged, Mark, Outcome, Settings
 
 
 class Words:

@@ -11,7 +11,7 @@ import pytest
 from lsbuild.api import Compiled, Given, Item, Service, Source, SourceError, SourceFile, StepContext
 from lsbuild.spec.model import Agent
 from lsbuild_plugins.agent.plugin import PLUGIN, write_instructions
-from lsbuild_runtime.agent_service import settings_of
+from lsbuild_runtime.agents.service import settings_of
 
 
 def item(**spec: Any) -> Item:

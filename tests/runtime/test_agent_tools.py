@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from lsbuild_runtime.agent_service import Agent, Settings, bound, open_agent
-from lsbuild_runtime.agent_tool import AgentTool
-from lsbuild_runtime.file_search import FileSearch
+from lsbuild_runtime.agents.agent_tool import AgentTool
+from lsbuild_runtime.agents.runs import ApprovalAsked, CallEnded, Ended, Policy
+from lsbuild_runtime.agents.service import Agent, Settings, bound, open_agent
 from lsbuild_runtime.http import ApiError, Context
-from lsbuild_runtime.looking import Look
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat, Delta, Inference, Sampling, Usage
-from lsbuild_runtime.runs import ApprovalAsked, CallEnded, Ended, Policy
-from lsbuild_runtime.shielding import Finding, Verdict, Where
+from lsbuild_runtime.safety import Finding, Verdict, Where
+from lsbuild_runtime.safety.looking import Look
 from lsbuild_runtime.tools import ToolRuntime
+from lsbuild_runtime.tools.file_search import FileSearch
 from scripted import TEXT, Scripted, Step, Tools, call, of, say, text_of
 from small_services import Shelf
 

@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from lsbuild_runtime import looking, safety
 from lsbuild_runtime.app import App
-from lsbuild_runtime.failsafe import Failsafe
 from lsbuild_runtime.http import ApiError, Cancelled, Context
-from lsbuild_runtime.looking import Blocked
 from lsbuild_runtime.manifest import Service
-from lsbuild_runtime.pieces import Pieces, PiecesGuard, end_of_piece
 from lsbuild_runtime.ports import Chat, Delta
+from lsbuild_runtime.safety import Finding, looking
+from lsbuild_runtime.safety import shields as safety
+from lsbuild_runtime.safety.failsafe import Failsafe
+from lsbuild_runtime.safety.looking import Blocked
+from lsbuild_runtime.safety.sentences import Pieces, PiecesGuard, end_of_piece
 from lsbuild_runtime.services import Services
-from lsbuild_runtime.shielding import Finding
 from lsbuild_runtime.watch import JsonWatch
 from runtime_asking import Ask, asked
 from small_services import HELPER, LETTERS, PARROT, SHELF, small_manifest

@@ -142,7 +142,7 @@ def _service(item: Item, given: Given) -> Service:
         api="agents",
         name=item.name,
         provider="inline::agent",
-        entry="lsbuild_runtime.agent_service:open_agent",
+        entry="lsbuild_runtime.agents.service:open_agent",
         path=f"agents/{item.name}",
         config=settings,
         metadata={"model_type": "llm", "sampling": {"temperature": config.temperature}, **described},

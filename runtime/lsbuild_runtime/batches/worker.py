@@ -18,7 +18,7 @@ from lsbuild_runtime.batches.lines import MOST_LINES, Fault, Line, Unreadable, a
 from lsbuild_runtime.batches.records import Batch, Records
 from lsbuild_runtime.http import ApiError, Context, Request
 from lsbuild_runtime.ports import Usage
-from lsbuild_runtime.turn import OTHER_PROCESS_SECONDS, turn
+from lsbuild_runtime.state_lock import OTHER_PROCESS_SECONDS, turn
 
 if TYPE_CHECKING:
     from lsbuild_runtime.http import Response

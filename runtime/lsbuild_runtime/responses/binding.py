@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from lsbuild_runtime.file_search import FileSearch
+from lsbuild_runtime.agents.runs import Bound
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.responses.called import SEARCH, WEB, Listed
 from lsbuild_runtime.responses.messages import plain_name
@@ -24,10 +24,10 @@ from lsbuild_runtime.retrieve import models_around
 from lsbuild_runtime.routes.filters import checked_filter
 from lsbuild_runtime.routes.search import ranked
 from lsbuild_runtime.routes.wire import refused
-from lsbuild_runtime.runs import Bound
 from lsbuild_runtime.services import resolve
 from lsbuild_runtime.tools import API as TOOLS
 from lsbuild_runtime.tools import ToolInfo, ToolRuntime
+from lsbuild_runtime.tools.file_search import FileSearch
 
 if TYPE_CHECKING:
     from lsbuild_runtime.routing import Site

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from lsbuild_runtime.agents.runs import ApprovalAsked, Bound, CallEnded
 from lsbuild_runtime.ports import ToolCall
 from lsbuild_runtime.responses.items import (
     FileSearchCall,
@@ -22,7 +23,6 @@ from lsbuild_runtime.responses.items import (
     new_id,
 )
 from lsbuild_runtime.responses.sheet import Events, Sheet
-from lsbuild_runtime.runs import ApprovalAsked, Bound, CallEnded
 from lsbuild_runtime.tools import ToolInfo
 
 SEARCH, WEB = "file_search", "web_search"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lsbuild_runtime.agents.runs import Bound
 from lsbuild_runtime.ports import Chat
 from lsbuild_runtime.responses.called import SEARCH, WEB
 from lsbuild_runtime.responses.tool_params import (
@@ -16,7 +17,6 @@ from lsbuild_runtime.responses.tool_params import (
     ToolChoice,
 )
 from lsbuild_runtime.routes.wire import refused
-from lsbuild_runtime.runs import Bound
 
 Chosen = ChooseFunction | ChooseFileSearch | ChooseWebSearch | ChooseMcp
 

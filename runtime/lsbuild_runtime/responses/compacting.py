@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lsbuild_runtime.agent import function
+from lsbuild_runtime.agents.agent import function
 from lsbuild_runtime.counting import count
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.ports import Chat, Sampling, Usage

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from lsbuild_runtime.agents.runs import CallEnded, Ended, Event, StepDone, Used
 from lsbuild_runtime.http import ApiError, Cancelled, Context, Span
 from lsbuild_runtime.ports import Usage
 from lsbuild_runtime.responses.answer import ResponseObject, StreamEvent
@@ -20,7 +21,6 @@ from lsbuild_runtime.responses.opening import Past, opened
 from lsbuild_runtime.responses.preparing import Work
 from lsbuild_runtime.responses.records import Entry, Records, Step
 from lsbuild_runtime.responses.writer import Writer
-from lsbuild_runtime.runs import CallEnded, Ended, Event, StepDone, Used
 
 if TYPE_CHECKING:
     from lsbuild_runtime.routing import Site

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from lsbuild_runtime.agents.runs import Approval, Event, Limits, Runner, Task, Used
 from lsbuild_runtime.http import Context
 from lsbuild_runtime.ports import Chat, Inference, ToolCall
 from lsbuild_runtime.responses.binding import requested, together
@@ -16,8 +17,7 @@ from lsbuild_runtime.responses.choosing import allowed, chosen
 from lsbuild_runtime.responses.messages import plain_name
 from lsbuild_runtime.responses.preparing import Work
 from lsbuild_runtime.responses.request import ResponseRequest
-from lsbuild_runtime.runs import Approval, Event, Limits, Runner, Task, Used
-from lsbuild_runtime.safety import guarded, guardrails, looking
+from lsbuild_runtime.safety.shields import guarded, guardrails, looking
 
 if TYPE_CHECKING:
     from lsbuild_runtime.routing import Site
@@ -54,7 +54,7 @@ class Alone:
 
     def run(self, task: Task, context: Context) -> Iterator[Event]:
         """See runs.Runner."""
-        from lsbuild_runtime.agent import run
+        from lsbuild_runtime.agents.agent import run
 
         return run(task, self._model, context)
 
@@ -93,7 +93,7 @@ def runner_of(app: Site, work: Work) -> Runner:
     standing = [need.removeprefix("safety/") for need in service.needs if need.startswith("safety/")]
     if not (standing or named):
         return runner
-    from lsbuild_runtime.shielded_runs import ShieldedRunner  # only where there are shields
+    from lsbuild_runtime.agents.shielded_runs import ShieldedRunner  # only where there are shields
 
     return ShieldedRunner(runner, looking(services, dict.fromkeys((*standing, *named))))
 

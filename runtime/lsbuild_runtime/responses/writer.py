@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from lsbuild_runtime.agents.runs import ApprovalAsked, CallBegun, CallEnded, Ended, Event, Reason, StepDone
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.ports import Delta, Usage
 from lsbuild_runtime.responses.answer import IncompleteDetails, ResponseObject, StreamEvent, error_of, usage_of
@@ -13,7 +14,6 @@ from lsbuild_runtime.responses.called import Called, Listed
 from lsbuild_runtime.responses.items import Item
 from lsbuild_runtime.responses.said import Said
 from lsbuild_runtime.responses.sheet import Events, Shape, Sheet
-from lsbuild_runtime.runs import ApprovalAsked, CallBegun, CallEnded, Ended, Event, Reason, StepDone
 
 _STOPPED: Mapping[Reason, str] = {
     "length": "max_output_tokens",

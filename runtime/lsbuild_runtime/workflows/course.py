@@ -15,8 +15,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from lsbuild_runtime.http import ApiError, Cancelled, Context, Silence
+from lsbuild_runtime.parallel import in_order
 from lsbuild_runtime.ports import Delta, Host, Usage
-from lsbuild_runtime.together import in_order
 from lsbuild_runtime.workflows.doing import Failed, Work, do, reason, tool_of
 from lsbuild_runtime.workflows.journal import Entry, Journal, Outcome
 from lsbuild_runtime.workflows.plan import Case, Step, Workflow

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from lsbuild_runtime.shielding import Category, Where
+from lsbuild_runtime.safety import Category, Where
 
 
 class Hazard(Struct, frozen=True):

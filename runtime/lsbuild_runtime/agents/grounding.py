@@ -11,11 +11,11 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from lsbuild_runtime.agents.quoting import Nearest, exact, longest_shared
 from lsbuild_runtime.http import ApiError, Context
-from lsbuild_runtime.looking import Blocked, Look
 from lsbuild_runtime.ports import Annotation, Chat, Completion, Delta, Embeddings, Hit, Host, Inference, VectorIO
-from lsbuild_runtime.quoting import Nearest, exact, longest_shared
 from lsbuild_runtime.retrieve import Models, Ranking, search
+from lsbuild_runtime.safety.looking import Blocked, Look
 
 SHORTEST_QUOTE = 16
 """Characters that an answer must share with a passage to count as a quote of it."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from lsbuild_runtime.http import ApiError, Cancelled, Context
-from lsbuild_runtime.shielding import Category, Finding, Guard, Safety, Verdict, Where
+from lsbuild_runtime.safety import Category, Finding, Guard, Safety, Verdict, Where
 
 if TYPE_CHECKING:
     from lsbuild_runtime.manifest import Service

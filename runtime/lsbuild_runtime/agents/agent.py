@@ -14,15 +14,15 @@ from typing import Any
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from lsbuild_runtime.calling import called
-from lsbuild_runtime.grounding import Passage, cited, numbered
+from lsbuild_runtime.agents.grounding import Passage, cited, numbered
+from lsbuild_runtime.agents.policy import Decider, Decision, Ready
+from lsbuild_runtime.agents.runs import ApprovalAsked, Bound, CallBegun, CallEnded, Ended, Event, Reason, StepDone, Task
 from lsbuild_runtime.http import ApiError, Context, Silence, Span
-from lsbuild_runtime.looking import Look
-from lsbuild_runtime.policy import Decider, Decision, Ready
+from lsbuild_runtime.parallel import in_order
 from lsbuild_runtime.ports import Chat, Delta, FinishReason, Inference, ToolCall, Usage
-from lsbuild_runtime.runs import ApprovalAsked, Bound, CallBegun, CallEnded, Ended, Event, Reason, StepDone, Task
-from lsbuild_runtime.together import in_order
+from lsbuild_runtime.safety.looking import Look
 from lsbuild_runtime.tools import Found
+from lsbuild_runtime.tools.calling import called
 
 SIDE_BY_SIDE = 4
 """Calls of one step that are under way at a time."""
@@ -142,7 +142,7 @@ class _Run:
                 deltas.close()
             used = answer.usage or Usage(0, len(answer.parts))
             span.set(**{"gen_ai.usage.input_tokens": used.prompt, "gen_ai.usage.output_tokens": used.completion})
-        self.usage = _sum(self.usage, used)
+        self.usage = self.usage + used
         self._policy.generated(used)
         return answer
 
@@ -231,10 +231,6 @@ def _tell(span: Span, ended: CallEnded, error: BaseException | None = None) -> N
     span.set(**{"lsbuild.tool.outcome": ended.outcome}, **({"lsbuild.tool.rule": ended.rule} if ended.rule else {}))
     if error is not None:
         span.set(error=error)
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(one.prompt + other.prompt, one.completion + other.completion, one.cached + other.cached)
 
 
 def _wire(call: ToolCall) -> dict[str, Any]:

@@ -10,20 +10,20 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from lsbuild_runtime.agent import function, run
-from lsbuild_runtime.agent_tool import AgentTool
+from lsbuild_runtime.agents.agent import function, run
+from lsbuild_runtime.agents.agent_tool import AgentTool
+from lsbuild_runtime.agents.grounding import Grounding, Passage, Showing, last_user
+from lsbuild_runtime.agents.runs import Bound, Ended, Event, Limits, Policy, StepDone, Task
 from lsbuild_runtime.counting import count
-from lsbuild_runtime.file_search import NAME as FILE_SEARCH
-from lsbuild_runtime.file_search import FileSearch
-from lsbuild_runtime.grounding import Grounding, Passage, Showing, last_user
 from lsbuild_runtime.http import ApiError, Context
-from lsbuild_runtime.looking import Look, before
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat, Completion, Delta, FinishReason, Host, Inference, VectorIO
 from lsbuild_runtime.retrieve import Models, Ranking, models_around
-from lsbuild_runtime.runs import Bound, Ended, Event, Limits, Policy, StepDone, Task
+from lsbuild_runtime.safety.looking import Look, before
 from lsbuild_runtime.tools import API as TOOLS
 from lsbuild_runtime.tools import ToolInfo, ToolRuntime
+from lsbuild_runtime.tools.file_search import NAME as FILE_SEARCH
+from lsbuild_runtime.tools.file_search import FileSearch
 
 INSTRUCTIONS = "instructions.txt"
 DEFAULT_PROMPT = "{passages}\n{question}"

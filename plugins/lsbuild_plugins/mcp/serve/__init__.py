@@ -173,10 +173,9 @@ class McpTools:
 
     def _info(self, tool: Definition) -> ToolInfo:
         terms = self._terms
-        described = tool.description or tool.title or tool.name
-        schema = tool.input_schema or {"type": "object", "properties": {}}
         vouched = self._pinned is not None or terms.trusted
-        return ToolInfo(tool.called, described, schema, terms.sends, terms.trusted, terms.approval, vouched)
+        told = (tool.called, tool.described, tool.parameters)
+        return ToolInfo(*told, terms.sends, terms.trusted, terms.approval, vouched)
 
     def _drop(self) -> None:
         with self._lock:

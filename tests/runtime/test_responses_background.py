@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from live_server import eventually
 from lsbuild_runtime.app import App
-from lsbuild_runtime.http import Context, Request, Response
+from lsbuild_runtime.http import ApiError, Context, Request, Response
 from lsbuild_runtime.responses.keeping import Responses
 from responding import STATE, Actor, events_of, opened, respond, settled, text_of
 from runtime_asking import Answer, asked
@@ -125,6 +126,49 @@ def test_a_model_that_is_busy_is_asked_again(app: App) -> None:
     response = respond(app, "busy ; say Hello", background=True).json["id"]
     assert text_of(settled(app, response)) == "Hello"
     assert actor(app).busy == 0
+
+
+def test_an_end_that_cannot_be_kept_is_kept_later_and_nothing_is_done_twice(app: App) -> None:
+    """The disk is full when the response ends: it goes on from its last step when there is room again."""
+    records = app.kept(Responses).records
+    full = [True]
+    end = records.end
+
+    def ended(*arguments: Any, **named: Any) -> bool:
+        if full:
+            full.pop()
+            raise ApiError(507, "the disk is full", type="server_error", code="disk_full")
+        return end(*arguments, **named)
+
+    records.end = ended  # type: ignore[method-assign]
+    response = respond(app, 'call echo {"text": "a"}\nsay Done', "agent", background=True).json["id"]
+    assert eventually(lambda: not full)
+    app.kept(Responses).wake()
+    done = settled(app, response)
+    assert (done["status"], text_of(done)) == ("completed", "Done")
+    assert [each["type"] for each in done["output"]] == ["mcp_call", "message"]
+    assert len(app.services.get("tool_runtime", "desk").made) == 1
+    assert len(actor(app).asked) == 2  # the answer was there already
+    assert done["usage"]["output_tokens"] == 5 + 1
+
+
+def test_the_end_of_a_response_that_its_client_waits_for_is_kept_later_too(app: App) -> None:
+    records = app.kept(Responses).records
+    end, full = records.end, [True]
+
+    def ended(*arguments: Any, **named: Any) -> bool:
+        if full:
+            full.pop()
+            raise ApiError(507, "the disk is full", type="server_error", code="disk_full")
+        return end(*arguments, **named)
+
+    records.end = ended  # type: ignore[method-assign]
+    last = respond(app, "say Done", stream=True).body.split(b"\n\n")[-2]
+    assert last.startswith(b"event: error\n")
+    assert b"disk_full" in last
+    response = asked(app, "GET", "/v1/responses").json["data"][0]["id"]
+    done = settled(app, response)
+    assert (done["status"], text_of(done), len(actor(app).asked)) == ("completed", "Done", 1)
 
 
 def test_a_response_cannot_follow_one_that_has_not_ended(app: App) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,11 @@ from lsbuild_runtime.responses.answer import ResponseObject, StreamEvent
 from lsbuild_runtime.responses.called import Listed
 from lsbuild_runtime.responses.items import Item, decoded, encoded
 from lsbuild_runtime.responses.live import Tape
-from lsbuild_runtime.responses.opening import Opened, Past, opened
+from lsbuild_runtime.responses.opening import Past, opened
 from lsbuild_runtime.responses.preparing import Work
 from lsbuild_runtime.responses.records import Entry, Records, Step
 from lsbuild_runtime.responses.writer import Writer
-from lsbuild_runtime.runs import CallEnded, Event, StepDone, Used
+from lsbuild_runtime.runs import CallEnded, Ended, Event, StepDone, Used
 
 if TYPE_CHECKING:
     from lsbuild_runtime.routing import Site
@@ -88,13 +88,13 @@ class Course:
                       "gen_ai.response.id": self.response.id}  # fmt: skip
         with self._context.watch.span("response", **attributes) as span:
             try:
-                begun, run = self._begin()
+                listed, run = self._begin()
             except Cancelled:
                 self._cut()
                 raise
             try:
                 yield from self._told(self._heads())
-                yield from self._told(self._bodies(begun, run))
+                yield from self._told(self._bodies(listed, run))
             except (Cancelled, GeneratorExit):
                 self._cut()
                 raise
@@ -111,7 +111,10 @@ class Course:
             yield from self._end()
 
     def unattended(self) -> Iterator[StreamEvent]:
-        """As ``events`` where nobody hears what is raised: it is the last event. Who is only busy is asked again."""
+        """As ``events`` where nobody hears what is raised: it is the last event. Who is only busy is asked again.
+
+        Raises what keeps the end from being kept.
+        """
         for pause in (*PAUSES, None):
             try:
                 yield from self.events()
@@ -119,6 +122,8 @@ class Course:
             except Cancelled:
                 raise
             except Exception as error:
+                if self.told:  # how it ended could not be kept: what was done must not be done again here
+                    raise
                 if not (pause is not None and isinstance(error, ApiError) and error.status in BUSY):
                     yield from self._fail(error)
                     return
@@ -136,15 +141,20 @@ class Course:
 
     # The run
 
-    def _begin(self) -> tuple[Opened, Iterator[Event]]:
-        """The run with its first event asked for; a conversation that is too long is shortened where that is wanted."""
+    def _begin(self) -> tuple[Sequence[Listed], Iterator[Event]]:
+        """What servers offer, and the run with its first event asked for.
+
+        A conversation that is too long is shortened where that is wanted.
+        """
+        if self._steps and over(self._steps[-1].messages):  # only its end was lost
+            return (), iter((Ended("stop"),))
         work = self._work
         past = _past(self._steps)
         while True:
             begun = opened(self._app, work, self._context, past)
             run = iter(begun.runner.run(begun.task, self._context))
             try:
-                return begun, chain([next(run)], run)
+                return () if past else begun.listed, chain([next(run)], run)
             except ApiError as error:
                 shorter = shortened(work.chat.messages)
                 if error.code != "context_length_exceeded" or work.wanted.truncation != "auto" or not shorter:
@@ -157,8 +167,7 @@ class Course:
         self.response.status = "in_progress"
         yield self._writer.snapshot("response.in_progress")
 
-    def _bodies(self, begun: Opened, run: Iterator[Event]) -> Iterator[StreamEvent]:
-        listed: Sequence[Listed] = () if self._steps else begun.listed
+    def _bodies(self, listed: Sequence[Listed], run: Iterator[Event]) -> Iterator[StreamEvent]:
         for event in chain(listed, run):
             yield from self._writer.take(event)
             if isinstance(event, CallEnded):
@@ -265,6 +274,16 @@ def shortened(messages: Sequence[Any]) -> list[Any]:
         return []
     gone = max(1, (len(starts) - 1) // 4)
     return [*instructions, *rest[starts[gone] :]]
+
+
+def over(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the step that added these messages was a run's last: its answer calls nothing, or waits for somebody else."""
+    answer = next((message for message in reversed(messages) if message["role"] == "assistant"), None)
+    if answer is None:
+        return False
+    results = {message.get("tool_call_id") for message in messages}
+    calls = answer.get("tool_calls") or ()
+    return not calls or any(call["id"] not in results for call in calls)
 
 
 def _past(steps: Sequence[Step]) -> Past | None:

@@ -40,6 +40,8 @@ class Responses:
         self.live = Live()
         self.owner = f"owner_{os.urandom(12).hex()}"
         self.clock = app.clock
+        self.unkept: set[str] = set()
+        """Responses whose end could not be kept: the worker gives them up as soon as it can, so that they are gone on with."""
         self._closed = threading.Event()
         self._app = app
         self._lock = threading.Lock()
@@ -111,7 +113,10 @@ class Responses:
         except Cancelled:
             raise
         except Exception:
-            if records is not None and not course.told:  # its client is told, and never heard of an id
+            if records is not None and course.told:
+                self.unkept.add(work.response.id)
+                self.wake()
+            elif records is not None:  # its client is told, and never heard of an id
                 records.delete(work.response.id)
             raise
         finally:

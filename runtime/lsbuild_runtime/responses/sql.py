@@ -167,6 +167,11 @@ class SqlRecords(SqlConversations):
         with self._store.writing() as db:
             db.execute("UPDATE responses SET owner = '', alive_at = 0 WHERE owner = ?", (owner,))
 
+    def release(self, response: str, owner: str) -> None:
+        """See records.Records."""
+        with self._store.writing() as db:
+            db.execute("UPDATE responses SET owner = '' WHERE id = ? AND owner = ?", (response, owner))
+
     def take(self, owner: str) -> Kept | None:
         """See records.Records."""
         change = f"status = 'in_progress', owner = ?, alive_at = {self._store.now}, tries = tries + 1"

@@ -59,6 +59,9 @@ class Worker:
         now = time.monotonic()
         if now < self._look_at:
             return self._look_at - now
+        for response in list(self._responses.unkept):
+            self._keeping.records.release(response, self._keeping.owner)
+            self._responses.unkept.discard(response)
         if now >= self._expire_at:
             self._keeping.records.expire()
             self._expire_at = now + EXPIRE_SECONDS
@@ -82,15 +85,24 @@ class Worker:
         tape = Tape() if kept.background else None
         self._responses.live.begin(kept.id, context, tape)
         try:
-            for _ in self._course(kept, context, tape).unattended():
-                pass
+            self._run(kept, context, tape)
         except Cancelled:
             pass
-        except ApiError as error:
-            self._give_up(kept, error)
+        except Exception:  # how it ended cannot be kept just now
+            self._responses.unkept.add(kept.id)
+            raise
         finally:
             self._responses.live.end(kept.id)
             self._current = None
+
+    def _run(self, kept: Kept, context: Context, tape: Tape | None) -> None:
+        try:
+            course = self._course(kept, context, tape)
+        except ApiError as error:
+            self._give_up(kept, error)
+            return
+        for _ in course.unattended():
+            pass
 
     def _course(self, kept: Kept, context: Context, tape: Tape | None) -> Course:
         """The rest of a response; ApiError when it cannot be made again, or was tried too often."""

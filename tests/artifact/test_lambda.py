@@ -60,7 +60,7 @@ def test_another_build_elsewhere_gives_the_same_bytes(lsbuild: Lsbuild, function
         assert path.read_bytes() == (tmp_path / "a" / "b" / path.name).read_bytes(), path.name
 
 
-def test_the_agent_answers_in_pieces_through_the_function_url(function: Path, tmp_path: Path) -> None:
+def test_answers_leave_in_pieces_through_the_function_url(function: Path, tmp_path: Path) -> None:
     known = record.read(function)
     assert known is not None
     sandbox = unpack.lay_out(function, known, tmp_path)
@@ -68,21 +68,30 @@ def test_the_agent_answers_in_pieces_through_the_function_url(function: Path, tm
         ready = start(known, sandbox, tmp_path)
     except Unbootable as error:
         pytest.skip(str(error))
-    body = {"model": "helper", "messages": [{"role": "user", "content": QUESTION}], "temperature": 0, "stream": True}
-    headers = [("content-type", "application/json")]
-    event = doors.event("POST", "/v1/chat/completions", headers, json.dumps(body).encode(), streams=True)
     with Mock().serve() as mock:
         environment = {**ready.environment, "AWS_LAMBDA_RUNTIME_API": mock.address}
         with process(ready.command, environment, tmp_path):
-            pieces = list(mock.invoke(event))
+            message = {"role": "user", "content": QUESTION}
+            question = {"model": "helper", "messages": [message], "temperature": 0, "stream": True}
+            quote = list(mock.invoke(event("/v1/chat/completions", question)))  # made exact first, and then said
             mock.end()
     assert mock.modes == ["streaming"]
-    assert doors.beginning(pieces[0].partition(doors.PRELUDE_END)[0]).status == 200
-    assert len(pieces) > 3
-    assert pieces[-1].endswith(b"data: [DONE]\n\n")
-    events = [json.loads(line[6:]) for line in b"".join(pieces[1:]).split(b"\n\n") if line.startswith(b"data: {")]
-    said = "".join(choice["delta"].get("content") or "" for event in events for choice in event.get("choices", ()))
-    assert said
+    assert doors.beginning(quote[0].partition(doors.PRELUDE_END)[0]).status == 200
+    assert len(quote) >= 3  # head, text and end, each sent when it was there
+    assert quote[-1].endswith(b"data: [DONE]\n\n")
+    assert "lsbuild schema" in said(quote)
+
+
+def event(path: str, body: object) -> bytes:
+    """The event of a function URL that posts ``body``."""
+    return doors.event("POST", path, [("content-type", "application/json")], json.dumps(body).encode(), streams=True)
+
+
+def said(pieces: list[bytes]) -> str:
+    """The text of a streamed answer."""
+    lines = [line[6:] for line in b"".join(pieces[1:]).split(b"\n\n") if line.startswith(b"data: {")]
+    choices = [choice for line in lines for choice in json.loads(line).get("choices", ())]
+    return "".join(choice["delta"].get("content") or "" for choice in choices)
 
 
 SMALL = """

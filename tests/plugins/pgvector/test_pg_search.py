@@ -38,8 +38,13 @@ def store(compiled: tuple[Any, VectorIO]) -> VectorIO:
 
 class TestSearch(SearchContract):
     @pytest.fixture
-    def reopen(self, compiled: tuple[Any, VectorIO]) -> Reopen:
-        return partial(compiled[0].open, path="indexes/manuals", mutable=False)
+    def reopen(self, compiled: tuple[Any, VectorIO]) -> Iterator[Reopen]:
+        place, _ = compiled
+        before = len(place.opened)
+        yield partial(place.open, path="indexes/manuals", mutable=False)
+        for opened in place.opened[before:]:  # or the server runs out of connections
+            opened._pool.close()
+        del place.opened[before:]
 
 
 @pytest.mark.parametrize("ranker", ["rrf", "weighted"])

@@ -12,7 +12,7 @@ from lsbuild.api import Compiled, Given, Item, Service, Source, SourceError, Sou
 from lsbuild.spec.model import Agent
 from lsbuild_plugins.agent.plugin import PLUGIN, write_instructions
 from lsbuild_runtime.agents.service import settings_of
-from lsbuild_runtime.agents import file_search
+from lsbuild_runtime.tools import file_search
 
 
 def item(**spec: Any) -> Item:

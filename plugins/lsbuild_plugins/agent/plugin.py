@@ -11,7 +11,7 @@ from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, Step, Ste
 from lsbuild.spec.model import Agent
 from lsbuild_plugins.agent import prompted
 from lsbuild_plugins.documents import texts
-from lsbuild_runtime import agent_tool
+from lsbuild_runtime.agents import agent_tool
 
 INSTRUCTIONS = "instructions.txt"
 """The file in the agent's folder, which the runtime reads."""

@@ -9,8 +9,7 @@ from typing import cast
 from lsbuild.api import Compiled, Given, Item, Json, Step
 from lsbuild.spec.model import Agent
 from lsbuild_plugins.documents.steps import longest_passage
-from lsbuild_runtime import file_search
-from lsbuild_runtime.tools import ToolInfo
+from lsbuild_runtime.tools import ToolInfo, file_search
 
 _PLACES = ("{passages}", "{question}")
 

@@ -82,7 +82,9 @@ def with_folders(members: Iterable[Member]) -> list[Member]:
     return [named[path] for path in sorted(named)]
 
 
-def write_tar(stream: IO[bytes], members: Iterable[Member], mtime: int, *, form: int = tarfile.PAX_FORMAT) -> None:
+def write_tar(
+    stream: IO[bytes] | gzip.GzipFile, members: Iterable[Member], mtime: int, *, form: int = tarfile.PAX_FORMAT
+) -> None:
     """Write a tar of ``members`` in the order given; ``form`` is one of tarfile's: POSIX (pax), or GNU, which dpkg reads."""
     with tarfile.open(fileobj=stream, mode="w", format=form) as tar:
         for member in members:

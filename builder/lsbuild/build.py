@@ -22,6 +22,7 @@ from lsbuild import (
     history,
     leaks,
     lock,
+    native,
     plan,
     registry,
     report,
@@ -150,6 +151,9 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
     with closing(open_engine(order.engine, order.jobs, ready.registry.paths)) as engine:
         outputs = execute.execute(ready.plan, ready.store, monitor, engine)
     history.write(ready.store.root, ready.loaded.path, order.target, ready.plan.records)
+    rows = tuple(report.step_row(planned, ready.store) for planned in ready.plan.steps)
+    for text in report.warnings(rows):
+        monitor.note(f"warning: {text}")
     quality.require(_gates(ready), _results(ready, outputs))
     compiled_s = time.monotonic() - started
 
@@ -157,6 +161,7 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
     bundles = tuple(_bundle(ready, platform, outputs) for platform in ready.target_steps)
     gates.check(ready.loaded.spec.budgets, bundles)
     for each in bundles:
+        native.check(each)
         leaks.check(each, ready.loaded.spec.not_secrets)
     out = output or Path("build") / f"{ready.loaded.spec.name}-{order.target}"
     artifact = ready.target.pack(bundles, ready.options, out)
@@ -165,7 +170,7 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
         target=order.target,
         artifact=artifact,
         bundles=bundles,
-        steps=tuple(report.step_row(planned, ready.store) for planned in ready.plan.steps),
+        steps=rows,
         compile_s=compiled_s,
         pack_s=time.monotonic() - started - compiled_s,
     )

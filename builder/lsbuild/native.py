@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsbuild import elf
+from lsbuild.api import Bundle
 from lsbuild.errors import TargetError
 
 _BITS = 64
@@ -39,6 +40,14 @@ def require(roots: Iterable[Path], arch: str, glibc: str, level: int) -> Found:
         count += 1
         newest, highest = max(newest, found.glibc), max(highest, found.level)
     return Found(count, f"{newest[0]}.{newest[1]}", highest)
+
+
+def check(bundle: Bundle) -> None:
+    """Hold the native files of a bundle against its platform; those of wheels were when they were unpacked."""
+    platform = bundle.platform
+    for file in bundle.files:
+        if file.part != "wheels" and isinstance(file.content, Path) and (found := _read(file.path, file.content)):
+            _require_one(file.path, found, platform.arch, platform.glibc, platform.level)
 
 
 def require_pages(files: Iterable[tuple[str, Path]], page: int) -> int:
@@ -80,7 +89,7 @@ def _require_one(name: str, found: elf.Elf, arch: str, glibc: str, level: int) -
         raise TargetError(
             f"is built for {found.bits}-bit {found.machine}, the platform is {arch}",
             where=name,
-            hint="The wheel's file name promises another machine than it holds: pin another version of it.",
+            hint="Of a wheel, pin another version: its file name promises what it does not hold.",
         )
     if found.glibc > _version(glibc):
         raise TargetError(

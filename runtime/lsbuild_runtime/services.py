@@ -124,8 +124,8 @@ def _shielded(port: Any, service: Service, host: Services) -> Any:
     """``port`` behind the shields that ``service`` needs; a shield that needs another one asks it itself."""
     if service.api not in ("inference", "agents") or not any(need.startswith("safety/") for need in service.needs):
         return port
-    from lsbuild_runtime.looking import before  # only where there are shields
-    from lsbuild_runtime.shielded import Shielded
+    from lsbuild_runtime.safety.looking import before  # only where there are shields
+    from lsbuild_runtime.safety.shielded import Shielded
 
     return Shielded(port, before(service, host))
 

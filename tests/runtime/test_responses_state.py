@@ -123,8 +123,8 @@ def test_what_is_not_to_be_stored_is_not(app: App) -> None:
     response = respond(app, "say one", store=False).json
     assert response["store"] is False
     assert asked(app, "GET", path(response)).status == 404
-    failed = respond(app, "fail 503")
-    assert failed.status == 503
+    for script, status in (("fail 503", 503), ("break", 500)):
+        assert respond(app, script).status == status
     assert asked(app, "GET", "/v1/responses").json["data"] == []
 
 

@@ -21,11 +21,8 @@ _CODE = (
     "lsbuild_plugins.evals",
     "lsbuild.evals",
     "lsbuild_runtime.services",
-    "lsbuild_runtime.agent",
-    "lsbuild_runtime.agent_service",
-    "lsbuild_runtime.grounding",
-    "lsbuild_runtime.policy",
-    "lsbuild_runtime.quoting",
+    "lsbuild_runtime.agents",
+    "lsbuild_runtime.tools",
     "lsbuild_runtime.retrieve",
 )
 

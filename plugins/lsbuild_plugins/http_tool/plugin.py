@@ -79,7 +79,12 @@ class HttpPlugin:
             },
         )
         wheels = (*_WHEELS, *(("google-re2>=1.1.20251105",) if patterns else ()))
-        return Compiled(services=(service,), wheels=wheels, code=(_SERVE,))
+        function = {
+            "name": item.name,
+            "description": service.metadata["description"],
+            "parameters": service.config["schema"],
+        }
+        return Compiled(services=(service,), wheels=wheels, code=(_SERVE,), functions=(function,))
 
 
 PLUGIN = HttpPlugin()
@@ -143,7 +148,7 @@ def _rest(call: HttpCall) -> Iterator[Problem]:
         if not _HEADER.fullmatch(name) or name.lower() in _OURS:
             yield Problem(("headers", name), f"'{name}' is not a header that a tool may set")
     for place, host in enumerate(call.hosts):
-        if fault := host_fault(host):
+        if "${" not in host and (fault := host_fault(host)):
             yield Problem(("hosts", place), f"'{host}': {fault}")
     try:
         steps(call.result)

@@ -59,10 +59,6 @@ class PythonPlugin:
             for place, path in enumerate(_config(item).read):
                 if not path.startswith("/"):
                     yield Problem(("config", "read", place), f"'{path}' is not an absolute path")
-            if _config(item).network and spec.sends == "nothing" and not spec.trusted:
-                yield Problem(
-                    ("sends",), "a tool with network can send; say trusted: true if you know that it does not"
-                )
         if spec.description:
             yield Problem(("description",), "each function brings its own, in its docstring")
 
@@ -86,6 +82,7 @@ class PythonPlugin:
                 raise SourceError(
                     f"allow names {name!r}, which is no function here", where=where, hint=f"It has {names}."
                 )
+        offered = tuple(each for each in tools if not spec.allow or each["name"] in spec.allow)
         folder = f"tools/{item.name}"
         step = Step(
             name=f"tools.{item.name}.python",
@@ -109,7 +106,7 @@ class PythonPlugin:
                 **_limits(config),
             },
             metadata={
-                "tools": [name for name in names if not spec.allow or name in spec.allow],
+                "tools": [each["name"] for each in offered],
                 "sends": spec.sends or ("external" if config.network else "nothing"),
                 "trusted": spec.trusted,
                 "approval": spec.approval,
@@ -118,7 +115,7 @@ class PythonPlugin:
         apart = (
             {f"{folder}/site": Apart(needs.dependencies, needs.python)} if needs.dependencies or needs.python else {}
         )
-        return Compiled((step,), (service,), wheels=_WHEELS, code=(_SERVE,), apart=apart)
+        return Compiled((step,), (service,), wheels=_WHEELS, code=(_SERVE,), apart=apart, functions=offered)
 
 
 PLUGIN = PythonPlugin()

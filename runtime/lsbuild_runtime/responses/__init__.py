@@ -1,4 +1,4 @@
-"""The Responses API behind its routes: items, runs and what is kept of them; the loop itself is ``lsbuild_runtime.agent``.
+"""The Responses API behind its routes: items, runs and what is kept of them; the loop itself is ``agents.agent``.
 
     request --preparing--> Work --task--> Task --run--> events --writer--> items and stream events
                              |                                  |

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from lsbuild_runtime.agents.agent import function
 from lsbuild_runtime.counting import count
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.ports import Chat, Sampling, Usage
 from lsbuild_runtime.responses.answer import CompactedResponse, usage_of
+from lsbuild_runtime.responses.binding import requested
 from lsbuild_runtime.responses.items import Compaction, Item, Message, new_id, shown
 from lsbuild_runtime.responses.keeping import Responses
 from lsbuild_runtime.responses.messages import closed
-from lsbuild_runtime.responses.opening import functions_of
 from lsbuild_runtime.responses.preparing import Work, prepared
 from lsbuild_runtime.responses.request import Asked, ResponseRequest
 from lsbuild_runtime.routes.sampling import generate
@@ -51,7 +52,8 @@ def counted(app: Site, wanted: Asked, context: Context) -> int:
     """The tokens that the request would be read as, with the tools that it names; ApiError 400 where the model cannot say."""
     work = _prepared(app, wanted)
     port = app.services.get(work.service.api, work.service.name)
-    tools = [*work.chat.tools, *functions_of(app, work, context)]
+    extra, _ = requested(app, work.wanted.tools or (), frozenset(), context)
+    tools = [*work.chat.tools, *(function(tool) for tool in extra)]
     return count(port, msgspec.structs.replace(work.chat, tools=tools), context)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from lsbuild_runtime.agents.runs import Approval
 from lsbuild_runtime.ports import ToolCall
 from lsbuild_runtime.responses.items import (
     Compaction,
@@ -30,7 +31,6 @@ from lsbuild_runtime.responses.items import (
     WebSearchCall,
 )
 from lsbuild_runtime.routes.wire import refused
-from lsbuild_runtime.runs import Approval
 
 Named = Callable[[str, str], str]
 """The name by which the model knows a tool: ``(server_label, name) -> name``."""

@@ -143,17 +143,13 @@ def continued(app: Site, service: Service, completions: list[Completion], contex
         shift = number * completion.sampling.n
         for delta in _one(app, service, completion, context):
             if delta.usage is not None:
-                total = _sum(total, delta.usage)
+                total += delta.usage
             yield Delta(delta.index + shift, delta.text, logprobs=delta.logprobs, finish=delta.finish)
     yield Delta(usage=total)
 
 
 def _one(app: Site, service: Service, completion: Completion, context: Context) -> Iterator[Delta]:
     return generate(app, service, "text_completion", lambda port: port.complete(completion, context), context)
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(one.prompt + other.prompt, one.completion + other.completion, one.cached + other.cached)
 
 
 def whole(deltas: Iterator[Delta], head: CompletionBody) -> CompletionBody:

@@ -12,7 +12,7 @@ from lsbuild_runtime.responses.items import Item, ItemReference, decoded, named,
 from lsbuild_runtime.responses.keeping import Responses
 from lsbuild_runtime.responses.records import Conversation, Records
 from lsbuild_runtime.responses.request import read
-from lsbuild_runtime.responses.sql import conversation_gone
+from lsbuild_runtime.responses.sql_conversations import conversation_gone
 from lsbuild_runtime.routes.fields import Metadata
 from lsbuild_runtime.routes.paging import limit, one_of
 from lsbuild_runtime.routes.responses import included_in

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from lsbuild_runtime import safety
 from lsbuild_runtime.http import Request, Response, json_response
 from lsbuild_runtime.routes.messages import ImagePart, TextPart
 from lsbuild_runtime.routes.sampling import new_id
 from lsbuild_runtime.routes.wire import decode, refused
-from lsbuild_runtime.shielding import Safety, Verdict
+from lsbuild_runtime.safety import Safety, Verdict
+from lsbuild_runtime.safety import shields as safety
 
 if TYPE_CHECKING:
     from lsbuild_runtime.routing import Site

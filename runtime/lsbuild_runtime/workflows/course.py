@@ -15,8 +15,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from lsbuild_runtime.http import ApiError, Cancelled, Context, Silence
+from lsbuild_runtime.parallel import in_order
 from lsbuild_runtime.ports import Delta, Host, Usage
-from lsbuild_runtime.together import in_order
 from lsbuild_runtime.workflows.doing import Failed, Work, do, reason, tool_of
 from lsbuild_runtime.workflows.journal import Entry, Journal, Outcome
 from lsbuild_runtime.workflows.plan import Case, Step, Workflow
@@ -85,7 +85,8 @@ class Course:
         """
         limited = replace(context, deadline=min(context.deadline, time.monotonic() + self._workflow.wall))
         scope: dict[str, Any] = {"input": self._given, "steps": {}}
-        with context.watch.span("invoke_workflow", **{"gen_ai.operation.name": "invoke_workflow"}):
+        names = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": self._workflow.name}
+        with context.watch.span(f"invoke_workflow {self._workflow.name}", **names):
             last = yield from self._steps(self._workflow.steps, "", scope, limited, live=self._workflow.output is None)
             if self._workflow.output is None:
                 return last.value.get("text", "")

@@ -92,7 +92,9 @@ class Runs:
         return _run(row)
 
     def listing(self, workflow: str, status: str | None, limit: int, order: str, after: str | None) -> list[Run]:
-        """Runs of a workflow, newest first or (``asc``) oldest first, behind the run ``after``."""
+        """Runs of a workflow, newest first or (``asc``) oldest first, behind the run ``after``; ApiError 404 without that."""
+        if after is not None:
+            self.get(workflow, after)
         with self._database.reading() as db:
             rows = db.execute(_OLDEST if order == "asc" else _NEWEST, (workflow, status, after, limit)).fetchall()
         return [_run(row) for row in rows]

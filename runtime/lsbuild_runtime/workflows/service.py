@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsbuild_runtime.arguments import fault
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Host
+from lsbuild_runtime.tools.arguments import fault
 from lsbuild_runtime.workflows import API, FILE_NAME, FOLDER
 from lsbuild_runtime.workflows.course import Course
 from lsbuild_runtime.workflows.journal import Journal

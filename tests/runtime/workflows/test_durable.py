@@ -252,6 +252,7 @@ def test_runs_are_listed_page_by_page_and_forgotten(tmp_path: Path) -> None:
         assert ([run["id"] for run in rest["data"]], rest["has_more"]) == ([ids[0]], False)
         assert [run["id"] for run in ask("GET", RUNS, query={"order": "asc"}).json["data"]] == ids
         assert ask("GET", RUNS, query={"status": "failed"}).json["data"] == []
+        assert ask("GET", RUNS, query={"after": "wfrun_x"}).error["code"] == "run_not_found"
         assert ask("GET", RUNS, query={"status": "odd"}).error["param"] == "status"
         assert ask("DELETE", f"{RUNS}/{ids[0]}").json["deleted"] is True
         assert ask("GET", f"{RUNS}/{ids[0]}").error["code"] == "run_not_found"
@@ -314,6 +315,9 @@ def test_a_state_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         answer = ask("POST", RUNS, {"input": {"text": "x"}})
         assert answer.status == 503
         assert "state folder" in answer.error["message"]
+        unkept = ask("POST", RUNS, {"input": {"text": "x"}, "store": False}).json
+        assert (unkept["status"], unkept["stored"]) == ("completed", False)
+        assert ask("POST", RUNS, {"input": {"text": "x"}, "store": False, "background": True}).error["param"] == "store"
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"input": 5}', b'{"input": {"text": "x"}, "metadata": {"a": 1}}'])

@@ -1,4 +1,4 @@
-"""Installing over a real ssh; uname, systemctl and journalctl of the board are scripts, its dpkg is real and has its own root."""
+"""Installing over a real ssh; uname, systemctl and journalctl of the board are scripts, its dpkg is real, in its own root."""
 
 from __future__ import annotations
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lsbuild_runtime.federation.attempt import Work
+from lsbuild_runtime.federation.route import Route, settings_of
 from lsbuild_runtime.http import ApiError, Cancelled, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Host
-from lsbuild_runtime.route import Route, settings_of
-from lsbuild_runtime.shielding import Category, Finding, Guard, Safety, Verdict, Where
+from lsbuild_runtime.safety import Category, Finding, Guard, Safety, Verdict, Where
 
 _API = "safety"
 _CHARACTERS = 4

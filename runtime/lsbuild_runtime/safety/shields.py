@@ -9,12 +9,12 @@ from msgspec import Struct
 
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
+from lsbuild_runtime.safety import Action, Category, Finding, Safety, Verdict, Where
 from lsbuild_runtime.services import Services
-from lsbuild_runtime.shielding import Action, Category, Finding, Safety, Verdict, Where
 
 if TYPE_CHECKING:
-    from lsbuild_runtime.looking import Look
     from lsbuild_runtime.ports import Inference
+    from lsbuild_runtime.safety.looking import Look
 
 API = "safety"
 OPENAI_CATEGORIES = (
@@ -106,8 +106,8 @@ def guardrails(services: Services, given: bool | Sequence[str | Mapping[str, Any
 
 def looking(services: Services, names: Iterable[str]) -> Look:
     """These shields for single texts, cheapest first, in the given order where they cost alike."""
-    from lsbuild_runtime.failsafe import Failsafe  # only where there are shields
-    from lsbuild_runtime.looking import Look
+    from lsbuild_runtime.safety.failsafe import Failsafe  # only where there are shields
+    from lsbuild_runtime.safety.looking import Look
 
     wanted = [named(services, name, "shield") for name in names]
     return Look([Failsafe(service, services) for service in sorted(wanted, key=cost)])
@@ -117,7 +117,7 @@ def guarded(port: Inference, services: Services, names: Sequence[str]) -> Infere
     """``port`` behind the shields ``names`` (as ``guardrails`` gives them), beside those that it is behind already."""
     if not names:
         return port
-    from lsbuild_runtime.shielded import Shielded
+    from lsbuild_runtime.safety.shielded import Shielded
 
     standing = {shield.name for shield in port.look.shields} if isinstance(port, Shielded) else set()
     return Shielded(port, looking(services, [name for name in names if name not in standing]))

@@ -13,10 +13,10 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from lsbuild_runtime.agents.runs import Approval, ApprovalAsked, Bound, CallEnded, Outcome, Task
 from lsbuild_runtime.http import Context
-from lsbuild_runtime.looking import Blocked, Look
 from lsbuild_runtime.ports import ToolCall, Usage
-from lsbuild_runtime.runs import Approval, ApprovalAsked, Bound, CallEnded, Outcome, Task
+from lsbuild_runtime.safety.looking import Blocked, Look
 from lsbuild_runtime.tools import Found, ToolResult
 
 SAME_CALLS = 3
@@ -84,7 +84,7 @@ class Decider:
             text = self._look.look(call.arguments, "tool_args", self._context)
         except Blocked as blocked:
             return _refused(call, tool, "shield", f"A shield does not allow it: {blocked.finding.message}")
-        from lsbuild_runtime.arguments import validated  # with a schema library, which only calls need
+        from lsbuild_runtime.tools.arguments import validated  # with a schema library, which only calls need
 
         arguments = validated(text, tool.info.parameters)
         if isinstance(arguments, str):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from lsbuild_runtime.shielding import Finding
+from lsbuild_runtime.safety import Finding
 
 _SENTENCE = re.compile(r"[.!?][\"')\]]*\s|[。！？\n]")
 

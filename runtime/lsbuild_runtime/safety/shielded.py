@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from lsbuild_runtime.counting import count
 from lsbuild_runtime.http import ApiError, Context
-from lsbuild_runtime.looking import Blocked, Look
 from lsbuild_runtime.ports import Chat, Completion, Delta, Inference, ToolCall, Usage
-from lsbuild_runtime.shielding import Finding, Guard, Safety, Where
+from lsbuild_runtime.safety import Finding, Guard, Safety, Where
+from lsbuild_runtime.safety.looking import Blocked, Look
 
 
 class Shielded:

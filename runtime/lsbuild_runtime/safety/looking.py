@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lsbuild_runtime.failsafe import API, Failsafe
 from lsbuild_runtime.http import Context
-from lsbuild_runtime.shielding import Finding, Where
+from lsbuild_runtime.safety import Finding, Where
+from lsbuild_runtime.safety.failsafe import API, Failsafe
 
 if TYPE_CHECKING:
     from lsbuild_runtime.manifest import Service

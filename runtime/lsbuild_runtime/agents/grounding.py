@@ -11,10 +11,11 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from lsbuild_runtime.agents.quoting import Nearest, exact, longest_shared
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.ports import Annotation, Chat, Completion, Delta, Embeddings, Hit, Host, Inference, VectorIO
-from lsbuild_runtime.quoting import Nearest, exact, longest_shared
 from lsbuild_runtime.retrieve import Models, Ranking, search
+from lsbuild_runtime.safety.looking import Blocked, Look
 
 SHORTEST_QUOTE = 16
 """Characters that an answer must share with a passage to count as a quote of it."""
@@ -49,15 +50,24 @@ class Passage(Struct, frozen=True):
 
 
 class Grounding:
-    """The passages of ``stores`` around one question; models around a store may search in other words and rank again."""
+    """The passages of ``stores`` around one question; models around a store may search in other words and rank again.
+
+    ``look`` are the shields that see each passage: what they block is not shown.
+    """
 
     def __init__(
-        self, showing: Showing, stores: Mapping[str, VectorIO], around: Mapping[str, Models], host: Host | None
+        self,
+        showing: Showing,
+        stores: Mapping[str, VectorIO],
+        around: Mapping[str, Models],
+        host: Host | None,
+        look: Look,
     ) -> None:
         self._showing = showing
         self._stores = stores
         self._around = around
         self._host = host
+        self._look = look
         self._ranking = Ranking(threshold=showing.threshold)
 
     def retrieve(self, question: str, earlier: Sequence[Mapping[str, Any]], context: Context) -> list[Passage]:
@@ -73,8 +83,16 @@ class Grounding:
             with context.watch.span(f"search {name}", **{"gen_ai.data_source.id": name}):
                 queries = asked[around.rewrite]
                 hits = search(store, queries, context, limit, self._ranking, reranker=around.reranker())
-            found.extend(Passage(name, hit, self._shown(hit.text)) for hit in hits)
+            found.extend(self._passed(name, hits, context))
         return sorted(found, key=lambda passage: -passage.hit.score)[:limit]
+
+    def _passed(self, store: str, hits: Sequence[Hit], context: Context) -> Iterator[Passage]:
+        for hit in hits:
+            try:
+                text = self._look.look(hit.text, "retrieved", context)
+            except Blocked:
+                continue
+            yield Passage(store, replace(hit, text=text), self._shown(text))
 
     def asked(self, message: Mapping[str, Any], passages: Sequence[Passage], question: str) -> Mapping[str, Any]:
         """The user's message with the passages before its question; as it came where nothing was found."""

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
+from lsbuild_runtime.agents.runs import Ended, Event, Runner, StepDone, Task
 from lsbuild_runtime.http import Context
-from lsbuild_runtime.looking import Blocked, Look
 from lsbuild_runtime.ports import Chat, Completion, Delta, Usage
-from lsbuild_runtime.runs import Ended, Event, Runner, StepDone, Task
-from lsbuild_runtime.shielded import Shielded
+from lsbuild_runtime.safety.looking import Blocked, Look
+from lsbuild_runtime.safety.shielded import Shielded
 
 
 class ShieldedRunner:

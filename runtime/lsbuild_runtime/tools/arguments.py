@@ -210,7 +210,7 @@ def _unique(validator: Any, wanted: Any, instance: Any, schema: Mapping[str, Any
             yield ValidationError("has an item twice")
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def matcher(pattern: str) -> Callable[[str], object] | None:
     """Whether a text holds ``pattern``, in time that grows with the text's length; None when that cannot be had.
 
@@ -228,7 +228,7 @@ def matcher(pattern: str) -> Callable[[str], object] | None:
             return None
     options = re2.Options()
     options.log_errors = False
-    options.max_mem = 4 << 20
+    options.max_mem = 1 << 20
     try:
         compiled = re2.compile(pattern, options)
     except re2.error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from lsbuild_runtime.http import ApiError, Cancelled, Context
-from lsbuild_runtime.shielding import Category, Finding, Guard, Safety, Verdict, Where
+from lsbuild_runtime.safety import Category, Finding, Guard, Safety, Verdict, Where
 
 if TYPE_CHECKING:
     from lsbuild_runtime.manifest import Service
@@ -58,6 +58,9 @@ class Failsafe:
         if own:
             raise error
         context.watch.count("lsbuild.shield.not_looked_at", 1, shield=self.name)
+        if not isinstance(error, ApiError):  # a bug: the log wants its place
+            with context.watch.span("safety.failed", shield=self.name) as span:
+                span.set(error=error)
         if self.open:
             return
         said = error.message if isinstance(error, ApiError) else f"internal error ({type(error).__name__})"

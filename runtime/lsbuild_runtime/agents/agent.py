@@ -14,19 +14,18 @@ from typing import Any
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from lsbuild_runtime.grounding import Passage, cited, numbered
+from lsbuild_runtime.agents.grounding import Passage, cited, numbered
+from lsbuild_runtime.agents.policy import Decider, Decision, Ready
+from lsbuild_runtime.agents.runs import ApprovalAsked, Bound, CallBegun, CallEnded, Ended, Event, Reason, StepDone, Task
 from lsbuild_runtime.http import ApiError, Context, Silence, Span
-from lsbuild_runtime.looking import Look
-from lsbuild_runtime.policy import Decider, Decision, Ready
+from lsbuild_runtime.parallel import in_order
 from lsbuild_runtime.ports import Chat, Delta, FinishReason, Inference, ToolCall, Usage
-from lsbuild_runtime.runs import ApprovalAsked, Bound, CallBegun, CallEnded, Ended, Event, Reason, StepDone, Task
-from lsbuild_runtime.together import in_order
-from lsbuild_runtime.tools import Found, ToolResult, ToolRuntime
+from lsbuild_runtime.safety.looking import Look
+from lsbuild_runtime.tools import Found
+from lsbuild_runtime.tools.calling import called
 
 SIDE_BY_SIDE = 4
 """Calls of one step that are under way at a time."""
-RESULT_CHARACTERS = 100_000
-"""What a model reads of one result at most."""
 
 Message = Mapping[str, Any]
 
@@ -78,8 +77,10 @@ class _Answer(Struct):
     @property
     def message(self) -> Message:
         """What the conversation keeps of it."""
-        said: dict[str, Any] = {"role": "assistant", "content": "".join(self.parts) or None}
-        return {**said, "tool_calls": [_wire(call) for call in self.calls]} if self.calls else said
+        text = "".join(self.parts)
+        if not self.calls:
+            return {"role": "assistant", "content": text}
+        return {"role": "assistant", "content": text or None, "tool_calls": [_wire(call) for call in self.calls]}
 
 
 class _Run:
@@ -135,12 +136,13 @@ class _Run:
             try:
                 for delta in deltas:
                     self._context.check()
-                    yield from _passed_on(answer.heard(delta, own))
+                    if (passed := answer.heard(delta, own)) != Delta(delta.index):
+                        yield passed
             finally:
                 deltas.close()
             used = answer.usage or Usage(0, len(answer.parts))
             span.set(**{"gen_ai.usage.input_tokens": used.prompt, "gen_ai.usage.output_tokens": used.completion})
-        self.usage = _sum(self.usage, used)
+        self.usage = self.usage + used
         self._policy.generated(used)
         return answer
 
@@ -221,28 +223,6 @@ def function(tool: Bound) -> dict[str, Any]:
     return {"type": "function", "function": told}
 
 
-def _passed_on(delta: Delta) -> Iterator[Delta]:
-    if delta != Delta(delta.index):
-        yield delta
-
-
-def called(
-    runtime: ToolRuntime, name: str, arguments: Mapping[str, Any], context: Context
-) -> tuple[ToolResult, BaseException | None]:
-    """What the tool gives, not too long, and what it raised; whatever it does wrong is its own failure."""
-    try:
-        result = runtime.call(name, arguments, context)
-    except ApiError as error:
-        return ToolResult(error.message, failed=True), None
-    except BaseException as error:
-        return ToolResult(f"The tool broke ({type(error).__name__}). Go on without it.", failed=True), error
-    length = len(result.text)
-    if length <= RESULT_CHARACTERS:
-        return result, None
-    text = f"{result.text[:RESULT_CHARACTERS]}\n[cut here: the result has {length} characters]"
-    return replace(result, text=text, structured=None), None
-
-
 def _passage(found: Found) -> Passage:
     return Passage(found.store, found.hit, found.hit.text)
 
@@ -251,10 +231,6 @@ def _tell(span: Span, ended: CallEnded, error: BaseException | None = None) -> N
     span.set(**{"lsbuild.tool.outcome": ended.outcome}, **({"lsbuild.tool.rule": ended.rule} if ended.rule else {}))
     if error is not None:
         span.set(error=error)
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(one.prompt + other.prompt, one.completion + other.completion, one.cached + other.cached)
 
 
 def _wire(call: ToolCall) -> dict[str, Any]:

@@ -10,20 +10,20 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from lsbuild_runtime.agent import function, run
-from lsbuild_runtime.agent_tool import AgentTool
+from lsbuild_runtime.agents.agent import function, run
+from lsbuild_runtime.agents.agent_tool import AgentTool
+from lsbuild_runtime.agents.grounding import Grounding, Passage, Showing, last_user
+from lsbuild_runtime.agents.runs import Bound, Ended, Event, Limits, Policy, StepDone, Task
 from lsbuild_runtime.counting import count
-from lsbuild_runtime.file_search import NAME as FILE_SEARCH
-from lsbuild_runtime.file_search import FileSearch
-from lsbuild_runtime.grounding import Grounding, Passage, Showing, last_user
 from lsbuild_runtime.http import ApiError, Context
-from lsbuild_runtime.looking import Look, before
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat, Completion, Delta, FinishReason, Host, Inference, VectorIO
 from lsbuild_runtime.retrieve import Models, Ranking, models_around
-from lsbuild_runtime.runs import Bound, Ended, Event, Limits, Policy, StepDone, Task
+from lsbuild_runtime.safety.looking import Look, before
 from lsbuild_runtime.tools import API as TOOLS
 from lsbuild_runtime.tools import ToolInfo, ToolRuntime
+from lsbuild_runtime.tools.file_search import NAME as FILE_SEARCH
+from lsbuild_runtime.tools.file_search import FileSearch
 
 INSTRUCTIONS = "instructions.txt"
 DEFAULT_PROMPT = "{passages}\n{question}"
@@ -40,6 +40,7 @@ class Settings(Showing, frozen=True, kw_only=True):
     ``group.tool``) that may send something out after the run has read text that nobody vouches for.
     """
 
+    name: str = ""
     model: str
     instructions: str
     vector_stores: tuple[str, ...]
@@ -77,7 +78,7 @@ class Agent:
         self._tools = tools or {}
         self._look = look
         searched = {} if FILE_SEARCH in self._tools else stores
-        self._grounding = Grounding(settings, searched, around or {}, host)
+        self._grounding = Grounding(settings, searched, around or {}, host, look or Look(()))
 
     def task(self, chat: Chat, context: Context) -> Task:
         """See runs.Runner. ApiError 400 without a user message, 503 when a group of tools cannot be reached."""
@@ -108,7 +109,8 @@ class Agent:
 
     def run(self, task: Task, context: Context) -> Iterator[Event]:
         """See runs.Runner."""
-        with context.watch.span("invoke_agent", **{"gen_ai.operation.name": "invoke_agent"}) as span:
+        names = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": self._settings.name}
+        with context.watch.span(f"invoke_agent {self._settings.name}", **names) as span:
             grounded, question, passages = self._grounded(task, context)
             model = self._grounding.quoting(self._model, passages, question)
             for event in run(grounded, model, context, self._look, passages):
@@ -233,6 +235,7 @@ def settings_of(service: Service, root: Path) -> Settings:
     config = service.config
     instructions = (root / service.path / INSTRUCTIONS).read_text(encoding="utf-8") if service.path else ""
     return Settings(
+        name=service.name,
         model=config["model"],
         instructions=instructions.strip(),
         vector_stores=tuple(config.get("vector_stores", ())),

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from lsbuild_runtime.http import Context
-from lsbuild_runtime.pieces import Passing, PiecesGuard, every
-from lsbuild_runtime.shielding import Action, Category, Finding, Guard, Verdict, Where
+from lsbuild_runtime.safety import Action, Category, Finding, Guard, Verdict, Where
+from lsbuild_runtime.safety.sentences import Passing, PiecesGuard, every
 
 EVERYWHERE: tuple[Where, ...] = ("input", "output", "tool_args", "retrieved")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import IO, cast
 
 from pydantic import BaseModel
 
@@ -108,7 +109,7 @@ def _packages(bundle: Bundle, options: Options, folder: Path, mtime: int) -> Ite
         yield "deb", f"{stem}.deb"
     if "tar" in options.package:
         with (folder / f"{stem}.tar.gz").open("xb") as raw, gzip_stream(raw) as packed:
-            write_tar(packed, with_folders(contents.folder(bundle, options)), mtime)
+            write_tar(cast("IO[bytes]", packed), with_folders(contents.folder(bundle, options)), mtime)
         yield "tar", f"{stem}.tar.gz"
 
 

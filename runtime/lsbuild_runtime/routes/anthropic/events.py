@@ -68,12 +68,6 @@ class _End(Struct):
         return StopDelta(self.reason, self.stop)
 
 
-def named(event: Event) -> bytes:
-    """An event as it is sent: under the name of its type."""
-    name: str = event.__struct_config__.tag  # type: ignore[assignment]
-    return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(event) + b"\n\n"
-
-
 def whole(deltas: Iterator[Delta], asked: Asked) -> Message:
     """All events as one message: what the official client makes of a stream."""
     answer = _empty(asked)

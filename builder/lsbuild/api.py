@@ -17,6 +17,8 @@ from lsbuild_runtime.manifest import FileEntry, Manifest, Service
 if TYPE_CHECKING:  # 0.3 CPU seconds that a step's process need not pay
     from pydantic import BaseModel
 
+    from lsbuild.remote import Remote
+
 __all__ = [
     "SERVER_WHEELS",
     "Apart",
@@ -30,6 +32,7 @@ __all__ = [
     "FileEntry",
     "GateError",
     "Given",
+    "Installed",
     "Item",
     "Json",
     "LsbuildError",
@@ -39,6 +42,7 @@ __all__ = [
     "Platform",
     "Plugin",
     "Problem",
+    "Pushes",
     "Service",
     "Source",
     "SourceError",
@@ -128,6 +132,8 @@ class NoMemo:
 class StepContext:
     """What a running step is given. It writes files below ``out`` and returns measured facts (JSON) for the report.
 
+    The fact ``warnings`` is a list of sentences for people: what they should know that stops no build.
+
     ``inputs`` maps the local names of ``Step.needs`` to the folders those steps wrote. ``progress(done, total, label)``
     may be called often; from ``done`` and ``total`` people are told a rate and the time left. ``memo`` is what the step
     put there in earlier runs. ``cache`` is a folder that outlives the step, for what is too large to remember and can be
@@ -210,7 +216,8 @@ class Compiled:
     """What a plugin makes of an item: steps to run, services to serve, and what has to travel with them.
 
     ``wheels`` are requirement strings; ``code`` are packages or modules copied into the bundle as source; ``apart`` are
-    wheels by the folder of the bundle that they are unpacked in, which no import of the runtime looks into.
+    wheels by the folder of the bundle that they are unpacked in, which no import of the runtime looks into. ``functions`` is
+    what models may call of it (name, description and parameters, as the runtime will tell them), as far as the build knows.
     """
 
     steps: tuple[Step, ...] = ()
@@ -218,6 +225,14 @@ class Compiled:
     wheels: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     apart: Mapping[str, Apart] = field(default_factory=dict)
+    functions: tuple[Mapping[str, Json], ...] = ()
+    prompted: Step | None = None
+    """Of a language model that is built here: a step that looks at what it will be told with every request. Whoever tells
+    it declares a copy of this step with a name, and with ``options`` of its own:
+
+    ``messages`` (those that every request begins with), ``functions`` (as above), ``passages`` and ``answer`` (the most
+    tokens that these take). What does not fit the model, or cannot be enforced on it, is a warning of the step.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +348,22 @@ class Deploys(Protocol):
 
     def deploy(self, artifact: Path, order: Deployment, say: Callable[[str], None]) -> Mapping[str, Json]:
         """Make ``artifact`` what answers, or raise and leave everything as it was; ``say`` takes lines for people."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What ``Pushes.push`` did: the systemd unit that serves now, and in words what was installed."""
+
+    unit: str
+    what: str
+
+
+class Pushes(Protocol):
+    """What a target has beside ``Target`` when artifacts of it can be installed on a machine behind ssh."""
+
+    def push(self, artifact: Path, remote: Remote, say: Callable[[str], None]) -> Installed:
+        """Install ``artifact`` there and wait until it serves; ``say`` takes lines for people. Raises TargetError."""
         ...
 
 

@@ -82,9 +82,11 @@ def with_folders(members: Iterable[Member]) -> list[Member]:
     return [named[path] for path in sorted(named)]
 
 
-def write_tar(stream: IO[bytes], members: Iterable[Member], mtime: int) -> None:
-    """Write a POSIX (pax) tar of ``members`` in the order given."""
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
+def write_tar(
+    stream: IO[bytes] | gzip.GzipFile, members: Iterable[Member], mtime: int, *, form: int = tarfile.PAX_FORMAT
+) -> None:
+    """Write a tar of ``members`` in the order given; ``form`` is one of tarfile's: POSIX (pax), or GNU, which dpkg reads."""
+    with tarfile.open(fileobj=stream, mode="w", format=form) as tar:
         for member in members:
             info = tarfile.TarInfo(member.path)
             info.mode, info.mtime, info.uid, info.gid = member.mode, mtime, member.owner, member.owner

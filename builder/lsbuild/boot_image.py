@@ -10,7 +10,8 @@ import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from platform import machine
 from tempfile import TemporaryDirectory
@@ -102,10 +103,15 @@ def _emulated(image: ReadImage, root: Path, ask: Callable[[str], Iterable[Check]
     if isinstance(found, str):
         yield _skipped(found)
         return
-    qemu, version = found
+    before = emulator(found[0], root)
+    yield from _chroot(image, root, f"QEMU {found[1]} as {QEMU_CPU}", ask, before, _EMULATED_SECONDS)
+
+
+def emulator(qemu: str, root: Path) -> tuple[str, ...]:
+    """Put QEMU into ``root``; what to write before a command there."""
     shutil.copyfile(qemu, root / _QEMU)
     (root / _QEMU).chmod(0o755)
-    yield from _chroot(image, root, f"QEMU {version} as {QEMU_CPU}", ask, (f"/{_QEMU}",), _EMULATED_SECONDS)
+    return (f"/{_QEMU}",)
 
 
 def qemu_for(arch: str) -> tuple[str, int] | str:
@@ -115,7 +121,10 @@ def qemu_for(arch: str) -> tuple[str, int] | str:
     if qemu is not None and version >= _OLDEST_QEMU:
         return qemu, version
     found = f"QEMU {version}" if version else "no qemu-aarch64"
-    return f"this machine is {machine()} and has {found}; QEMU {_OLDEST_QEMU} or newer is needed"
+    return (
+        f"this machine is {machine()} and has {found}; QEMU {_OLDEST_QEMU} or newer is needed: package qemu-user of Debian 13, "
+        "or its file usr/bin/qemu-aarch64 on PATH (dpkg-deb --extract), which runs on every x86_64 Linux"
+    )
 
 
 def _chroot(
@@ -126,28 +135,52 @@ def _chroot(
     before: Sequence[str] = (),
     seconds: float = _BOOT_SECONDS,
 ) -> Iterator[Check]:
-    """Run the image's entry point in ``root`` as its own user, which can write nowhere but in /tmp, with /proc of its own."""
+    """Run the image's entry point in ``root`` as its own user."""
     settings = image.config["config"]
     user, group = settings["User"].split(":")
+    env = dict(entry.split("=", 1) for entry in settings["Env"])
+    confined = Confined(root, (int(user), int(group)), (*before, *settings["Entrypoint"], *_LISTEN), env, seconds)
+    yield from boot_confined(confined, (*before, settings["Entrypoint"][0]), why, ask)
+
+
+@dataclass(frozen=True, slots=True)
+class Confined:
+    """What is run in ``root`` as a user (its id and its group's) who can write nowhere but in /tmp."""
+
+    root: Path
+    user: tuple[int, int]
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    seconds: float
+    cpu: str = QEMU_CPU
+    """QEMU's name of the core, where the command is QEMU."""
+
+
+def boot_confined(
+    what: Confined, python: Sequence[str], why: str, ask: Callable[[str], Iterable[Check]]
+) -> Iterator[Check]:
+    """Start it with a /proc of its own, ask it, stop it. ``python`` is how Python alone is started in there.
+
+    Where that is not possible, one check named ``boot (skipped)`` says what is missing.
+    """
     confine = [
         "unshare",
         "--mount",
         "--mount-proc=/proc",
-        f"--root={root}",
+        f"--root={what.root}",
         "--wd=/",
-        f"--setgid={group}",
-        f"--setuid={user}",
+        f"--setgid={what.user[1]}",
+        f"--setuid={what.user[0]}",
     ]
-    command = [*confine, "--", *before, *settings["Entrypoint"]]
-    root.parent.chmod(0o711)  # a temporary folder is closed to others, and the image's user is another
+    what.root.parent.chmod(0o711)  # a temporary folder is closed to others, and the user is another
     try:
-        _quiet([*confine, "--", *before, settings["Entrypoint"][0], "-I", "-S", "-c", ""])
+        _quiet([*confine, "--", *python, "-I", "-S", "-c", ""])
     except (VerifyError, OSError, subprocess.TimeoutExpired) as error:
         yield _skipped(f"chroot with a /proc of its own is not possible here: {error}")
         return
-    env = dict(entry.split("=", 1) for entry in settings["Env"]) | {"QEMU_CPU": QEMU_CPU}
-    with running([*command, *_LISTEN], Path("/"), env | {"PATH": f"{os.defpath}:/usr/sbin:/sbin"}) as started:
-        for check in boot_and_ask(started, seconds, ask):
+    env = {**what.env, "QEMU_CPU": what.cpu, "PATH": f"{os.defpath}:/usr/sbin:/sbin"}
+    with running([*confine, "--", *what.command], Path("/"), env) as started:
+        for check in boot_and_ask(started, what.seconds, ask):
             yield _said(check, f"chroot, {why}" if why else "chroot")
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from lsbuild import (
     bundle,
+    disk,
     execute,
     facts,
     gates,
@@ -94,7 +95,7 @@ def prepare(order: Order, monitor: Monitor) -> Prepared:
     _check(items, plugins, loaded)
 
     monitor.stage("sources")
-    objects = store.Store(store.folder_from(os.environ))
+    objects = store.Store(disk.folder_from(os.environ))
     old = lock.read(loaded.path.parent / LOCK_NAME)
 
     def resolve(uris: Iterable[str]) -> dict[str, Source]:
@@ -150,6 +151,9 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
     with closing(open_engine(order.engine, order.jobs, ready.registry.paths)) as engine:
         outputs = execute.execute(ready.plan, ready.store, monitor, engine)
     history.write(ready.store.root, ready.loaded.path, order.target, ready.plan.records)
+    rows = tuple(report.step_row(planned, ready.store) for planned in ready.plan.steps)
+    for text in report.warnings(rows):
+        monitor.note(f"warning: {text}")
     quality.require(_gates(ready), _results(ready, outputs))
     compiled_s = time.monotonic() - started
 
@@ -166,7 +170,7 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
         target=order.target,
         artifact=artifact,
         bundles=bundles,
-        steps=tuple(report.step_row(planned, ready.store) for planned in ready.plan.steps),
+        steps=rows,
         compile_s=compiled_s,
         pack_s=time.monotonic() - started - compiled_s,
     )

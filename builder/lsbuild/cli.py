@@ -274,6 +274,49 @@ def deploy(artifact: Path, target: str | None, variables: tuple[str, ...], out: 
     out.give({"ok": True, **found}, lambda: "\n".join(f"{name:<10}{value}" for name, value in found.items() if value))
 
 
+@main.command()
+@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("device", metavar="DEVICE|FILE", type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="Also write to a disk that is not removable, and replace a file.")
+@_output_options
+def flash(image: Path, device: Path, yes: bool, out: Output) -> None:
+    """Write IMAGE to a card and read it back.
+
+    Disks of this system and mounted ones are refused.
+    """
+    from lsbuild import flash as flashing
+
+    def show(what: str, done: int, total: int) -> None:
+        share = f"{100 * done // total} %" if total else f"{done / 1e6:.0f} MB"
+        click.echo(f"\r{what} {share:<20}", err=True, nl=done >= total)
+
+    silent = out.quiet or out.as_json
+    found = flashing.flash(image, device, yes=yes, progress=(lambda *_: None) if silent else show)
+    body = {"ok": True, "device": str(device), "size": found.size, "sha256": found.sha256}
+    out.give(body, lambda: f"{device} holds {image.name}: {found.size:,} bytes, read back and equal")
+
+
+@main.command()
+@click.argument("host")
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option(
+    "--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of ssh, as in its configuration."
+)
+@click.option("--follow/--no-follow", default=True, help="Whether to show the log until Ctrl-C.")
+@_output_options
+def push(host: str, artifact: Path, options: tuple[str, ...], follow: bool, out: Output) -> None:
+    """Install ARTIFACT on HOST over ssh and follow its log."""
+    from lsbuild import pushing
+    from lsbuild.remote import Remote
+
+    silent = out.quiet or out.as_json
+    remote = Remote(host, options)
+    done = pushing.push(artifact, remote, (lambda _line: None) if silent else (lambda line: click.echo(line, err=True)))
+    out.give({"ok": True, "host": host, "unit": done.unit}, lambda: f"{done.what} serves on {host} as {done.unit}")
+    if follow and not silent:
+        remote.follow(("journalctl", "--no-pager", "-o", "cat", "-n", "20", "-f", "-u", done.unit), click.echo)
+
+
 @main.command("eval")
 @_spec_options
 @click.option(

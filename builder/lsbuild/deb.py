@@ -27,6 +27,12 @@ def members(deb: Path) -> Iterator[Member]:
         yield from untar.members(stream, deb.name, LIMIT)
 
 
+def extract(deb: Path, root: Path) -> None:
+    """Write what the package installs below ``root``. SourceError as for ``members``."""
+    with _part(deb, "data.tar") as stream:
+        untar.extract(stream, root, deb.name, LIMIT)
+
+
 def control(deb: Path) -> bytes:
     """The package's control fields (name, version, maintainer ...), as text of Debian's format."""
     with _part(deb, "control.tar") as stream:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -100,3 +100,11 @@ def flush(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def folder_from(environ: Mapping[str, str]) -> Path:
+    """The cache folder: LSBUILD_CACHE, else ``$XDG_CACHE_HOME/lsbuild``, else ``~/.cache/lsbuild``."""
+    if named := environ.get("LSBUILD_CACHE"):
+        return Path(named).expanduser().absolute()
+    base = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".cache")
+    return Path(base) / "lsbuild"

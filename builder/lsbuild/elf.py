@@ -24,12 +24,15 @@ class Elf:
     """``bits`` 32 or 64, ``machine`` as in MACHINES, ``glibc`` the newest version needed ((0, 0) when none is).
 
     ``level`` is the x86-64 level that the linker was told it needs, 1 to 4, and 0 where it was told nothing, as most are.
+    ``page`` is the largest page of a kernel, in bytes, that can map it: the smallest alignment of its loaded segments; 0
+    where nothing is loaded.
     """
 
     bits: int
     machine: str
     glibc: tuple[int, int]
     level: int = 0
+    page: int = 0
 
 
 def read(path: Path) -> Elf | None:
@@ -45,9 +48,17 @@ def read(path: Path) -> Elf | None:
         name = MACHINES.get(machine, f"machine {machine}")
         if bits != 64:
             return Elf(bits, name, (0, 0))
-        return Elf(bits, name, _glibc(data, order), _level(data, order))
+        return Elf(bits, name, _glibc(data, order), _level(data, order), _page(data, order))
     except (KeyError, IndexError, struct.error) as error:
         raise ValueError(f"not a whole ELF file: {error}") from error
+
+
+def _page(data: bytes, order: str) -> int:
+    (offset,) = struct.unpack_from(f"{order}Q", data, 32)
+    size, count = struct.unpack_from(f"{order}HH", data, 54)
+    headers = [offset + index * size for index in range(count)]
+    loaded = [at for at in headers if struct.unpack_from(f"{order}I", data, at)[0] == _PT_LOAD]
+    return min((struct.unpack_from(f"{order}Q", data, at + 48)[0] for at in loaded), default=0)
 
 
 def _glibc(data: bytes, order: str) -> tuple[int, int]:

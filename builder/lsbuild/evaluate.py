@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsbuild import build, inspection, lock, sources, store
+from lsbuild import build, disk, inspection, lock, sources
 from lsbuild.api import Check
 from lsbuild.errors import Problem, SpecError, VerifyError
 from lsbuild.evals import measure
@@ -101,7 +101,7 @@ def _questions(order: build.Order, evals: Mapping[str, Eval], monitor: Monitor) 
         [each.questions for each in evals.values()],
         root=root,
         lock=lock.read(root / lock.FILE_NAME),
-        cache=store.folder_from(os.environ),
+        cache=disk.folder_from(os.environ),
         offline=order.offline,
         locked=order.locked,
         monitor=monitor,

@@ -50,6 +50,26 @@ def check(bundle: Bundle) -> None:
             _require_one(file.path, found, platform.arch, platform.glibc, platform.level)
 
 
+def require_pages(files: Iterable[tuple[str, Path]], page: int) -> int:
+    """Check that a kernel with pages of ``page`` bytes can map every native file (name, path); returns their number.
+
+    Raises TargetError: the loader of such a kernel would refuse it with "ELF load command alignment not page-aligned".
+    """
+    count = 0
+    for name, path in files:
+        found = _read(name, path)
+        if found is None:
+            continue
+        if found.page and found.page < page:
+            raise TargetError(
+                f"is aligned to {found.page} bytes, and the kernel's pages have {page}",
+                where=name,
+                hint="Pin a wheel that was linked for larger pages (-z max-page-size=65536).",
+            )
+        count += 1
+    return count
+
+
 def _files(roots: Iterable[Path]) -> Iterator[tuple[str, Path]]:
     for root in roots:
         for path in sorted(root.rglob("*")):

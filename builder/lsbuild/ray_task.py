@@ -18,9 +18,9 @@ from typing import Any
 
 from lsbuild import facts
 from lsbuild.api import Json, Source, SourceFile
+from lsbuild.disk import folder_from
 from lsbuild.job import Ended, Job, Processes
 from lsbuild.memo import Memo
-from lsbuild.store import folder_from
 
 PIECE = 4 << 20
 """Bytes of a file that travel as one object."""

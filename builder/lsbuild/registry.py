@@ -39,6 +39,7 @@ TARGETS: Mapping[str, str] = {
     "container": "lsbuild_targets.container:TARGET",
     "host": "lsbuild_targets.host:TARGET",
     "lambda": "lsbuild_targets.aws_lambda.target:TARGET",
+    "rpi": "lsbuild_targets.rpi.target:TARGET",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,7 @@ def to_dict(report: Report) -> dict[str, Any]:
             }
             for row in report.steps
         ],
+        "warnings": warnings(report.steps),
         "skipped": [dict(each) for row in report.steps for each in _skipped(row)],
         "ran": sum(not row.cached for row in report.steps),
         "compile_s": round(report.compile_s, 3),
@@ -113,6 +114,8 @@ def to_text(report: Report) -> str:
         )
         if shown:
             lines += textwrap.wrap(f"{row.name}: {shown}", _WIDTH, initial_indent="  ", subsequent_indent="      ")
+    for text in warnings(report.steps):
+        lines += textwrap.wrap(f"warning: {text}", _WIDTH, initial_indent="  ", subsequent_indent="      ")
     lines += [f"  left out: {each['path']}: {each['reason']}" for row in report.steps for each in _skipped(row)]
     lines += [
         "",
@@ -121,6 +124,11 @@ def to_text(report: Report) -> str:
         f"sha256    {report.artifact.sha256}",
     ]
     return "\n".join(lines)
+
+
+def warnings(rows: Iterable[StepRow]) -> list[str]:
+    """What steps say people should know, also those that were cached, with their names; it stops no build."""
+    return [f"{row.name}: {text}" for row in rows for text in row.facts.get("warnings", ())]
 
 
 def _skipped(row: StepRow) -> list[Mapping[str, str]]:

@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -66,8 +66,8 @@ class Store:
 
     @classmethod
     def here(cls) -> Store:
-        """The store that the environment of this process names (``folder_from``)."""
-        return cls(folder_from(os.environ))
+        """The store that the environment of this process names (``disk.folder_from``)."""
+        return cls(disk.folder_from(os.environ))
 
     def has(self, key: str) -> bool:
         """Whether a whole object is there: its meta is readable and every file has its size. Cheap: one stat a file."""
@@ -270,11 +270,3 @@ def _seal(path: Path) -> Digest:
 
 def _remove(room: Path) -> None:
     shutil.rmtree(room, ignore_errors=True)
-
-
-def folder_from(environ: Mapping[str, str]) -> Path:
-    """The cache folder: LSBUILD_CACHE, else ``$XDG_CACHE_HOME/lsbuild``, else ``~/.cache/lsbuild``."""
-    if named := environ.get("LSBUILD_CACHE"):
-        return Path(named).expanduser().absolute()
-    base = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".cache")
-    return Path(base) / "lsbuild"

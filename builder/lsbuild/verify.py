@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from lsbuild import inspection
 from lsbuild.api import Check, Manifest, Service
+from lsbuild.secret_names import named_in
 
 Ask = Callable[[str], Iterable[Check]]
 _TIMEOUT_S = 120.0
@@ -37,7 +38,7 @@ def questions(manifest: Manifest) -> Ask:
             question = _QUESTIONS.get(service.api)
             if _leaves(service, manifest):
                 yield Check(f"{service.api} {service.name}", True, "not asked: it would leave this machine")
-            elif secrets := _secrets(service.config):
+            elif secrets := sorted(set(named_in(service.config))):
                 yield Check(f"{service.api} {service.name}", True, f"not asked: it needs {', '.join(secrets)}")
             elif _acts(service, manifest):
                 yield Check(f"{service.api} {service.name}", True, "not asked: it could do something with its tools")
@@ -75,15 +76,6 @@ def _acts(service: Service, manifest: Manifest) -> bool:
         return False
     needed = [each for each in manifest.services if f"{each.api}/{each.name}" in service.needs]
     return any(each.api in ("tool_runtime", "workflows") or _acts(each, manifest) for each in needed)
-
-
-def _secrets(value: Any) -> list[str]:
-    """The secrets that a config names; an artifact is booted with a bare environment."""
-    if isinstance(value, dict):
-        if list(value) == ["secret"] and isinstance(value["secret"], str):
-            return [value["secret"]]
-        return sorted({name for each in value.values() for name in _secrets(each)})
-    return sorted({name for each in value for name in _secrets(each)}) if isinstance(value, list) else []
 
 
 def _embed(client: _Client, service: Service) -> str:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from lsbuild_runtime.traffic import Traffic
 
 
+LLAMA_STACK = "/v1/openai"
+"""Before the path of every route it is the same route: clients of Llama Stack 0.2 and 0.3 ask ``/v1/openai/v1/...``."""
+
+
 class Kept(Protocol):
     """What an application keeps between requests, in its state folder or elsewhere."""
 
@@ -108,6 +112,7 @@ class Table:
     def find(self, method: str, path: str) -> tuple[Route, tuple[str, ...]]:
         """The route and its path arguments; ApiError 404 for an unknown path, 405 for a method it does not have."""
         wanted = "GET" if method == "HEAD" else method
+        asked, path = path, path.removeprefix(LLAMA_STACK) if path.startswith(f"{LLAMA_STACK}/v1/") else path
         known = self._exact.get(path)
         if known is not None and wanted in known:
             return known[wanted], ()
@@ -121,9 +126,9 @@ class Table:
             allowed.add(route.method)
         if allowed:
             raise ApiError(
-                405, f"{method} is not allowed on {path}; use {', '.join(sorted(allowed))}", code="method_not_allowed"
+                405, f"{method} is not allowed on {asked}; use {', '.join(sorted(allowed))}", code="method_not_allowed"
             )
-        raise ApiError(404, f"no such route: {method} {path}; GET /v1/inspect/routes lists them", code="not_found")
+        raise ApiError(404, f"no such route: {method} {asked}; GET /v1/inspect/routes lists them", code="not_found")
 
 
 def _arguments(path: str, pattern: tuple[str, ...], slashes: bool) -> tuple[str, ...]:

@@ -12,33 +12,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from lsbuild import launcher
 from lsbuild.api import SERVER_WHEELS, Artifact, Bundle, Check, Platform, Source, Step, TargetError
 from lsbuild.archive import Member, check_paths, source_date_epoch, tree_sha256, tree_size, write_tree
-from lsbuild.boot import BOOTSTRAP, boot_and_ask, running
+from lsbuild.boot import boot_and_ask, running
 from lsbuild.place import new_folder
 from lsbuild_runtime.manifest import FILE_NAME, Manifest, ManifestError, check_files, read
 
-_NO_PYTHON = 10
 _BOOT_SECONDS = 120.0
 _ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
-
-_RUN = """#!/bin/sh
-# Starts this artifact; takes --host and --port. LSBUILD_PYTHON names a Python to try first.
-root=$(dirname -- "$(readlink -f -- "$0")")
-machine=$(uname -m)
-if [ "$machine" != "{arch}" ]; then
-    echo "run: this artifact is for {arch}, this machine is $machine" >&2
-    exit {code}
-fi
-for python in "${{LSBUILD_PYTHON:-python{python}}}" python{python} python3 python; do
-    found=$("$python" -I -S -c 'import sys
-if sys.implementation.cache_tag == "{tag}" and "t" not in sys.abiflags and sys.maxsize > 2**32: print(sys.executable)' \\
-        2>/dev/null) && [ -n "$found" ] &&
-        exec "$found" -I -S -B -X utf8 -c "{bootstrap}" --root "$root" "$@"
-done
-echo "run: needs Python {python} ({arch}), and none is on PATH; install it or set LSBUILD_PYTHON" >&2
-exit {code}
-"""
 
 
 def _arch(value: object) -> object:
@@ -89,7 +71,7 @@ class Host:
         """Write the folder ``out``; an artifact that stands there is replaced in one move, anything else is refused."""
         (bundle,) = bundles
         members = [Member(file.path, file.content, file.mode) for file in bundle.files]
-        members.append(Member("run", _run_script(bundle.platform), 0o755))
+        members.append(Member("run", launcher.script(bundle.platform), 0o755))
         check_paths(member.path for member in members)
         mtime = source_date_epoch()
         with new_folder(out, is_artifact) as folder:
@@ -133,12 +115,6 @@ def _checked(options: BaseModel) -> Options:
     return options
 
 
-def _run_script(platform: Platform) -> bytes:
-    tag = f"cpython-{platform.python.replace('.', '')}"
-    text = _RUN.format(arch=platform.arch, python=platform.python, tag=tag, code=_NO_PYTHON, bootstrap=BOOTSTRAP)
-    return text.encode()
-
-
 def _boot(artifact: Path, manifest: Manifest, ask: Callable[[str], Iterable[Check]]) -> Iterator[Check]:
     arch = machine()
     if arch not in manifest.platform:
@@ -151,7 +127,7 @@ def _boot(artifact: Path, manifest: Manifest, ask: Callable[[str], Iterable[Chec
         command = (artifact.absolute() / "run", "--host", "127.0.0.1", "--port", "0")
         with running(command, Path(scratch), env) as started:
             for check in boot_and_ask(started, _BOOT_SECONDS, ask):
-                if not check.ok and f"code {_NO_PYTHON}: run: needs" in check.detail:
+                if not check.ok and f"code {launcher.NO_PYTHON}: run: needs" in check.detail:
                     yield Check("boot (skipped)", True, check.detail)
                     return
                 yield check

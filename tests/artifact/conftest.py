@@ -9,6 +9,12 @@ from pathlib import Path
 import pytest
 
 from artifact_tools import QUICKSTART, ROOT, Lsbuild, booted, compiled
+from lsbuild import deb
+from lsbuild.errors import SourceError
+from lsbuild.sources import debian
+from lsbuild.sources.base import FetchContext
+
+QEMU = "debian:trixie/amd64?qemu-user,-libc6,-libglib2.0-0t64,-libgnutls30t64"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,3 +40,21 @@ def address(quickstart: Path) -> Iterator[str]:
     """The quickstart, booted; ``http://127.0.0.1:PORT``."""
     with booted(quickstart) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def qemu(lsbuild: Lsbuild, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``qemu-aarch64`` of Debian 13: the machine's own is often too old for this."""
+    if os.uname().machine != "x86_64" or os.geteuid() != 0:
+        pytest.skip("running arm64 under QEMU needs an x86_64 machine and root")
+    folder = tmp_path_factory.mktemp("qemu")
+    context = FetchContext(QEMU, folder, lsbuild.cache, False, None, "", lambda *_: None)
+    try:
+        source = debian.fetch(QEMU.removeprefix("debian:"), context)
+    except SourceError as error:
+        pytest.skip(f"no Debian mirror: {error}")
+    for member in deb.members(source.files[0].location):
+        if member.path == "usr/bin/qemu-aarch64" and isinstance(member.content, bytes):
+            (folder / "qemu-aarch64").write_bytes(member.content)
+            (folder / "qemu-aarch64").chmod(0o755)
+    return folder

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from lsbuild.disk import full
+from lsbuild.disk import folder_from, full
 from lsbuild.errors import StoreError
-from lsbuild.store import Meta, Store, folder_from
+from lsbuild.store import Meta, Store
 
 KEY = "ab" * 32
 OTHER = "cd" * 32

@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, Step, StepContext, config_problems
 from lsbuild.spec.model import Agent
+from lsbuild_plugins.agent import prompted
 from lsbuild_plugins.documents import texts
+from lsbuild_runtime.agents import agent_tool
 
 INSTRUCTIONS = "instructions.txt"
 """The file in the agent's folder, which the runtime reads."""
@@ -79,7 +81,7 @@ class AgentPlugin:
         return {"instructions": path} if path else {}
 
     def compile(self, item: Item, given: Given) -> Compiled:
-        """One step that writes the instructions, one service."""
+        """A step that writes the instructions, one for each model built here that is told them, and one service."""
         spec = _spec(item)
         sources = {"instructions": given.sources["instructions"]} if "instructions" in given.sources else {}
         step = Step(
@@ -92,7 +94,10 @@ class AgentPlugin:
             part="app",
         )
         wheels = _VALIDATION if spec.tools or spec.agents else ()
-        return Compiled(steps=(step,), services=(_service(item, given),), wheels=wheels)
+        instructions = texts.read(spec.instructions, sources, "instructions")
+        told = prompted.steps(item, given, instructions, spec.config.get("prompt") or "")
+        function = prompted.function(agent_tool.told(item.name, spec.description))
+        return Compiled((step, *told), (_service(item, given),), wheels, functions=(function,))
 
 
 PLUGIN = AgentPlugin()

@@ -79,7 +79,12 @@ class HttpPlugin:
             },
         )
         wheels = (*_WHEELS, *(("google-re2>=1.1.20251105",) if patterns else ()))
-        return Compiled(services=(service,), wheels=wheels, code=(_SERVE,))
+        function = {
+            "name": item.name,
+            "description": service.metadata["description"],
+            "parameters": service.config["schema"],
+        }
+        return Compiled(services=(service,), wheels=wheels, code=(_SERVE,), functions=(function,))
 
 
 PLUGIN = HttpPlugin()

@@ -62,7 +62,7 @@ class McpPlugin:
         server = cast("McpServer", spec.mcp)
         folder = f"tools/{item.name}" if spec.pin else ""
         source = given.sources.get("definitions")
-        names = _names(source, spec, item.name) if source is not None else []
+        tools = _offered(source, spec, item.name) if source is not None else []
         step = Step(
             name=f"tools.{item.name}.mcp",
             run="lsbuild_plugins.mcp.compile:ship",
@@ -79,7 +79,7 @@ class McpPlugin:
             path=folder,
             config={**_server(server), "allow": list(spec.allow)},
             metadata={
-                "tools": names,
+                "tools": [each.called for each in tools],
                 "pinned": spec.pin,
                 "sends": spec.sends or "external",
                 "trusted": spec.trusted,
@@ -88,14 +88,18 @@ class McpPlugin:
             },
         )
         wheels = (*(("urllib3>=2.5",) if server.url else ()), *_WHEELS)
-        return Compiled((step,) if spec.pin else (), (service,), wheels=wheels, code=(_SERVE,))
+        functions = tuple(
+            {"name": each.called, "description": each.described, "parameters": each.parameters} for each in tools
+        )
+        steps = (step,) if spec.pin else ()
+        return Compiled(steps, (service,), wheels=wheels, code=(_SERVE,), functions=functions)
 
 
 PLUGIN = McpPlugin()
 
 
-def _names(source: Any, spec: Tool, name: str) -> list[str]:
-    """The tools that may be used, by the names that models call them by."""
+def _offered(source: Any, spec: Tool, name: str) -> list[definitions.Definition]:
+    """The tools that may be used."""
     found = definitions.read(source.files[0].location.read_bytes())
     for wanted in spec.allow:
         if all(wanted not in (each.name, each.called) for each in found):
@@ -105,7 +109,7 @@ def _names(source: Any, spec: Tool, name: str) -> list[str]:
                 where=f"tools.{name}",
                 hint=f"It has {known}.",
             )
-    return [each.called for each in found if not spec.allow or each.name in spec.allow or each.called in spec.allow]
+    return [each for each in found if not spec.allow or each.name in spec.allow or each.called in spec.allow]
 
 
 def _server(server: McpServer) -> dict[str, Any]:

@@ -118,7 +118,8 @@ class Onnx:
             ship=folder,
         )
         steps = (step, *_schemas(item, config, given))
-        return Compiled(steps, (_service(item, config, folder),), _wheels(spec), (SERVE,))
+        prompted = _prompted(item, step) if spec.type == "llm" else None
+        return Compiled(steps, (_service(item, config, folder),), _wheels(spec), (SERVE,), prompted=prompted)
 
 
 def _schemas(item: Item, config: Config, given: Given) -> tuple[Step, ...]:
@@ -134,6 +135,20 @@ def _schemas(item: Item, config: Config, given: Given) -> tuple[Step, ...]:
         part="app",
     )
     return (step,)
+
+
+def _prompted(item: Item, graph: Step) -> Step:
+    """See Compiled.prompted: it reads the tokenizer and the chat template, and writes what `serve.known` reads."""
+    return Step(
+        name="",
+        run=f"{COMPILE}.prompted:run",
+        options={"model": item.name},
+        needs={"model": graph.name},
+        tools=("llguidance", "tokenizers", "minijinja"),
+        code=(f"{COMPILE}.prompted", f"{COMPILE}.schemas", SERVE),
+        ship=f"grammars/{item.name}",
+        part="app",
+    )
 
 
 def _service(item: Item, config: Config, folder: str) -> Service:

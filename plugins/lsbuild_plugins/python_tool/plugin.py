@@ -82,6 +82,7 @@ class PythonPlugin:
                 raise SourceError(
                     f"allow names {name!r}, which is no function here", where=where, hint=f"It has {names}."
                 )
+        offered = tuple(each for each in tools if not spec.allow or each["name"] in spec.allow)
         folder = f"tools/{item.name}"
         step = Step(
             name=f"tools.{item.name}.python",
@@ -105,7 +106,7 @@ class PythonPlugin:
                 **_limits(config),
             },
             metadata={
-                "tools": [name for name in names if not spec.allow or name in spec.allow],
+                "tools": [each["name"] for each in offered],
                 "sends": spec.sends or ("external" if config.network else "nothing"),
                 "trusted": spec.trusted,
                 "approval": spec.approval,
@@ -114,7 +115,7 @@ class PythonPlugin:
         apart = (
             {f"{folder}/site": Apart(needs.dependencies, needs.python)} if needs.dependencies or needs.python else {}
         )
-        return Compiled((step,), (service,), wheels=_WHEELS, code=(_SERVE,), apart=apart)
+        return Compiled((step,), (service,), wheels=_WHEELS, code=(_SERVE,), apart=apart, functions=offered)
 
 
 PLUGIN = PythonPlugin()

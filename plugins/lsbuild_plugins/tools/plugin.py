@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict
 
-from lsbuild.api import Compiled, Given, Item, Problem, Service, config_problems
+from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, config_problems
 from lsbuild.spec.model import Tool
+from lsbuild_plugins.tools.serve import calculator, clock
 
 _SERVE = "lsbuild_plugins.tools.serve"
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -84,10 +85,24 @@ class BuiltinTools:
             },
         )
         wheels = (*_WHEELS, "tzdata>=2025.1") if kind == "time" else _WHEELS
-        return Compiled(services=(service,), wheels=wheels, code=(_SERVE,))
+        return Compiled(services=(service,), wheels=wheels, code=(_SERVE,), functions=tuple(_functions(item)))
 
 
 PLUGIN = BuiltinTools()
+
+
+def _functions(item: Item) -> Iterator[Mapping[str, Json]]:
+    """What a model is told of the tool: nothing is known of a clock whose zone the environment names."""
+    spec = _spec(item)
+    zone = spec.config.get("timezone", "UTC")
+    if spec.builtin == "time" and "${" in zone:
+        return
+    described = {
+        "calculator": (calculator.DESCRIPTION, calculator.PARAMETERS),
+        "time": (clock.DESCRIPTION.format(zone=zone), clock.parameters(zone)),
+    }
+    description, parameters = described[spec.builtin or ""]
+    yield {"name": item.name, "description": spec.description or description, "parameters": parameters}
 
 
 def _spec(item: Item) -> Tool:

@@ -28,7 +28,7 @@ class AgentTool:
     tells it whether the run that calls it is tainted. Its answer is as little trusted as what it has read."""
 
     def __init__(self, name: str, description: str, agent: Inference) -> None:
-        self._info = ToolInfo(name.replace(".", "_"), description or f"Asks the agent {name}.", _PARAMETERS)
+        self._info = told(name, description)
         self._agent = agent
 
     def tools(self, context: Context) -> Sequence[ToolInfo]:  # noqa: ARG002 - the same for everybody
@@ -45,3 +45,8 @@ class AgentTool:
             text += delta.text
             refusal = delta.refusal or refusal
         return ToolResult(refusal, failed=True) if refusal else ToolResult(text)
+
+
+def told(name: str, description: str) -> ToolInfo:
+    """What a model is told of the agent of that name."""
+    return ToolInfo(name.replace(".", "_"), description or f"Asks the agent {name}.", _PARAMETERS)

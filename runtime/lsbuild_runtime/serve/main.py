@@ -17,6 +17,7 @@ import uvicorn
 from lsbuild_runtime import manifest as formats
 from lsbuild_runtime.app import App
 from lsbuild_runtime.serve.asgi import Asgi
+from lsbuild_runtime.serve.notify import ALIVE, READY, STOPPING, Notifier
 from lsbuild_runtime.watch import json_lines
 
 EXIT_FAILED = 10
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         return EXIT_FAILED
     sys.stdout.write(f"{manifest.name} serves on {address_of(listener)}\n")
     sys.stdout.flush()
-    Server(app, options.drain).run(sockets=[listener])
+    Server(app, options.drain, Notifier(os.environ)).run(sockets=[listener])
     return 0
 
 
@@ -107,9 +108,9 @@ def address_of(listener: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):  # type: ignore[misc, unused-ignore]
-    """uvicorn, except that a signal first makes the application say that it is not ready."""
+    """uvicorn, except that a signal first makes the application say that it is not ready, and that systemd is told."""
 
-    def __init__(self, app: App, drain: float) -> None:
+    def __init__(self, app: App, drain: float, notifier: Notifier | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 Asgi(app),
@@ -127,6 +128,19 @@ class Server(uvicorn.Server):  # type: ignore[misc, unused-ignore]
         )
         self._app = app
         self._drain = drain
+        self._notifier = notifier or Notifier({})
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections, then say so."""
+        await super().startup(sockets)
+        self._notifier.send(READY)
+        if self._notifier.watchdog_s:
+            self._say_alive()
+
+    def _say_alive(self) -> None:
+        # From the event loop itself: when that hangs, systemd hears nothing and starts the server again.
+        self._notifier.send(ALIVE)
+        asyncio.get_running_loop().call_later(self._notifier.watchdog_s, self._say_alive)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         """Stop soon; a second Ctrl-C stops at once. The exit code stays 0: stopping was asked for."""
@@ -137,6 +151,7 @@ class Server(uvicorn.Server):  # type: ignore[misc, unused-ignore]
         elif not self._app.draining:
             asyncio.get_running_loop().call_soon_threadsafe(self._stop_later)
         self._app.draining = True
+        self._notifier.send(STOPPING)
 
     def _stop_later(self) -> None:
         asyncio.get_running_loop().call_later(self._drain, setattr, self, "should_exit", True)

@@ -86,11 +86,6 @@ def settings(manifest: Manifest, options: Options) -> bytes:
     return json.dumps(value, indent=2).encode() + b"\n"
 
 
-def secrets(manifest: Manifest) -> tuple[str, ...]:
-    """The variables that the configuration of services takes secrets from, sorted."""
-    return tuple(sorted({name for service in manifest.services for name in _secrets(service.config)}))
-
-
 def bootstrap(options: Options) -> bytes:
     """The script that Lambda starts."""
     if options.runtime == "provided":
@@ -142,19 +137,6 @@ def _preload(manifest: Manifest, wanted: tuple[str, ...] | None) -> Iterator[str
     for service in inside if wanted is None else manifest.services:
         if wanted is None or service.name in wanted:
             yield f"{service.api}/{service.name}"
-
-
-def _secrets(value: object) -> Iterator[str]:
-    if isinstance(value, dict):
-        name = value.get("secret")
-        if len(value) == 1 and isinstance(name, str):
-            yield name
-        else:
-            for each in value.values():
-                yield from _secrets(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _secrets(each)
 
 
 def fits(packed: Iterable[Pack]) -> int:

@@ -28,6 +28,7 @@ from lsbuild.debian_base import bytecode_steps, rootfs_step, suite_of, tools_uri
 from lsbuild.oci import Layout, Settings
 from lsbuild.place import new_folder
 from lsbuild.rootfs import TAR
+from lsbuild.secret_names import secrets_of
 from lsbuild_runtime.manifest import from_json
 from lsbuild_targets.aws_lambda import contents, own_python, record, templates
 from lsbuild_targets.aws_lambda import options as limits
@@ -225,7 +226,7 @@ def _record(bundle: Bundle, options: Options, zips: tuple[record.Zip, ...]) -> r
         url=options.url,
         stream=options.stream,
         snapstart=options.snapstart,
-        secrets=contents.secrets(bundle.manifest),
+        secrets=secrets_of(bundle.manifest),
         zips=zips,
     )
 

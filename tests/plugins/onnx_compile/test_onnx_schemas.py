@@ -20,12 +20,12 @@ PLAIN = {key: value for key, value in POINT.items() if key != "title"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
 
 
-def run(tmp_path: Path, options: dict[str, Any], inputs: dict[str, Path], *files: Path) -> dict[str, Any]:
+def run(tmp_path: Path, *files: Path) -> dict[str, Any]:
     out = tmp_path / "grammars" / "chat"
     out.mkdir(parents=True)
     sources = {f"schema{n}": as_source(path) for n, path in enumerate(files)}
     step = attribute("lsbuild_plugins.onnx.compile.schemas:run")
-    facts: dict[str, Any] = step(StepContext(out, options, sources, inputs, lambda *_: None))
+    facts: dict[str, Any] = step(StepContext(out, {}, sources, {}, lambda *_: None))
     return facts
 
 
@@ -36,12 +36,9 @@ def written(path: Path, value: Any) -> Path:
 
 
 def test_what_is_compiled_is_found_by_the_serve_half(tmp_path: Path) -> None:
-    tools = written(tmp_path / "made" / "tools.json", [TOOL]).parent
-    facts = run(
-        tmp_path, {"schemas": {"named": {"type": "null"}}}, {"tools": tools}, written(tmp_path / "p.json", POINT)
-    )
+    facts = run(tmp_path, written(tmp_path / "p.json", POINT), written(tmp_path / "tools.json", [TOOL]))
     found = known.read(tmp_path, "chat")
-    assert facts == {"schemas": 3} and len(found) == 3
+    assert facts == {"schemas": 2} and len(found) == 2
     assert found[known.digest(POINT)] == PLAIN
     assert found[known.digest(TOOL["function"]["parameters"])] == {"type": "object", "properties": {}}  # type: ignore[index]
     assert known.read(tmp_path, "other") == {}
@@ -59,7 +56,7 @@ def test_what_is_compiled_is_found_by_the_serve_half(tmp_path: Path) -> None:
 )
 def test_a_schema_that_cannot_be_enforced_stops_the_build(tmp_path: Path, value: Any, said: str) -> None:
     with pytest.raises(SourceError, match=said):
-        run(tmp_path, {}, {}, written(tmp_path / "s.json", value))
+        run(tmp_path, written(tmp_path / "s.json", value))
 
 
 def test_a_model_declares_its_schemas() -> None:

@@ -173,6 +173,12 @@ def fail(path: str) -> None:
     """Raises."""
     raise ValueError(f"cannot read '{path}', see https://example.com/etc/help and 3/4")
 
+def half(raises: bool) -> str:
+    """Half a character."""
+    if raises:
+        raise ValueError("a\\udcff")
+    return "a\\udcff \\ud83d\\ude00"
+
 def leave() -> None:
     """Leaves."""
     sys.exit(3)
@@ -375,6 +381,11 @@ def test_with_network_it_connects(root: Path) -> None:
         tools = Tools(root, network=True)
         assert tools("connect", port=server.getsockname()[1]).text == "connected"
         tools.tools.close()
+
+
+def test_half_a_character_does_not_stop_it(tools: Tools) -> None:
+    assert tools("half", raises=False).text == "a\ufffd \U0001f600"
+    assert tools("half", raises=True).text == "half failed: ValueError: a\ufffd"
 
 
 def test_a_gigabyte_of_output_is_counted_and_cut(tools: Tools) -> None:

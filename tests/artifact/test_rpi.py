@@ -1,0 +1,84 @@
+"""The target rpi for real: packages for a Raspberry Pi, read by dpkg, and booted on Debian for arm64 under QEMU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from artifact_tools import Lsbuild
+
+SPEC = """\
+version: 1
+name: vectors
+models:
+  remote: {type: embedding, provider: "remote::openai", dimensions: 8, config: {base_url: "http://127.0.0.1:9/v1"}}
+targets:
+  rpi: {profile: rpi5}
+"""
+
+
+@pytest.fixture(scope="session")
+def artifact(lsbuild: Lsbuild, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A distribution without models as an artifact for a Pi 5. Without a Debian mirror or a package index it skips."""
+    folder = tmp_path_factory.mktemp("rpi")
+    (folder / "spec.yaml").write_text(SPEC)
+    done = lsbuild("build", folder / "spec.yaml", "--target", "rpi", "-o", folder / "art", "--json")
+    if done.code == 3:
+        pytest.skip(f"no Debian mirror or package index, and nothing cached: {done.json['error']['message']}")
+    assert done.code == 0, done.out + done.err
+    return folder / "art"
+
+
+def test_the_very_package_boots_on_debian_for_arm64_and_answers(lsbuild: Lsbuild, artifact: Path, qemu: Path) -> None:
+    done = lsbuild("verify", artifact, "--json", environ={"PATH": f"{qemu}:{os.environ['PATH']}"})
+    assert done.code == 0, [check for check in done.json["checks"] if not check["ok"]]
+    checks = {check["name"]: check["detail"] for check in done.json["checks"]}
+    if "boot (skipped)" in checks:
+        pytest.skip(checks["boot (skipped)"])
+    assert "cortex-a76" in checks["boot"]
+    assert checks["sd_notify"] == "READY=1, STOPPING=1"
+    assert "pages of 16 KiB" in checks["native code"]
+
+
+def test_dpkg_installs_it_enables_its_unit_and_removes_it(artifact: Path, tmp_path: Path) -> None:
+    for tool in ("dpkg", "deb-systemd-helper"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    root = tmp_path / "root"
+    for name in ("info", "updates"):
+        (root / "var/lib/dpkg" / name).mkdir(parents=True)
+    (root / "var/lib/dpkg/status").touch()
+    dpkg = [
+        "dpkg",
+        f"--root={root}",
+        "--force-architecture,depends,not-root,script-chrootless",
+        f"--log={tmp_path}/log",
+    ]
+    (path,) = artifact.glob("*.deb")
+    subprocess.run([*dpkg, "--install", path], check=True, capture_output=True)
+    assert (root / "etc/systemd/system/multi-user.target.wants/lsbuild-vectors.service").is_symlink()
+    assert (root / "usr/lib/lsbuild-vectors/manifest.json").is_file()
+    assert subprocess.run([*dpkg, "--verify"], check=True, capture_output=True).stdout == b""
+    subprocess.run([*dpkg, "--purge", "lsbuild-vectors"], check=True, capture_output=True)
+    assert not (root / "usr").exists()
+    assert not (root / "etc/lsbuild").exists()
+
+
+def test_systemd_knows_every_line_of_the_unit(artifact: Path, tmp_path: Path) -> None:
+    for tool in ("systemd-analyze", "dpkg-deb"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    (path,) = artifact.glob("*.deb")
+    subprocess.run(["dpkg-deb", "--extract", path, tmp_path], check=True)
+    unit = tmp_path / "usr/lib/systemd/system/lsbuild-vectors.service"
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    if "Failed to" in done.stderr and "bus" in done.stderr:
+        pytest.skip(f"systemd-analyze cannot work here: {done.stderr.strip()}")
+    others = [
+        line for line in done.stderr.splitlines() if "is not executable" not in line and "lsbuild-vectors" in line
+    ]
+    assert others == []

@@ -7,16 +7,14 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lsbuild.api import Apart, Compiled, Given, Item, Problem, Service, SourceError, Step, config_problems
+from lsbuild.api import Apart, Compiled, Given, Item, Plugin, Problem, Service, SourceError, Step, config_problems
+from lsbuild.declaring import JSON_SCHEMA, terms
 from lsbuild.spec.model import Tool
 from lsbuild.spec.secret import Secret
 from lsbuild.spec.units import Bytes, Seconds
 from lsbuild_plugins.python_tool.compile import functions, metadata
 
 _SERVE = "lsbuild_plugins.python_tool.serve"
-
-_WHEELS = ("jsonschema>=4.23",)
-"""What arguments are checked with."""
 
 
 class Config(BaseModel):
@@ -40,7 +38,7 @@ class Config(BaseModel):
     """Largest file that it may write, in a folder that is empty at each call."""
 
 
-class PythonPlugin:
+class PythonPlugin(Plugin):
     """The compile half of `inline::python`."""
 
     provider = "inline::python"
@@ -61,10 +59,6 @@ class PythonPlugin:
                     yield Problem(("config", "read", place), f"'{path}' is not an absolute path")
         if spec.description:
             yield Problem(("description",), "each function brings its own, in its docstring")
-
-    def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
-        """Nothing."""
-        return ()
 
     def sources(self, item: Item) -> Mapping[str, str]:
         """The file."""
@@ -107,15 +101,13 @@ class PythonPlugin:
             },
             metadata={
                 "tools": [each["name"] for each in offered],
-                "sends": spec.sends or ("external" if config.network else "nothing"),
-                "trusted": spec.trusted,
-                "approval": spec.approval,
+                **terms(spec, sends="external" if config.network else "nothing"),
             },
         )
         apart = (
             {f"{folder}/site": Apart(needs.dependencies, needs.python)} if needs.dependencies or needs.python else {}
         )
-        return Compiled((step,), (service,), wheels=_WHEELS, code=(_SERVE,), apart=apart, functions=offered)
+        return Compiled((step,), (service,), wheels=(JSON_SCHEMA,), code=(_SERVE,), apart=apart, functions=offered)
 
 
 PLUGIN = PythonPlugin()

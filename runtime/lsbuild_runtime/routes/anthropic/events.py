@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import chain
 
 import msgspec
 from msgspec import Struct
 
+from lsbuild_runtime.ids import new_id
 from lsbuild_runtime.ports import Annotation, Delta, ToolCall, Usage
 from lsbuild_runtime.routes.anthropic.answer import (
     AnswerBlock,
@@ -161,4 +161,4 @@ def counts(usage: Usage) -> UsageCounts:
 
 
 def _empty(asked: Asked) -> Message:
-    return Message(id=f"msg_{os.urandom(12).hex()}", model=asked.model, content=[], usage=counts(Usage()))
+    return Message(id=new_id("msg_"), model=asked.model, content=[], usage=counts(Usage()))

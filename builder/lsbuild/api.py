@@ -1,4 +1,4 @@
-"""What plugins and targets see of the builder: value types and two protocols.
+"""What plugins and targets see of the builder: value types, and the protocols of both.
 
 It knows nothing of the planner, the executor or the store, so a plugin written against this one screen works the same
 in tree and out of tree.

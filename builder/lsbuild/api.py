@@ -1,4 +1,4 @@
-"""What plugins and targets see of the builder: value types and two protocols.
+"""What plugins and targets see of the builder: value types, and the protocols of both.
 
 It knows nothing of the planner, the executor or the store, so a plugin written against this one screen works the same
 in tree and out of tree.
@@ -256,7 +256,9 @@ def config_problems(model: type[BaseModel], config: Mapping[str, Json]) -> list[
 
 
 class Plugin(Protocol):
-    """The compile half of a provider; a module or an object. All methods are pure: they read no disk and no network.
+    """The compile half of a provider; an object of a class that has this as its base, or that has the same members.
+
+    All methods are pure: they read no disk and no network.
 
     The one exception: ``compile`` may read small files of ``Given.sources``, whose hashes are in the keys of all steps
     that they are given to.
@@ -271,13 +273,13 @@ class Plugin(Protocol):
         """Faults in the item that the spec's own types do not show; paths start at the item (("source",))."""
         ...
 
-    def refers(self, item: Item) -> Iterable[tuple[str, str]]:
-        """Other items this one is built from, as (kind, name); they are compiled first."""
-        ...
+    def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
+        """Other items this one is built from, as (kind, name); they are compiled first. Default: none."""
+        return ()
 
-    def sources(self, item: Item) -> Mapping[str, str]:
-        """Local name -> URI or glob of the spec; fetched, hashed and locked before ``compile`` is asked."""
-        ...
+    def sources(self, item: Item) -> Mapping[str, str]:  # noqa: ARG002
+        """Local name -> URI or glob of the spec; fetched, hashed and locked before ``compile`` is asked. Default: none."""
+        return {}
 
     def compile(self, item: Item, given: Given) -> Compiled:
         """Declare the steps and services; runs nothing."""

@@ -90,6 +90,7 @@ ROUTES = {
         "/v1/vector_stores/{id}/files/{file_id}/content",
     ),
 }
+"""What a service of an API answers. The builder may not call the runtime; a test holds these against its route table."""
 COMMON_ROUTES = (
     "/v1/health",
     "/v1/ready",

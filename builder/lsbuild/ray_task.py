@@ -26,7 +26,6 @@ PIECE = 4 << 20
 """Bytes of a file that travel as one object."""
 
 Event = dict[str, Any]
-Sent = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

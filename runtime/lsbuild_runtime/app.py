@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +25,7 @@ from lsbuild_runtime.http import (
     answered_by,
     attempts,
 )
+from lsbuild_runtime.ids import new_id
 from lsbuild_runtime.manifest import Manifest, check_files
 from lsbuild_runtime.routes import ROUTES
 from lsbuild_runtime.routing import Kept, Route, Site, Table, found
@@ -217,7 +217,7 @@ def request_id(request: Request) -> str:
     given = request.context.request_id or request.headers.get("x-request-id", "")
     if given and len(given) <= 128 and given.isascii() and given.isprintable():
         return given
-    return "req_" + os.urandom(12).hex()
+    return new_id("req_")
 
 
 def trail_headers(context: Context) -> dict[str, str]:

@@ -5,7 +5,6 @@ A prompt is a text with places, ``{{name}}``; ``render`` fills them for whoever 
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from msgspec.structs import replace
 
 from lsbuild_runtime.database import Database, Schema
 from lsbuild_runtime.http import ApiError
+from lsbuild_runtime.ids import new_id
 
 if TYPE_CHECKING:
     from apsw import Connection
@@ -151,7 +151,7 @@ class Prompts:
 
     def create(self, text: str, variables: Sequence[str] | None) -> Prompt:
         """Keep a new prompt, as version 1."""
-        prompt = Prompt(f"pmpt_{os.urandom(24).hex()}", 1, text, declared(text, variables), is_default=True)
+        prompt = Prompt(new_id("pmpt_", 24), 1, text, declared(text, variables), is_default=True)
         with self._database().writing() as db:
             _insert(db, prompt)
         return prompt

@@ -62,6 +62,11 @@ class State(Section):
     config: dict[str, Any] = {}
     """Settings of the provider."""
 
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What every keeper holds to, as the runtime gets it: days, bytes, responses, seconds."""
+        return {"days": self.days, "bytes": self.size, "queue": self.queue, "deadline": self.deadline}
+
 
 class Server(Section):
     """Where and how the artifact listens."""

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, Step, StepContext, config_problems
+from lsbuild.api import Compiled, Given, Item, Json, Plugin, Problem, Service, Step, StepContext, config_problems
+from lsbuild.declaring import JSON_SCHEMA
 from lsbuild.spec.model import Agent
 from lsbuild_plugins.agent import prompted
 from lsbuild_plugins.documents import texts
@@ -17,7 +18,7 @@ INSTRUCTIONS = "instructions.txt"
 """The file in the agent's folder, which the runtime reads."""
 SEARCH = "file_search"
 """The search of the agent's own stores, among its tools."""
-_VALIDATION = ("jsonschema>=4.23",)
+_VALIDATION = (JSON_SCHEMA,)
 """What the arguments of calls are checked with."""
 
 
@@ -42,7 +43,7 @@ class Config(BaseModel):
     """How freely it answers when the client does not say; 0 always takes the likeliest word."""
 
 
-class AgentPlugin:
+class AgentPlugin(Plugin):
     """The compile half of `inline::agent`."""
 
     provider = "inline::agent"

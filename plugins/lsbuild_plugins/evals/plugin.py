@@ -12,7 +12,7 @@ from typing import cast
 
 import msgspec
 
-from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, Step
+from lsbuild.api import Compiled, Given, Item, Json, Plugin, Problem, Service, Step
 from lsbuild.evals.measure import AGENT, STANDARD
 from lsbuild.evals.metrics import NAME
 from lsbuild.spec.model import Eval
@@ -27,7 +27,7 @@ _CODE = (
 )
 
 
-class Evals:
+class Evals(Plugin):
     """The compile half of `inline::evals`."""
 
     provider = "inline::evals"

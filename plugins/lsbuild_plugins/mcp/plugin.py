@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from lsbuild.api import Compiled, Given, Item, Problem, Service, SourceError, Step
+from lsbuild.api import Compiled, Given, Item, Plugin, Problem, Service, SourceError, Step
+from lsbuild.declaring import HEADER, HTTP, JSON_SCHEMA, RE2, by_name, terms
 from lsbuild.spec.model import McpServer, Tool
-from lsbuild.spec.secret import Secret
 from lsbuild_plugins.mcp.serve import definitions
 
 _SERVE = "lsbuild_plugins.mcp.serve"
-_WHEELS = ("google-re2>=1.1.20251105", "jsonschema>=4.23")
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-class McpPlugin:
+class McpPlugin(Plugin):
     """The compile half of `remote::mcp`."""
 
     provider = "remote::mcp"
@@ -41,12 +38,8 @@ class McpPlugin:
             elif parts.username or parts.password:
                 yield Problem(("mcp", "url"), "the URL holds a password; use token: {secret: NAME}")
         for name in spec.mcp.headers:
-            if not _HEADER.fullmatch(name):
+            if not HEADER.fullmatch(name):
                 yield Problem(("mcp", "headers", name), f"{name!r} is not the name of an HTTP header")
-
-    def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
-        """Nothing."""
-        return ()
 
     def sources(self, item: Item) -> Mapping[str, str]:
         """The definitions of its tools, unless they are taken as they come."""
@@ -81,13 +74,11 @@ class McpPlugin:
             metadata={
                 "tools": [each.called for each in tools],
                 "pinned": spec.pin,
-                "sends": spec.sends or "external",
-                "trusted": spec.trusted,
-                "approval": spec.approval,
+                **terms(spec, sends="external"),
                 **({"mcp_endpoint": {"uri": server.url}} if server.url else {}),
             },
         )
-        wheels = (*(("urllib3>=2.5",) if server.url else ()), *_WHEELS)
+        wheels = (*((HTTP,) if server.url else ()), RE2, JSON_SCHEMA)
         functions = tuple(
             {"name": each.called, "description": each.described, "parameters": each.parameters} for each in tools
         )
@@ -117,15 +108,11 @@ def _server(server: McpServer) -> dict[str, Any]:
     told: dict[str, Any] = {
         "command": list(server.command),
         "url": server.url,
-        "env": {name: _value(each) for name, each in server.env.items()},
-        "headers": {name: _value(each) for name, each in server.headers.items()},
-        "token": _value(server.token) if server.token else None,
+        "env": {name: by_name(each) for name, each in server.env.items()},
+        "headers": {name: by_name(each) for name, each in server.headers.items()},
+        "token": by_name(server.token) if server.token else None,
     }
     return {**{name: value for name, value in told.items() if value}, "timeout": server.timeout}
-
-
-def _value(value: str | Secret) -> Any:
-    return {"secret": value.secret} if isinstance(value, Secret) else value
 
 
 def _spec(item: Item) -> Tool:

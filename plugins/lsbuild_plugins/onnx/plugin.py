@@ -10,7 +10,7 @@ from typing import Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, Step, config_problems
+from lsbuild.api import Compiled, Given, Item, Json, Plugin, Problem, Service, Step, config_problems
 from lsbuild.spec.model import Model
 from lsbuild_plugins.onnx.parts import COMPILE, READ, SERVE, TOOLS, WHEELS
 from lsbuild_plugins.onnx.shields import SHIELDS
@@ -54,7 +54,7 @@ class Config(BaseModel):
     names the Python interpreter of an environment that has optimum-onnx already."""
 
 
-class Onnx:
+class Onnx(Plugin):
     """The compile half of `inline::onnx`."""
 
     provider = "inline::onnx"
@@ -84,10 +84,6 @@ class Onnx:
         for key, kind in only.items():
             if getattr(config, key) not in (None, []) and spec.type != kind:
                 yield Problem(("config", key), f"is for models of type {kind}")
-
-    def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
-        """A model is built from its source alone."""
-        return ()
 
     def sources(self, item: Item) -> Mapping[str, str]:
         """The checkpoint, and the schemas of ``config.schemas``."""

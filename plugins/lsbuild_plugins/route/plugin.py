@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lsbuild.api import Compiled, Given, Item, Problem, Service, config_problems
+from lsbuild.api import Compiled, Given, Item, Plugin, Problem, Service, config_problems
 from lsbuild.spec.model import Candidate, Model, Shield, ShieldCandidate
 from lsbuild.spec.units import Seconds
 
@@ -48,7 +48,7 @@ class Config(ShieldConfig):
     """Start the next candidate too when no first token came for so long; the first to speak answers."""
 
 
-class RoutePlugin:
+class RoutePlugin(Plugin):
     """The compile half of `inline::route`."""
 
     provider = "inline::route"
@@ -84,10 +84,6 @@ class RoutePlugin:
         if item.kind == "shields":
             return tuple(("shields", candidate.shield) for candidate in cast("Shield", item.spec).route)
         return tuple(("models", candidate.model) for candidate in _spec(item).route)
-
-    def sources(self, item: Item) -> Mapping[str, str]:  # noqa: ARG002
-        """Nothing."""
-        return {}
 
     def compile(self, item: Item, given: Given) -> Compiled:
         """One service, which needs those of its candidates."""

@@ -20,7 +20,7 @@ from lsbuild_runtime.responses.items import (
     McpCall,
     McpListTools,
     WebSearchCall,
-    new_id,
+    item_id,
 )
 from lsbuild_runtime.responses.sheet import Events, Sheet
 from lsbuild_runtime.tools import ToolInfo
@@ -48,7 +48,7 @@ class Called:
 
     def function(self, call: ToolCall) -> Events:
         """A call of a function of the client."""
-        item = FunctionCall(id=new_id("fc"), call_id=call.id, name=call.name, arguments="", status="in_progress")
+        item = FunctionCall(id=item_id("fc"), call_id=call.id, name=call.name, arguments="", status="in_progress")
         yield self._sheet.added(item)
         place = self._sheet.place(item)
         item.arguments = call.arguments
@@ -63,11 +63,11 @@ class Called:
         """The server makes a call."""
         if tool.group == SEARCH:
             yield from self._searching(
-                FileSearchCall(id=new_id("fs"), queries=[_query(call)], status="in_progress"), call
+                FileSearchCall(id=item_id("fs"), queries=[_query(call)], status="in_progress"), call
             )
         elif tool.group == WEB:
             action = {"type": "search", "query": _query(call), "queries": [_query(call)]}
-            yield from self._searching(WebSearchCall(id=new_id("ws"), action=action, status="in_progress"), call)
+            yield from self._searching(WebSearchCall(id=item_id("ws"), action=action, status="in_progress"), call)
         else:
             yield from self._calling(call, tool.group, tool.info.name)
 
@@ -82,7 +82,7 @@ class Called:
     def _calling(self, call: ToolCall, label: str, name: str) -> Events:
         request = self._sheet.shape.requests.get(call.id)
         item = McpCall(
-            id=new_id("mcp"),
+            id=item_id("mcp"),
             server_label=label,
             name=name,
             arguments="",
@@ -125,14 +125,14 @@ class Called:
         """A call waits for a person."""
         tool = event.tool
         item = McpApprovalRequest(
-            id=new_id("mcpr"), server_label=tool.group, name=tool.info.name, arguments=event.call.arguments
+            id=item_id("mcpr"), server_label=tool.group, name=tool.info.name, arguments=event.call.arguments
         )
         yield self._sheet.added(item)
         yield self._sheet.done(item)
 
     def listed(self, event: Listed) -> Events:
         """A server has said what it offers."""
-        item = McpListTools(id=new_id("mcpl"), server_label=event.label, tools=[])
+        item = McpListTools(id=item_id("mcpl"), server_label=event.label, tools=[])
         yield self._sheet.added(item)
         yield self._sheet.event("response.mcp_list_tools.in_progress", **self._sheet.place(item))
         item.tools = [

@@ -13,7 +13,7 @@ from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.ports import Chat, Sampling, Usage
 from lsbuild_runtime.responses.answer import CompactedResponse, usage_of
 from lsbuild_runtime.responses.binding import requested
-from lsbuild_runtime.responses.items import Compaction, Item, Message, new_id, shown
+from lsbuild_runtime.responses.items import Compaction, Item, Message, item_id, shown
 from lsbuild_runtime.responses.keeping import Responses
 from lsbuild_runtime.responses.messages import closed
 from lsbuild_runtime.responses.preparing import Work, prepared
@@ -41,9 +41,9 @@ def compacted(app: Site, wanted: Asked, context: Context) -> CompactedResponse:
         shown(item, frozenset()) for item in work.items if isinstance(item, Message) and item.role == "user"
     ]
     return CompactedResponse(
-        id=new_id("resp"),
+        id=item_id("resp"),
         created_at=int(app.kept(Responses).clock()),
-        output=[*users, Compaction(id=new_id("cmp"), encrypted_content=closed(summary))],
+        output=[*users, Compaction(id=item_id("cmp"), encrypted_content=closed(summary))],
         usage=usage_of(usage),
     )
 

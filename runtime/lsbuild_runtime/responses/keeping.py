@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from lsbuild_runtime.http import ApiError, Cancelled, Context
+from lsbuild_runtime.ids import new_id
 from lsbuild_runtime.responses import API, NAME
 from lsbuild_runtime.responses.answer import ResponseObject, StreamEvent
 from lsbuild_runtime.responses.course import Course, Keeping
@@ -38,7 +38,7 @@ class Responses:
 
     def __init__(self, app: Site) -> None:
         self.live = Live()
-        self.owner = f"owner_{os.urandom(12).hex()}"
+        self.owner = new_id("owner_")
         self.clock = app.clock
         self.unkept: set[str] = set()
         """Responses whose end could not be kept: the worker gives them up as soon as it can, so that they are gone on with."""

@@ -18,7 +18,7 @@ from lsbuild_runtime.responses.items import (
     McpListTools,
     decoded,
     encoded,
-    new_id,
+    item_id,
 )
 from lsbuild_runtime.responses.messages import Told, plain_name, told
 from lsbuild_runtime.responses.records import Kept
@@ -75,7 +75,7 @@ def prepared(app: Site, wanted: ResponseRequest, records: Keep, now: int) -> Wor
     prompted = render(app, wanted.prompt) if wanted.prompt else ""
     own = own_items(wanted, required=wanted.prompt is None)
     items, root = context_items(wanted, own, records)
-    work = _work(app, wanted, prompted, items, len(own), new_id("resp"), now)
+    work = _work(app, wanted, prompted, items, len(own), item_id("resp"), now)
     work.affinity = affinity(
         wanted.prompt_cache_key, wanted.conversation_id or root, wanted.safety_identifier, wanted.user,
         metadata=wanted.metadata,

@@ -14,7 +14,7 @@ from lsbuild_runtime.responses.items import (
     Reasoning,
     ReasoningText,
     SummaryText,
-    new_id,
+    item_id,
 )
 from lsbuild_runtime.responses.sheet import Events, Sheet
 
@@ -69,7 +69,7 @@ class Said:
         if self._message is None:
             yield from self.close()
             self._parts = []
-            self._message = Message(id=new_id("msg"), role="assistant", content=self._parts, status="in_progress")
+            self._message = Message(id=item_id("msg"), role="assistant", content=self._parts, status="in_progress")
             yield self._sheet.added(self._message)
         message, parts = self._message, self._parts
         if not parts or not isinstance(parts[-1], kind):
@@ -94,7 +94,7 @@ class Said:
         """A piece of what the model thinks."""
         if self._reasoning is None:
             yield from self.close()
-            self._reasoning = Reasoning(id=new_id("rs"), status="in_progress")
+            self._reasoning = Reasoning(id=item_id("rs"), status="in_progress")
             yield self._sheet.added(self._reasoning)
             self._thought = SummaryText("") if self._sheet.shape.summary else ReasoningText("")
             yield self._thinking(_PART_OF[self._sheet.shape.summary], "added", self._reasoning, part=self._thought)

@@ -9,7 +9,7 @@ import msgspec
 from lsbuild_runtime.http import ApiError, Request, Response, streamed
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat
-from lsbuild_runtime.routes.google.answer import Interaction, named
+from lsbuild_runtime.routes.google.answer import Interaction
 from lsbuild_runtime.routes.google.errors import ERRORS
 from lsbuild_runtime.routes.google.events import DONE, Asked, Keep, events, kept, whole
 from lsbuild_runtime.routes.google.kept import Interactions
@@ -18,6 +18,7 @@ from lsbuild_runtime.routes.google.request import GenerationConfig, InteractionR
 from lsbuild_runtime.routes.messages import AnyMessage
 from lsbuild_runtime.routes.paging import one_of
 from lsbuild_runtime.routes.sampling import affinity, generate, language_model
+from lsbuild_runtime.routes.translation import named
 from lsbuild_runtime.routes.wire import decode, refused
 
 if TYPE_CHECKING:

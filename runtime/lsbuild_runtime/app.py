@@ -174,10 +174,17 @@ class App:
 
     def start(self) -> None:
         """An adapter that serves for a while calls this once: work that an earlier process left goes on."""
-        self.stores.start()
-        batches.resume(self)
-        responses.resume(self)
-        workflows.resume(self)
+        for name, go_on in (
+            ("uploads", lambda _: self.stores.start()),
+            ("batches", batches.resume),
+            ("responses", responses.resume),
+            ("workflows", workflows.resume),
+        ):
+            try:
+                go_on(self)
+            except ApiError as error:  # of a state folder that cannot be written: the rest is served
+                with self.observe(name).span(f"{name} of an earlier process") as span:
+                    span.set(error=error)
 
     def close(self) -> None:
         """Stop the work in the background; what is not finished goes on with the next start."""

@@ -207,10 +207,9 @@ class Prompts:
 
     def _rows(self, where: str, *values: str) -> Iterator[Prompt]:
         """What the database has; nothing where none was made, for looking must not make one."""
-        state = self._services.state_path
         if not all(map(str.isascii, values)):  # no id of ours, and half a surrogate pair is nothing to ask SQLite
             return
-        if state is None or not (state / _FOLDER / _DATABASE).exists():
+        if not self._services.keeps(f"{_FOLDER}/{_DATABASE}"):
             return
         with self._database().reading() as db:
             rows: list[Any] = db.execute(f"SELECT {_COLUMNS} FROM prompts {where}", values).fetchall()  # noqa: S608

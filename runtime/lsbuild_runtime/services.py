@@ -85,6 +85,13 @@ class Services:
             raise _unavailable(f"{fault}; start the server with --state FOLDER or set LSBUILD_STATE") from error
         return folder
 
+    def keeps(self, name: str) -> bool:
+        """Whether the file ``name`` is below the state folder: one look, and a folder that may not be looked into holds none."""
+        try:
+            return self._state is not None and (self._state / name).exists()
+        except OSError:
+            return False
+
     def faults(self, service: Service) -> list[str]:
         """Why ``service`` cannot be opened now: missing secrets, missing files. Reads file sizes only."""
         if (service.api, service.name) in self._opened:

@@ -166,8 +166,7 @@ class Stores:
         """What clients uploaded, or None when nothing ever was: looking must not make a database."""
         from lsbuild_runtime.uploads import FILE_NAME
 
-        path = self._services.state_path
-        return self.uploads if path is not None and (path / _FOLDER / FILE_NAME).exists() else None
+        return self.uploads if self._services.keeps(f"{_FOLDER}/{FILE_NAME}") else None
 
     def remove(self, store_id: str, file_id: str) -> None:
         """Take a document out of a store that may be gone itself."""

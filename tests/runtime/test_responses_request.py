@@ -202,6 +202,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"input": [{"type": "function_call", "call_id": "c", "name": "n", "arguments": "{}"}]}, "input"),
     ({"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "input[0].call_id"),
     ({"input": [{"type": "mcp_approval_response", "approval_request_id": "m", "approve": True}]}, "input[0].approval_request_id"),
+    ({"input": [{"type": "mcp_approval_response", "approval_request_id": "m", "approve": yes} for yes in (False, True)]},
+     "input[1].approval_request_id"),
     ({"input": [{"type": "compaction", "encrypted_content": "?"}]}, "input[0].encrypted_content"),
     ({"temperature": 3}, "temperature"),
     ({"max_output_tokens": 15}, "max_output_tokens"),

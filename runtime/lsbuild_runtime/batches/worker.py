@@ -31,6 +31,8 @@ MOST_TRIES = 3
 MOST_DELAYS = 6
 """How often a line is asked again while a model is overloaded."""
 _LONGEST_DELAY = 60.0
+LOOK_SECONDS = 30.0
+"""After so long a server looks for what another one on its folder has left."""
 _KEEP_SECONDS = 2_592_000
 """How long the files of answers stay when the request does not say: 30 days."""
 _CLIENT_CLOSED = 499
@@ -84,13 +86,15 @@ class Worker:
         with self._site.observe("batches").span("batches") as span:
             span.set(error=error)
 
-    def _finish_all(self) -> None:
+    def _finish_all(self) -> float:
+        """Everything there is; the seconds until the next look, for what another server has left."""
         while not self._stopping.is_set() and self._records.next() is not None:
             with turn(self._records.folder) as mine:
                 if not mine:
                     self._stopping.wait(OTHER_PROCESS_SECONDS)
                 while mine and not self._stopping.is_set() and (batch := self._records.next()):
                     self._finish(batch)
+        return LOOK_SECONDS
 
     def _finish(self, batch: Batch) -> None:
         """One batch, from wherever it stands, to its end or to the end of this server."""

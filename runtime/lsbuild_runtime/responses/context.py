@@ -8,7 +8,15 @@ import msgspec
 from msgspec import Struct
 
 from lsbuild_runtime.http import ApiError
-from lsbuild_runtime.responses.items import InputText, Item, ItemReference, Message, decoded, named
+from lsbuild_runtime.responses.items import (
+    InputText,
+    Item,
+    ItemReference,
+    McpApprovalResponse,
+    Message,
+    decoded,
+    named,
+)
 from lsbuild_runtime.responses.records import OPEN, Kept, Records
 from lsbuild_runtime.responses.request import Asked
 from lsbuild_runtime.responses.sql_conversations import conversation_gone
@@ -32,7 +40,18 @@ def own_items(wanted: Asked, *, required: bool) -> list[Item]:
         return [named(Message(role="user", content=[InputText(wanted.input)]))]
     if len(wanted.input) > MOST_ITEMS:
         raise refused("input", f"{len(wanted.input)} items; at most {MOST_ITEMS} are taken")
+    _check_answered_once(wanted.input)
     return [item if isinstance(item, ItemReference) else named(item) for item in wanted.input]
+
+
+def _check_answered_once(items: Sequence[Item]) -> None:
+    """Two answers to one question may say yes and no: nobody should have to guess which one is meant."""
+    seen: set[str] = set()
+    for place, item in enumerate(items):
+        if isinstance(item, McpApprovalResponse):
+            if item.approval_request_id in seen:
+                raise refused(f"input[{place}].approval_request_id", "this request is answered more than once")
+            seen.add(item.approval_request_id)
 
 
 def context_items(wanted: Asked, own: Sequence[Item], records: Keep) -> tuple[list[Item], str]:

@@ -105,6 +105,10 @@ class Responses:
         keeping = None
         if records is not None:
             keeping = Keeping(records, self._mine(records))
+            if (
+                self._worker is None
+            ):  # who keeps responses takes over what other servers leave, also on a folder that was new
+                self._work().wake_later()
             records.begin(self._kept(work, raw, "in_progress"), keeping.owner)
         course = Course(self._app, work, context, self.leaving, self.clock, keeping)
         self.live.begin(work.response.id, context, None)

@@ -106,7 +106,7 @@ def _work(
         raise refused("model", "this parameter is required", "missing_required_parameter")
     service = language_model(app, wanted.model)
     images = "image" in service.metadata.get("modalities", ())
-    said = told(items, images, plain_name, "input")
+    said = told(items, images, plain_name, own)
     logprobs = wanted.top_logprobs is not None or LOGPROBS in (wanted.include or ())
     sampling = _sampling(wanted, service, logprobs)
     chat = Chat(

@@ -12,7 +12,7 @@ from typing import IO
 
 import msgspec
 
-from lsbuild_runtime.database import Database, Schema, unavailable
+from lsbuild_runtime.database import Database, Schema, unavailable, unusable
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Host
 from lsbuild_runtime.responses import FILE_NAME, FOLDER
@@ -68,7 +68,10 @@ class SqliteStore:
         """Say that this process is ``owner``, until it ends."""
         if owner in self._locks:
             return
-        file = (self._folder / f"{owner}.lock").open("wb")
+        try:
+            file = (self._folder / f"{owner}.lock").open("wb")
+        except OSError as error:
+            raise unusable(self._folder, error.strerror or "") from error
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._locks[owner] = file
 

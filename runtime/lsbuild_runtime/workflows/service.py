@@ -81,6 +81,7 @@ class Workflows:
             folder = self._services.state(FOLDER)
             with self._lock:
                 self._runs = self._runs or Runs(folder / FILE_NAME, self.clock)
+            self.worker.wake()  # who keeps runs takes over what other servers leave, also on a folder that was new
         return self._runs
 
     @property

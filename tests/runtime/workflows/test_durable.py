@@ -292,6 +292,17 @@ def test_of_two_processes_one_works(tmp_path: Path) -> None:
         assert second.kept(Workflows).worker.mine()
 
 
+def test_a_server_that_began_on_an_empty_folder_takes_over(tmp_path: Path) -> None:
+    with opened(tmp_path, DURABLE) as (first, ask), opened(tmp_path, DURABLE) as (_, other):
+        gates = kit(first).gates
+        gates.gate.clear()
+        run_id = begun(ask, {"text": "x", "list": []})
+        assert other("GET", f"{RUNS}/{run_id}").json["status"] in ("queued", "in_progress")
+        assert gates.waiting.wait(10)
+        first.close()
+        assert eventually(lambda: other("GET", f"{RUNS}/{run_id}").json["status"] == "completed")
+
+
 def test_a_step_is_not_done_for_a_run_that_was_cancelled_meanwhile(tmp_path: Path) -> None:
     with opened(tmp_path, DURABLE) as (app, ask):
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Any
 
 from llama_stack_client import LlamaStackClient
@@ -42,6 +43,7 @@ def stores(client: LlamaStackClient) -> dict[str, Any]:
     store = client.vector_stores.create(name="mine", embedding_model="embed")
     attached: Any = client.vector_stores.files.create(store.id, file_id=file.id)
     while attached.status == "in_progress":
+        time.sleep(0.05)
         attached = client.get(f"/v1/openai/v1/vector_stores/{store.id}/files/{file.id}", cast_to=type(attached))
     found = client.vector_stores.search(store.id, query="how much does the blue tank hold")
     told = {
@@ -49,7 +51,7 @@ def stores(client: LlamaStackClient) -> dict[str, Any]:
         "attached": attached.status,
         "found": found.data[0].content[0].text,
         "filename": found.data[0].filename,
-        "stores": [each.name for each in client.vector_stores.list().data],
+        "stores": sorted(str(each.name) for each in client.vector_stores.list().data),
         "deleted": client.vector_stores.delete(store.id).deleted and client.files.delete(file.id).deleted,
     }
     embedded: Any = client.embeddings.create(model="embed", input="tank")
@@ -67,7 +69,7 @@ def others(client: LlamaStackClient) -> dict[str, Any]:
         "shields": [each.identifier for each in client.shields.list()],
         "blocked": shield.violation is not None,
         "groups": [each.identifier for each in client.toolgroups.list()],
-        "tools": [each.identifier for each in client.tools.list()],
+        "tools": [each.toolgroup_id for each in client.tools.list()],
         "tool": tool.content,
         "health": client.inspect.health().status,
         "version": client.inspect.version().version,

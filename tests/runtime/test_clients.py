@@ -52,6 +52,10 @@ def test_every_route_is_there_behind_the_prefix_of_older_clients_of_llama_stack(
         assert client.models.retrieve("org/parrot").id == "org/parrot"
         answer = client.chat.completions.create(model="org/parrot", messages=[QUESTION])
         assert answer.choices[0].message.content == "one two three"
+        body = {"model": "org/parrot", "messages": [QUESTION], "stream": True}
+        with client.chat.completions.with_streaming_response.create(**body) as raw:  # type: ignore[call-overload]
+            lines = [line for line in raw.iter_lines() if line]
+        assert lines and all(line.startswith("data: {") for line in lines)
         with pytest.raises(openai.NotFoundError, match="no such route: GET /v1/openai/v1/nowhere"):
             client.get("/nowhere", cast_to=object)
         with pytest.raises(openai.APIStatusError, match="GET is not allowed on /v1/openai/v1/chat/completions"):

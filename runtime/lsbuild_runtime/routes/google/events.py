@@ -35,7 +35,6 @@ from lsbuild_runtime.routes.google.answer import (
 )
 
 _NOTHING = Delta()
-DONE = b"data: [DONE]\n\n"
 _STATUS = {"stop": "completed", "length": "incomplete", "tool_calls": "requires_action", "content_filter": "incomplete"}
 
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lsbuild_runtime.http import ApiError, Request, Response, streamed
+from lsbuild_runtime.http import DONE, ApiError, Request, Response, streamed
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat
 from lsbuild_runtime.routes.google.answer import Interaction
 from lsbuild_runtime.routes.google.errors import ERRORS
-from lsbuild_runtime.routes.google.events import DONE, Asked, Keep, events, kept, whole
+from lsbuild_runtime.routes.google.events import Asked, Keep, events, kept, whole
 from lsbuild_runtime.routes.google.kept import Interactions
 from lsbuild_runtime.routes.google.prompt import chat_of, said
 from lsbuild_runtime.routes.google.request import GenerationConfig, InteractionRequest

@@ -17,7 +17,7 @@ from typing import IO
 from lsbuild.archive import Member, check_paths, with_folders, write_tar
 
 PRESET = 1
-"""xz level: 7 % larger than level 6 in a quarter of the time (measured on 95 MB of wheels for arm64)."""
+"""xz level: 16 % larger than level 6 in a fifth of the time (117 MB of wheels for x86-64: 31.0 MB in 17 CPU s, 26.7 in 88)."""
 _CHUNK = 1 << 20
 
 

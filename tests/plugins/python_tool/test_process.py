@@ -215,12 +215,12 @@ def interrupt() -> None:
 
 def closes() -> str:
     """Closes every pipe."""
-    os.closerange(3, 1000)
+    os.closerange(3, 4096)
     return "closed"
 
 def garbles() -> str:
     """Writes into every pipe."""
-    for number in range(3, 64):
+    for number in range(3, 4096):
         try:
             os.write(number, b"\\xff" * 64)
         except OSError:
@@ -389,10 +389,14 @@ def test_half_a_character_does_not_stop_it(tools: Tools) -> None:
     assert tools("half", raises=True).text == "half failed: ValueError: a\ufffd"
 
 
-def test_a_gigabyte_of_output_is_counted_and_cut(tools: Tools) -> None:
-    assert tools("print_much").text == "done"
-    assert tools.log["lsbuild.tool.output_bytes"] == 1 << 30
-    assert len(tools.log["lsbuild.tool.output"]) == process.LOGGED
+def test_a_gigabyte_of_output_is_counted_and_cut(root: Path) -> None:
+    fresh = Tools(root)  # what an earlier call printed at its end may be read during the next
+    try:
+        assert fresh("print_much").text == "done"
+        assert fresh.log["lsbuild.tool.output_bytes"] == 1 << 30
+        assert len(fresh.log["lsbuild.tool.output"]) == process.LOGGED
+    finally:
+        fresh.tools.close()
 
 
 def test_errors_name_no_path_of_this_machine(tools: Tools) -> None:

@@ -47,7 +47,8 @@ def test_largest_element_of_a_block_is_exact(values: Floats) -> None:
     codes, scales = quantise(values, 8, 32)
     found = dequantise(codes, scales, 8, 32)
     for row in range(2):
-        largest = np.abs(values[row]) == np.abs(values[row]).max()  # of 1 and -1 one has the end of the range that is used
+        # Of 1 and -1 one has the end of the range that is used.
+        largest = np.abs(values[row]) == np.abs(values[row]).max()
         assert np.isclose(found[row, largest], values[row, largest], rtol=1e-6, atol=1e-35).any()
 
 

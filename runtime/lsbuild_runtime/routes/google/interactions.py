@@ -20,6 +20,7 @@ from lsbuild_runtime.routes.paging import one_of
 from lsbuild_runtime.routes.sampling import affinity, generate, language_model
 from lsbuild_runtime.routes.translation import named
 from lsbuild_runtime.routes.wire import decode, refused
+from lsbuild_runtime.services import NO_STATE
 
 if TYPE_CHECKING:
     from lsbuild_runtime.routing import Site
@@ -85,8 +86,8 @@ def _keeping(app: Site, wanted: InteractionRequest, chat: Chat) -> Keep:
     def keep(answer: Interaction) -> None:
         try:
             app.kept(Interactions).add(answer.id, [*before, said(answer.steps or ())], msgspec.json.encode(answer))
-        except ApiError:
-            if wanted.store:
+        except ApiError as error:
+            if wanted.store or error.code != NO_STATE:  # an id that is told has to lead somewhere
                 raise
 
     return keep

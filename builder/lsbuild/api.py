@@ -17,7 +17,7 @@ from lsbuild_runtime.manifest import FileEntry, Manifest, Service
 if TYPE_CHECKING:  # 0.3 CPU seconds that a step's process need not pay
     from pydantic import BaseModel
 
-    from lsbuild.remote import Remote
+    from lsbuild.delivery.remote import Remote
 
 __all__ = [
     "SERVER_WHEELS",

@@ -13,31 +13,16 @@ from typing import NoReturn
 
 from pydantic import BaseModel
 
-from lsbuild import (
-    bundle,
-    disk,
-    execute,
-    facts,
-    gates,
-    history,
-    leaks,
-    lock,
-    native,
-    plan,
-    registry,
-    report,
-    shields,
-    sources,
-    store,
-    wheels,
-)
+from lsbuild import bundle, disk, facts, gates, history, leaks, lock, plan, registry, report, shields, sources, wheels
 from lsbuild.api import Bundle, Compiled, Item, Platform, Plugin, Problem, Source, Step, Target
-from lsbuild.engine import open_engine
 from lsbuild.errors import ServeError, SpecError
 from lsbuild.evals import gates as quality
 from lsbuild.evals.result import Result
 from lsbuild.evals.result import read as read_result
-from lsbuild.monitor import Monitor
+from lsbuild.packing import native
+from lsbuild.running import execute, store
+from lsbuild.running.engine import open_engine
+from lsbuild.running.monitor import Monitor
 from lsbuild.spec.kinds import KINDS
 from lsbuild.spec.load import Loaded, load
 from lsbuild.spec.model import Spec, State

@@ -12,8 +12,8 @@ from typing import Any
 from lsbuild.api import Artifact, Bundle, Json
 from lsbuild.inspection import components, tools
 from lsbuild.plan import Plan, Planned
+from lsbuild.running.store import Store
 from lsbuild.spec.load import Loaded, explain, resolved
-from lsbuild.store import Store
 
 _BAR = 28
 _WIDTH = 110

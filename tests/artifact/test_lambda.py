@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from artifact_tools import QUICKSTART, Done, Lsbuild
-from lsbuild.boot_image import qemu_for
+from lsbuild.packing.boot_image import qemu_for
 from lsbuild_targets.aws_lambda import doors, record, unpack
 from lsbuild_targets.aws_lambda.mock import Mock
 from lsbuild_targets.aws_lambda.sandbox import Unbootable, process, start

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from lsbuild import elf, prune, wheels
+from lsbuild import prune, wheels
 from lsbuild.api import Platform, Source, SourceError, SourceFile, Step, StepContext, TargetError
-from lsbuild.native import Found, require
+from lsbuild.packing import elf
+from lsbuild.packing.native import Found, require
 from lsbuild.sources.wheels import _parse, fetch
 from lsbuild.wheels import running_python
 
@@ -336,7 +337,7 @@ def test_the_level_that_a_file_needs_is_read_and_held_against_the_platform(
 
 def test_a_bundle_with_code_for_another_machine_is_refused(tmp_path: Path) -> None:
     from lsbuild.api import Bundle, File, Manifest
-    from lsbuild.native import check
+    from lsbuild.packing.native import check
     from lsbuild_runtime.manifest import Server
 
     (tmp_path / "lib.so").write_bytes(marked(0))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsbuild.api import Bundle, File, Manifest, TargetError
-from lsbuild.archive import Member, file_sha256
+from lsbuild.packing.archive import Member, file_sha256
 from lsbuild_targets.aws_lambda import options as limits
 from lsbuild_targets.aws_lambda import own_python
 from lsbuild_targets.aws_lambda.options import Options

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lsbuild import artifact_record
-from lsbuild.artifact_record import FILE
+from lsbuild.packing import artifact_record
+from lsbuild.packing.artifact_record import FILE
 
 __all__ = ["FILE", "Record", "Zip", "read", "to_json"]
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lsbuild import artifact_record
-from lsbuild.artifact_record import FILE
+from lsbuild.packing import artifact_record
+from lsbuild.packing.artifact_record import FILE
 
 __all__ = ["FILE", "Record", "read", "to_json"]
 

@@ -8,9 +8,11 @@ from typing import IO, cast
 
 from pydantic import BaseModel
 
-from lsbuild import bytecode, deb_write, native
+from lsbuild import bytecode
 from lsbuild.api import SERVER_WHEELS, Artifact, Bundle, Check, Installed, Manifest, Platform, Source, Step
-from lsbuild.archive import (
+from lsbuild.delivery.remote import Remote
+from lsbuild.packing import deb_write, native
+from lsbuild.packing.archive import (
     check_paths,
     file_sha256,
     gzip_stream,
@@ -21,9 +23,8 @@ from lsbuild.archive import (
     with_folders,
     write_tar,
 )
-from lsbuild.debian_base import SUITES, bytecode_steps, tools_uri, uri
-from lsbuild.place import new_folder
-from lsbuild.remote import Remote
+from lsbuild.packing.debian_base import SUITES, bytecode_steps, tools_uri, uri
+from lsbuild.packing.place import new_folder
 from lsbuild_runtime.manifest import FILE_NAME, from_json, to_json
 from lsbuild_targets.rpi import base, contents, record
 from lsbuild_targets.rpi.options import Options, checked

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lsbuild import pushing
+from lsbuild.delivery import pushing
+from lsbuild.delivery.remote import Remote
 from lsbuild.errors import TargetError
-from lsbuild.remote import Remote
 from ssh_server import SshServer, ssh_server
 
 MakePi = Callable[..., Path]

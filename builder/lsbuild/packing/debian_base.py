@@ -28,7 +28,7 @@ _NEVER_USED = (
         "libtirpc3",
     ),
 )
-_CODE = ("lsbuild.rootfs", "lsbuild.deb", "lsbuild.untar", "lsbuild.archive")
+_CODE = ("lsbuild.packing.rootfs", "lsbuild.packing.deb", "lsbuild.packing.untar", "lsbuild.packing.archive")
 
 
 class Mirror(BaseModel):
@@ -75,7 +75,7 @@ def rootfs_step(platform: Platform, suite: str, user: int, debs: Source, tools: 
     """The step that makes the base file system of a platform; it runs as ``user``."""
     return Step(
         name=f"rootfs.{platform.tag}",
-        run="lsbuild.rootfs:extract",
+        run="lsbuild.packing.rootfs:extract",
         options={"python": platform.python, "user": user, "release": SUITES[suite][1]},
         sources={"debs": debs, "tools": tools},
         code=_CODE,
@@ -93,7 +93,7 @@ def bytecode_steps(platform: Platform, tools: Source) -> dict[str, Step]:
 def _bytecode(platform: Platform, tools: Source, made_by: str, ship: str, part: str) -> Step:
     return Step(
         name=f"bytecode-{ship}.{platform.tag}",
-        run="lsbuild.rootfs:bytecode",
+        run="lsbuild.packing.rootfs:bytecode",
         options={"python": platform.python},
         sources={"tools": tools},
         needs={"code": f"{made_by}.{platform.tag}"},

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsbuild import elf
 from lsbuild.api import Bundle
 from lsbuild.errors import TargetError
+from lsbuild.packing import elf
 
 _BITS = 64
 

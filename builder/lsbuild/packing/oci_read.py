@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from lsbuild import untar
-from lsbuild.archive import file_sha256
 from lsbuild.errors import VerifyError
+from lsbuild.packing import untar
+from lsbuild.packing.archive import file_sha256
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lsbuild.api import Step
-from lsbuild.job import Ended, Job, Processes, Progress
+from lsbuild.running.job import Ended, Job, Processes, Progress
 
 
 class Engine(Protocol):
@@ -56,6 +56,6 @@ def open_engine(name: str, jobs: int | None, paths: Sequence[Path]) -> Engine:
         return local
     if name != "ray":
         raise ValueError(f"no engine {name!r}; there are local and ray")
-    from lsbuild.engine_ray import Ray
+    from lsbuild.running.engine_ray import Ray
 
     return Ray(local, jobs, tuple(paths))

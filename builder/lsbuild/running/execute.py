@@ -17,12 +17,12 @@ from typing import Any
 
 from lsbuild import disk, errors
 from lsbuild.api import Problem
-from lsbuild.engine import Engine
 from lsbuild.errors import LsbuildError, SpecError, StepError
-from lsbuild.job import Job
-from lsbuild.monitor import Monitor
 from lsbuild.plan import Plan, Planned
-from lsbuild.store import Meta, Store
+from lsbuild.running.engine import Engine
+from lsbuild.running.job import Job
+from lsbuild.running.monitor import Monitor
+from lsbuild.running.store import Meta, Store
 
 
 def execute(plan: Plan, store: Store, monitor: Monitor, engine: Engine) -> dict[str, Path]:

@@ -22,10 +22,11 @@ from typing import Any
 
 import msgspec
 
-from lsbuild import disk, memo
+from lsbuild import disk
 from lsbuild.disk import Digest
 from lsbuild.errors import StoreError
-from lsbuild.memo import Memo
+from lsbuild.running import memo
+from lsbuild.running.memo import Memo
 
 META = "meta.json"
 FLUSHERS = 16

@@ -18,9 +18,9 @@ from typing import Any
 
 from lsbuild import facts
 from lsbuild.api import Step, StepError
-from lsbuild.engine import Local
-from lsbuild.job import Ended, Job, Progress
-from lsbuild.ray_task import Order, packed, perform
+from lsbuild.running.engine import Local
+from lsbuild.running.job import Ended, Job, Progress
+from lsbuild.running.ray_task import Order, packed, perform
 
 ATTEMPTS = 4
 """How often a step is begun when the machine or the process that runs it is lost."""

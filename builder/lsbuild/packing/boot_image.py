@@ -17,9 +17,9 @@ from platform import machine
 from tempfile import TemporaryDirectory
 
 from lsbuild.api import Check
-from lsbuild.boot import boot_and_ask, running
 from lsbuild.errors import VerifyError
-from lsbuild.oci_read import ReadImage
+from lsbuild.packing.boot import boot_and_ask, running
+from lsbuild.packing.oci_read import ReadImage
 
 _KERNEL = {"amd64": "x86_64", "arm64": "aarch64"}
 _ELF = {"x86_64": 62, "aarch64": 183}

@@ -19,8 +19,8 @@ from typing import Any
 from lsbuild import facts
 from lsbuild.api import Json, Source, SourceFile
 from lsbuild.disk import folder_from
-from lsbuild.job import Ended, Job, Processes
-from lsbuild.memo import Memo
+from lsbuild.running.job import Ended, Job, Processes
+from lsbuild.running.memo import Memo
 
 PIECE = 4 << 20
 """Bytes of a file that travel as one object."""

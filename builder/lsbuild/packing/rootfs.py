@@ -1,7 +1,7 @@
 """Makes a base root file system for an image out of .deb packages, as one tar; it runs nothing that is inside them.
 
 No maintainer script is run and no shell is kept: what a script would have written (users, the certificate bundle, the
-``/bin`` links) is written here. Steps: ``lsbuild.rootfs:extract`` and ``lsbuild.rootfs:bytecode``.
+``/bin`` links) is written here. Steps: ``lsbuild.packing.rootfs:extract`` and ``lsbuild.packing.rootfs:bytecode``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from lsbuild.api import Json, Source, SourceFile, StepContext, StepError
-from lsbuild.archive import ZIP_EPOCH, Member, with_folders, write_tar, write_tree
-from lsbuild.deb import control, members
+from lsbuild.packing.archive import ZIP_EPOCH, Member, with_folders, write_tar, write_tree
+from lsbuild.packing.deb import control, members
 
 TAR = "rootfs.tar"
 _LINKS = ("bin", "sbin", "lib", "lib64")

@@ -1,4 +1,4 @@
-"""The process that runs one step: reads a job from stdin, writes events to a pipe; ``python -m lsbuild.worker FD``.
+"""The process that runs one step: reads a job from stdin, writes events to a pipe; ``python -m lsbuild.running.worker FD``.
 
 It stands between ``execute`` and the step's function and knows neither store nor plan. Whatever the step prints goes to
 its log, which is this process's stdout and stderr.
@@ -38,8 +38,8 @@ def main() -> None:
 
 def _run(job: Mapping[str, Any], events: IO[str]) -> dict[str, Any]:
     from lsbuild.api import NoMemo, Source, SourceFile, StepContext
-    from lsbuild.memo import Memo
     from lsbuild.registry import attribute
+    from lsbuild.running.memo import Memo
 
     run = attribute(job["run"])
     sources = {

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from lsbuild import untar
-from lsbuild.archive import Member
 from lsbuild.errors import SourceError
+from lsbuild.packing import untar
+from lsbuild.packing.archive import Member
 
 LIMIT = 2 << 30
 """Most bytes that one package may unpack to."""

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from lsbuild.archive import Member
 from lsbuild.errors import SourceError
+from lsbuild.packing.archive import Member
 
 LIMIT = 4 << 30
 """Most bytes that one archive may unpack to."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
-from lsbuild.archive import Member, check_paths, with_folders, write_tar
+from lsbuild.packing.archive import Member, check_paths, with_folders, write_tar
 
 PRESET = 1
 """xz level: 16 % larger than level 6 in a fifth of the time (117 MB of wheels for x86-64: 31.0 MB in 17 CPU s, 26.7 in 88)."""

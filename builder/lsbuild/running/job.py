@@ -19,7 +19,7 @@ from typing import Any
 
 from lsbuild.api import Json, Source
 from lsbuild.errors import StepError
-from lsbuild.memo import Memo
+from lsbuild.running.memo import Memo
 
 Progress = Callable[[int, int, str], None]
 """``(done, total, label)``"""
@@ -95,7 +95,7 @@ class Processes:
                 if self._stopped:
                     raise StepError("the build was stopped")
                 process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                    [sys.executable, "-P", "-m", "lsbuild.worker", str(writer)],
+                    [sys.executable, "-P", "-m", "lsbuild.running.worker", str(writer)],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from lsbuild import archive
-from lsbuild.archive import Member
 from lsbuild.errors import VerifyError
-from lsbuild.oci_read import CONFIG, INDEX, LAYER, MANIFEST, Blob, blob_path, images
+from lsbuild.packing import archive
+from lsbuild.packing.archive import Member
+from lsbuild.packing.oci_read import CONFIG, INDEX, LAYER, MANIFEST, Blob, blob_path, images
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _Write = Callable[[IO[bytes]], None]

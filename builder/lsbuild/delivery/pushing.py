@@ -8,8 +8,8 @@ from typing import cast
 
 from lsbuild import inspection
 from lsbuild.api import Installed, Pushes
+from lsbuild.delivery.remote import Remote
 from lsbuild.errors import TargetError
-from lsbuild.remote import Remote
 
 
 def push(artifact: Path, remote: Remote, say: Callable[[str], None]) -> Installed:

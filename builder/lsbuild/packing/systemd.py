@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lsbuild.boot import BOOTSTRAP
+from lsbuild.packing.boot import BOOTSTRAP
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lsbuild.api import Platform
-from lsbuild.boot import BOOTSTRAP
+from lsbuild.packing.boot import BOOTSTRAP
 
 NO_PYTHON = 10
 """The script's exit code when the machine or its Python does not fit."""

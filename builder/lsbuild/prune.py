@@ -6,7 +6,7 @@ A distribution that is not in the table ships whole. ``numpy.libs`` is never tou
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatch
 
 NEVER = (
@@ -16,11 +16,15 @@ NEVER = (
     "hf-xet",
     "huggingface-hub",
     "humanfriendly",
+    "numpy",
     "packaging",
     "protobuf",
     "sympy",
 )
-"""Distributions that others require but never import at run time (onnxruntime, tokenizers; uvicorn uses httptools)."""
+"""Distributions that others require but never import at run time (onnxruntime, tokenizers; uvicorn uses httptools).
+
+numpy is there for those alone that require it themselves: onnxruntime's Python module needs it, its shared library does not.
+"""
 
 ALWAYS = ("*.pyi", "*.pyx", "*.pxd", "*.dist-info/RECORD*", "*.dist-info/INSTALLER", "*.dist-info/REQUESTED")
 """Dropped from every distribution of the table."""
@@ -82,7 +86,6 @@ RULES: Mapping[str, tuple[str, ...]] = {
     "onnxruntime": (
         "onnxruntime/backend/*",
         "onnxruntime/capi/convert_npz_to_onnx_adapter.py",
-        "onnxruntime/capi/libonnxruntime.so*",
         "onnxruntime/datasets/*",
         "onnxruntime/quantization/*",
         "onnxruntime/tools/*",
@@ -95,11 +98,25 @@ RULES: Mapping[str, tuple[str, ...]] = {
     "uvicorn": ("uvicorn/workers.py",),
 }
 
+BESIDE: Mapping[tuple[str, bool], tuple[str, ...]] = {
+    ("onnxruntime", True): ("onnxruntime/capi/libonnxruntime.so*",),
+    ("onnxruntime", False): (
+        "*.py",
+        "onnxruntime/capi/onnxruntime_pybind11_state.*",
+        "onnxruntime/capi/libonnxruntime_providers_*",
+    ),
+}
+"""(distribution, whether numpy is beside it) -> what more is left out. The wheel of onnxruntime has the whole engine twice:
+in a Python module that needs numpy, and in a shared library that needs nothing."""
 
-def keeps(distribution: str, path: str) -> bool:
-    """Whether the file ``path`` (posix, below site-packages) of a distribution ships."""
-    rules = RULES.get(normalised(distribution))
-    return rules is None or not any(fnmatch(path, glob) for glob in (*ALWAYS, *rules))
+
+def keeps(distribution: str, path: str, beside: Collection[str]) -> bool:
+    """Whether the file ``path`` (posix, below site-packages) of a distribution ships; ``beside`` are all that do."""
+    name = normalised(distribution)
+    rules = RULES.get(name)
+    if rules is None:
+        return True
+    return not any(fnmatch(path, glob) for glob in (*ALWAYS, *rules, *BESIDE.get((name, "numpy" in beside), ())))
 
 
 def normalised(name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
@@ -78,13 +78,12 @@ def unpack(context: StepContext) -> Mapping[str, Json]:
     """
     files = context.sources["wheels"].files
     whole = _WHOLE in context.options["uri"].partition("?")[0]
-    versions: dict[str, str] = {}
+    versions = dict(split_name(file.path) for file in files)
     pruned = 0
     for done, file in enumerate(files):
         context.progress(done, len(files), file.path)
-        name, version = split_name(file.path)
-        versions[name] = version
-        pruned += _unpack_one(file, "" if whole else name, context.out)
+        name, _ = split_name(file.path)
+        pruned += _unpack_one(file, "" if whole else name, versions, context.out)
     platform = context.options
     found = native.require([context.out], platform["arch"], platform["glibc"], platform["level"])
     compiled = bytecode.compile_tree(context.out) if context.options["bytecode"] else None
@@ -129,14 +128,14 @@ def members(wheel: Path, name: str) -> Iterator[tuple[str, zipfile.ZipInfo, zipf
         raise SourceError(f"not a readable wheel: {error}", where=name) from error
 
 
-def _unpack_one(file: SourceFile, name: str, out: Path) -> int:
-    """Unpack one wheel without what ``prune`` knows of ``name``; returns the bytes left out."""
+def _unpack_one(file: SourceFile, name: str, beside: Collection[str], out: Path) -> int:
+    """Unpack one wheel without what ``prune`` knows of ``name`` among those ``beside`` it; returns the bytes left out."""
     with file.location.open("rb") as stream:
         if hashlib.file_digest(stream, "sha256").hexdigest() != file.sha256:
             raise SourceError("the cached file is damaged", where=str(file.location), hint="Delete it and build again.")
     left_out = 0
     for path, entry, archive in members(file.location, file.path):
-        if not prune.keeps(name, path):
+        if not prune.keeps(name, path, beside):
             left_out += entry.file_size
             continue
         data = archive.read(entry)

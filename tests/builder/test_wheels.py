@@ -190,13 +190,24 @@ def test_a_newer_glibc_is_refused_with_both_versions(tmp_path: Path) -> None:
 
 
 def test_an_unknown_wheel_ships_whole_and_a_known_one_does_not() -> None:
-    assert prune.keeps("unknown", "unknown/tests/test_x.py")
-    assert not prune.keeps("numpy", "numpy/_core/tests/test_x.py")
-    assert prune.keeps("numpy", "numpy/_core/multiarray.py")
-    assert prune.keeps("numpy", "numpy.libs/libscipy_openblas64_.so")
-    assert not prune.keeps("onnxruntime", "onnxruntime/capi/libonnxruntime.so.1.31.1")
-    assert prune.keeps("onnxruntime", "onnxruntime/capi/libonnxruntime_providers_shared.so")
-    assert prune.keeps("SQLite_Vec", "sqlite_vec/vec0.so")
+    beside = ("numpy", "onnxruntime")
+    assert prune.keeps("unknown", "unknown/tests/test_x.py", beside)
+    assert not prune.keeps("numpy", "numpy/_core/tests/test_x.py", beside)
+    assert prune.keeps("numpy", "numpy/_core/multiarray.py", beside)
+    assert prune.keeps("numpy", "numpy.libs/libscipy_openblas64_.so", beside)
+    assert prune.keeps("SQLite_Vec", "sqlite_vec/vec0.so", beside)
+
+
+@pytest.mark.parametrize("numpy", [True, False])
+def test_one_of_the_two_engines_of_onnxruntime_ships(numpy: bool) -> None:
+    beside = ("numpy", "onnxruntime") if numpy else ("onnxruntime",)
+    library = "onnxruntime/capi/libonnxruntime.so.1.31.1"
+    module = "onnxruntime/capi/onnxruntime_pybind11_state.cpython-313-x86_64-linux-gnu.so"
+    assert prune.keeps("onnxruntime", library, beside) is not numpy
+    assert prune.keeps("onnxruntime", module, beside) is numpy
+    assert prune.keeps("onnxruntime", "onnxruntime/__init__.py", beside) is numpy
+    assert prune.keeps("onnxruntime", "onnxruntime/capi/libonnxruntime_providers_shared.so", beside) is numpy
+    assert prune.keeps("onnxruntime", "onnxruntime/LICENSE", beside)
 
 
 TRY = """

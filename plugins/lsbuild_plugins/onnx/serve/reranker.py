@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from tokenizers import Tokenizer
 
 from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.batches import batches
 from lsbuild_plugins.onnx.serve.folder import read_folder
-from lsbuild_plugins.onnx.serve.ort import ort
 from lsbuild_plugins.onnx.serve.pairs import Pair, Pairs, logistic
-from lsbuild_plugins.onnx.serve.session import open_session, reason, unavailable
+from lsbuild_plugins.onnx.serve.session import unavailable
+from lsbuild_plugins.onnx.serve.text_graph import TextGraph, open_text_graph
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Host, Scores
@@ -31,23 +30,17 @@ def open_reranker(service: Service, root: Path, host: Host) -> CrossEncoder:  # 
     card, tokenizer = read_folder(service, folder)
     if not isinstance(card, model_format.Reranker):
         raise unavailable(service.name, "model.json describes another kind of model; a reranker was expected")
-    session = open_session(service, folder / "model.onnx")
-    differ = {value.name for value in session.get_inputs()} ^ set(card.inputs)
-    if differ:
-        raise unavailable(service.name, f"the graph's inputs differ from model.json: {', '.join(sorted(differ))}")
-    return CrossEncoder(service.name, card, tokenizer, session)
+    return CrossEncoder(service.name, card, tokenizer, open_text_graph(service, folder, card))
 
 
 class CrossEncoder:
     """A cross-encoder behind the ``Reranker`` port. Thread-safe: onnxruntime runs one session from many threads."""
 
-    def __init__(
-        self, name: str, card: model_format.Reranker, tokenizer: Tokenizer, session: ort.InferenceSession
-    ) -> None:
+    def __init__(self, name: str, card: model_format.Reranker, tokenizer: Tokenizer, graph: TextGraph) -> None:
         self._name = name
         self._card = card
         self._pairs = Pairs(tokenizer, card.max_tokens)
-        self._session = session
+        self._graph = graph
 
     def score(self, query: str, passages: Sequence[str], context: Context) -> Scores:
         """The logistic function of the model's logit for each passage, in their order.
@@ -64,7 +57,9 @@ class CrossEncoder:
             scores = [0.0] * len(pairs)
             for places in batches([len(pair.ids) for pair in pairs], invariant=self._card.batch_invariant):
                 context.check()
-                for place, logit in zip(places, self._run([pairs[place] for place in places]), strict=True):
+                batch = [pairs[place] for place in places]
+                logits = self._graph.run([pair.ids for pair in batch], [pair.types for pair in batch]).values
+                for place, logit in zip(places, logits, strict=True):
                     scores[place] = logistic(logit)
             span.set(**{"gen_ai.usage.input_tokens": tokens, "lsbuild.rerank.passages": len(pairs)})
         context.watch.count("gen_ai.client.token.usage", tokens, **about, **{"gen_ai.token.type": "input"})
@@ -87,17 +82,3 @@ class CrossEncoder:
             context.check()
             found += self._pairs.encode(asked, passages[start : start + _ENCODED])
         return found
-
-    def _run(self, batch: Sequence[Pair]) -> list[float]:
-        ids = np.array([pair.ids for pair in batch], np.int64)
-        feeds = {
-            "input_ids": ids,
-            "attention_mask": np.ones(ids.shape, self._card.mask),
-            "token_type_ids": np.array([pair.types for pair in batch], np.int64),
-        }
-        try:
-            (output,) = self._session.run([self._card.output], {name: feeds[name] for name in self._card.inputs})
-        except Exception as error:
-            raise unavailable(self._name, f"onnxruntime failed: {reason(error)}") from error
-        logits: list[float] = np.asarray(output, np.float64).reshape(-1).tolist()
-        return logits

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lsbuild_plugins.onnx.serve.ort import ort
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.manifest import Service
+
+if TYPE_CHECKING:
+    from lsbuild_plugins.onnx.serve.ort import ort
 
 
 def unavailable(name: str, what: str) -> ApiError:
@@ -55,6 +57,8 @@ def open_session(service: Service, graph: Path) -> ort.InferenceSession:
     Threads: ``config.threads``, else ``available_cpus()``. Prepacking stays on: without it the first 32 tokens cost
     eight times as much. Raises ApiError 503 with onnxruntime's own reason.
     """
+    from lsbuild_plugins.onnx.serve.ort import ort  # with numpy; encoders have `capi` instead
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = number(service, "threads", available_cpus())
     options.inter_op_num_threads = 1

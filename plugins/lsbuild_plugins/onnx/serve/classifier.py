@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-from tokenizers import Tokenizer
 
 from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.batches import batches
@@ -17,6 +16,7 @@ from lsbuild_plugins.onnx.serve.pairs import logistic
 from lsbuild_plugins.onnx.serve.session import unavailable
 from lsbuild_plugins.onnx.serve.tensor import rows
 from lsbuild_plugins.onnx.serve.text_graph import TextGraph, open_text_graph
+from lsbuild_plugins.onnx.serve.tokenizer import Tokenizer
 from lsbuild_plugins.onnx.serve.windows import Windows
 from lsbuild_runtime.http import Context
 from lsbuild_runtime.manifest import Service

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenizers import Tokenizer
-
 from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.batches import batches
 from lsbuild_plugins.onnx.serve.folder import read_folder
 from lsbuild_plugins.onnx.serve.session import unavailable
 from lsbuild_plugins.onnx.serve.tensor import mean, rows, unit
 from lsbuild_plugins.onnx.serve.text_graph import Ids, TextGraph, open_text_graph
+from lsbuild_plugins.onnx.serve.tokenizer import Tokenizer
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Embedded, Host

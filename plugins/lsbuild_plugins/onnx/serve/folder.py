@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-from tokenizers import Tokenizer
 
 from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.session import unavailable
+from lsbuild_plugins.onnx.serve.tokenizer import Tokenizer
 from lsbuild_runtime.manifest import Service
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.batches import batches
 from lsbuild_plugins.onnx.serve.folder import read_folder
 from lsbuild_plugins.onnx.serve.pairs import Pair, Pairs, logistic
 from lsbuild_plugins.onnx.serve.session import unavailable
 from lsbuild_plugins.onnx.serve.text_graph import TextGraph, open_text_graph
+from lsbuild_plugins.onnx.serve.tokenizer import Tokenizer
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Host, Scores

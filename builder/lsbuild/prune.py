@@ -51,7 +51,20 @@ RULES: Mapping[str, tuple[str, ...]] = {
         # Logger and Metrics need of the others only what unwraps envelopes.
         *(f"aws_lambda_powertools/utilities/{name}/*" for name in _POWERTOOLS_UTILITIES),
     ),
-    "apsw": ("apsw/tests/*", "apsw/sqlite_extra_binaries/*", "apsw/speedtest.py", "apsw/shell.py", "apsw/trace.py"),
+    # Of its package only the native module is served with.
+    "apsw": (
+        "apsw/tests/*",
+        "apsw/sqlite_extra*",
+        "apsw/_unicode.*",
+        "apsw/fts_test_strings",
+        *(
+            f"apsw/{name}.py"
+            for name in (
+                *("__main__", "aio", "bestpractice", "ext", "fts5", "fts5aux", "fts5query"),
+                *("shell", "speedtest", "trace", "unicode"),
+            )
+        ),
+    ),
     "click": ("click/testing.py",),
     "httptools": ("*.c", "*.h"),
     "jsonschema": ("jsonschema/benchmarks/*", "jsonschema/cli.py", "jsonschema/__main__.py", "jsonschema/tests/*"),

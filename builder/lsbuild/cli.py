@@ -229,21 +229,49 @@ def inspect(artifact: Path, treemap: Path | None, out: Output) -> None:
 
 
 @main.command()
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifacts", metavar="ARTIFACT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--against", metavar="ARTIFACT", type=click.Path(path_type=Path), help="Compare the answers with those of this one."
+)
+@click.option("--strict", is_flag=True, help="Fail also when something was skipped.")
 @_output_options
-def verify(artifact: Path, out: Output) -> None:
-    """Boot ARTIFACT as its target would and ask it real questions."""
+def verify(artifacts: tuple[Path, ...], against: Path | None, strict: bool, out: Output) -> None:
+    """Boot each ARTIFACT as its target would, ask it real questions, and compare the answers."""
     from lsbuild import verify as verifying
+    from lsbuild.api import Check
     from lsbuild.errors import VerifyError
+    from lsbuild.proving.examine import Examination
 
-    checks = []
-    for check in verifying.verify(artifact):
-        checks.append(check)
-        if not (out.as_json or out.quiet):
+    silent = out.as_json or out.quiet
+
+    def begins(each: Examination) -> None:
+        if not silent and (against or len(artifacts) > 1):
+            click.echo(f"\n{each.found.path} ({each.found.target.name})")
+
+    def told(check: Check) -> None:
+        if not silent:
             click.echo(f"{click.style(f'{check.state:<8}', fg=_COLOURS[check.state])} {check.name:<28} {check.detail}")
-    out.give(verifying.to_dict(checks), lambda: verifying.summary(checks))
-    if not all(check.ok for check in checks):
+
+    found = verifying.verify(([against] if against else []) + list(artifacts), begins, told)
+    failed = bool(found.wrong) or (strict and bool(found.open))
+    out.give({**verifying.to_dict(found), "ok": not failed}, lambda: verifying.to_text(found))
+    if failed:
         sys.exit(VerifyError.exit_code)
+
+
+@main.command()
+@click.option("-t", "--target", "targets", multiple=True, help="Look only for the programs of this target.")
+@click.option("--network", is_flag=True, help="Ask the package index and the Debian archive whether they answer.")
+@_output_options
+def doctor(targets: tuple[str, ...], network: bool, out: Output) -> None:
+    """Look whether this machine can build, boot and deliver, and say what to do where it cannot."""
+    from lsbuild.proving import doctor as doctors
+
+    findings = list(doctors.examine(targets, network=network))
+    body = doctors.to_dict(findings)
+    out.give(body, lambda: doctors.to_text(findings))
+    if not body["ok"]:
+        sys.exit(LsbuildError.exit_code)
 
 
 @main.command()

@@ -320,6 +320,8 @@ class Artifact:
     size: int
     media: str
     """What it is, for people: "folder", "OCI image layout (amd64, arm64)"."""
+    packed: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that are sent to one machine, by what is sent ("amd64 image", the name of a package); empty when it is sent whole."""
 
 
 State = Literal["proved", "failed", "skipped", "unproved"]

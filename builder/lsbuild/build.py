@@ -149,7 +149,9 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
         native.check(each)
         leaks.check(each, ready.loaded.spec.not_secrets)
     out = output or Path("build") / f"{ready.loaded.spec.name}-{order.target}"
-    artifact = ready.target.pack(bundles, ready.options, out)
+    with gates.nothing_replaced(ready.loaded.spec.budgets, ready.target, out):
+        artifact = ready.target.pack(bundles, ready.options, out)
+        gates.check_packed(ready.loaded.spec.budgets, artifact, bundles)
     return report.Report(
         name=ready.loaded.spec.name,
         target=order.target,
@@ -275,6 +277,7 @@ def _bundle(ready: Prepared, platform: Platform, outputs: Mapping[str, Path]) ->
         platform,
         shipped,
         ready.compiled,
-        build={"spec": ready.loaded.sha256, "lock": hashlib.sha256(lock.to_json(ready.lock)).hexdigest()},
+        build={"spec": ready.loaded.sha256, "lock": hashlib.sha256(lock.to_json(ready.lock)).hexdigest()}
+        | gates.running(ready.loaded.spec.budgets),
         extras={name: outputs[step.name] for name, step in ready.target_steps[platform].items()},
     )

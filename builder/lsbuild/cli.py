@@ -18,6 +18,7 @@ from lsbuild import __version__
 from lsbuild.errors import LsbuildError, SpecError
 
 if TYPE_CHECKING:
+    from lsbuild.api import Check
     from lsbuild.build import Order
     from lsbuild.running.monitor import Monitor
 
@@ -99,6 +100,18 @@ class Output:
         elif not self.quiet:
             click.echo(text())
 
+    def check(self, check: Check) -> None:
+        """Print one check of an artifact as it is made; in JSON they come together."""
+        if not (self.as_json or self.quiet):
+            click.echo(f"{click.style(f'{check.state:<8}', fg=_COLOURS[check.state])} {check.name:<28} {check.detail}")
+
+    def end(self, error: LsbuildError | None) -> None:
+        """After the answer: raise ``error``, or in JSON, where the answer says it already, exit with its code."""
+        if error is not None and self.as_json:
+            sys.exit(error.exit_code)
+        if error is not None:
+            raise error
+
     def fail(self, error: LsbuildError) -> None:
         """Say what went wrong and exit with the code of its class."""
         if self.as_json:
@@ -137,15 +150,26 @@ def main() -> None:
 @main.command()
 @_spec_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write. [default: build/NAME-TARGET]")
+@click.option("--prove", is_flag=True, help="Verify the artifact at once, and hold budgets.cold_start.")
 @_output_options
-def build(spec: Path, output: Path | None, out: Output, **order: Any) -> None:
+def build(spec: Path, output: Path | None, prove: bool, out: Output, **order: Any) -> None:
     """Compile SPEC into an artifact (the default command)."""
     from lsbuild import build as building
     from lsbuild import report as reports
+    from lsbuild import verify as verifying
 
     with out.monitor() as monitor:
         report = building.build(_order(spec, **order), output, monitor)
-    out.give({"ok": True, **reports.to_dict(report)}, lambda: reports.to_text(report))
+    told = reports.to_dict(report)
+    if not prove:
+        out.give({"ok": True, **told}, lambda: reports.to_text(report))
+        return
+    if not (out.as_json or out.quiet):
+        click.echo(f"{reports.to_text(report)}\n")
+    found = verifying.verify([report.artifact.path], told=out.check)
+    body = verifying.to_dict(found)
+    out.give({"ok": body["ok"], **told, "verified": body}, lambda: verifying.to_text(found))
+    out.end(verifying.fault(found))
 
 
 @main.command()
@@ -238,8 +262,6 @@ def inspect(artifact: Path, treemap: Path | None, out: Output) -> None:
 def verify(artifacts: tuple[Path, ...], against: Path | None, strict: bool, out: Output) -> None:
     """Boot each ARTIFACT as its target would, ask it real questions, and compare the answers."""
     from lsbuild import verify as verifying
-    from lsbuild.api import Check
-    from lsbuild.errors import VerifyError
     from lsbuild.proving.examine import Examination
 
     silent = out.as_json or out.quiet
@@ -248,15 +270,10 @@ def verify(artifacts: tuple[Path, ...], against: Path | None, strict: bool, out:
         if not silent and (against or len(artifacts) > 1):
             click.echo(f"\n{each.found.path} ({each.found.target.name})")
 
-    def told(check: Check) -> None:
-        if not silent:
-            click.echo(f"{click.style(f'{check.state:<8}', fg=_COLOURS[check.state])} {check.name:<28} {check.detail}")
-
-    found = verifying.verify(([against] if against else []) + list(artifacts), begins, told)
-    failed = bool(found.wrong) or (strict and bool(found.open))
-    out.give({**verifying.to_dict(found), "ok": not failed}, lambda: verifying.to_text(found))
-    if failed:
-        sys.exit(VerifyError.exit_code)
+    found = verifying.verify(([against] if against else []) + list(artifacts), begins, out.check)
+    fault = verifying.fault(found, strict=strict)
+    out.give({**verifying.to_dict(found), "ok": fault is None}, lambda: verifying.to_text(found))
+    out.end(fault)
 
 
 @main.command()

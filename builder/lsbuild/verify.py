@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from lsbuild.api import Check, State
+from lsbuild.errors import GateError, LsbuildError, VerifyError
 from lsbuild.proving import comparison
 from lsbuild.proving.comparison import Row
-from lsbuild.proving.examine import Boot, Examination
+from lsbuild.proving.examine import COLD, Boot, Examination
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,23 @@ def verify(
 
 def _boots(examined: Iterable[Examination]) -> list[Boot]:
     return [boot for each in examined for boot in each.boots if boot.answers]
+
+
+def fault(found: Verified, *, strict: bool = False) -> LsbuildError | None:
+    """What to end with: a VerifyError; a GateError when nothing but the budget of the cold start is missed; or None.
+
+    With ``strict`` what was skipped counts as well.
+    """
+    wrong = [*found.wrong, *(found.open if strict else ())]
+    if not wrong:
+        return None
+    late = all(check.name.endswith(COLD) for check in found.checks if not check.ok)
+    apart = any(not row.agreement.ok for row in found.rows)
+    if found.wrong and late and not apart:
+        hint = "Leave out what a start reads, or raise the budget; it is processor time of this machine."
+        return GateError(found.wrong[0], where="budgets.cold_start", hint=hint)
+    more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    return VerifyError("; ".join(wrong[:3]) + more)
 
 
 def to_dict(found: Verified) -> dict[str, Any]:

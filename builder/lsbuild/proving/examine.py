@@ -8,16 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from platform import machine
 
-from lsbuild import inspection
+from lsbuild import gates, inspection
 from lsbuild.api import Check, Manifest, Service
 from lsbuild.proving import cold_start
 from lsbuild.proving.answers import Answer
 from lsbuild.proving.client import Client
 from lsbuild.proving.questions import first_request, questions
 
-BUDGETS = "budgets"
-"""Of ``Manifest.build``: the limits of the spec that only a running artifact can be held against."""
-COLD_START = "cold_start_ms"
+COLD = "cold start"
+"""Name of the check that measures it."""
 
 
 @dataclass(slots=True)
@@ -80,7 +79,7 @@ class Examination:
     def _cold(self, boot: Boot, base_url: str) -> Check:
         """What it used until its first embedding and search were answered, against the spec's budget."""
         if boot.emulated:
-            return Check.skipped("cold start", f"not measured: {boot.arch} is emulated here, that would be QEMU's time")
+            return Check.skipped(COLD, f"not measured: {boot.arch} is emulated here, that would be QEMU's time")
         healthy, used, first = cold_start.used(base_url, self._since), None, first_request(boot.manifest)
         if healthy is not None:
             with suppress(Exception):  # what is wrong with it the questions tell
@@ -88,10 +87,20 @@ class Examination:
                     Client(base_url).post(first.path, first.body)
                 used = cold_start.used(base_url, self._since)
         if used is None or healthy is None:
-            return Check.skipped("cold start", "not measured: the server's process cannot be seen from here")
+            return Check.skipped(COLD, "not measured: the server's process cannot be seen from here")
         boot.cold_ms, boot.memory = used.cpu_ms, used.memory
         said = f"{used.cpu_ms:.0f} CPU-ms, {healthy.cpu_ms:.0f} of them to health"
         said += f", {used.cpu_ms - healthy.cpu_ms:.0f} for the first {first.words}" if first else ""
-        limit = boot.manifest.build.get(BUDGETS, {}).get(COLD_START)
-        held = f"; the budget is {limit:.0f}" if limit is not None else ""
-        return Check("cold start", limit is None or used.cpu_ms <= limit, f"{said}; {used.memory / 1e6:.0f} MB{held}")
+        limit = boot.manifest.build.get(gates.RUNNING, {}).get(gates.COLD_START)
+        said += f"; {used.memory / 1e6:.0f} MB"
+        if limit is None:
+            return Check(COLD, True, said)
+        if used.cpu_ms <= limit:
+            return Check(COLD, True, f"{said}; the budget is {limit:.0f}")
+        return Check(COLD, False, f"{said}; the budget is {limit:.0f}; {_largest(boot.manifest)}")
+
+
+def _largest(manifest: Manifest) -> str:
+    """What is largest of what a start reads."""
+    sizes = list(inspection.components(manifest).items())[:3]
+    return "largest are " + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes)

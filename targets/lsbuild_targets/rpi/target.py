@@ -68,7 +68,10 @@ class RaspberryPi:
             (folder / FILE_NAME).write_bytes(to_json(bundle.manifest))
             (folder / record.FILE).write_bytes(record.to_json(_record(bundle, chosen, files, folder)))
             normalise(folder, mtime)
-        return Artifact(out, tree_sha256(out), tree_size(out), f"{chosen.board.title}: {', '.join(files.values())}")
+        sent = {name: (out / name).stat().st_size for name in files.values()}
+        return Artifact(
+            out, tree_sha256(out), tree_size(out), f"{chosen.board.title}: {', '.join(files.values())}", sent
+        )
 
     def manifests(self, artifact: Path) -> tuple[Manifest, ...]:
         """The manifest beside the packages; nothing for anything else."""

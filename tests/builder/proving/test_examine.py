@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from live_server import serving
 from lsbuild import cli, registry, verify
 from lsbuild.api import Check, Manifest
-from lsbuild.proving.examine import BUDGETS, COLD_START
+from lsbuild.gates import COLD_START, RUNNING
 from lsbuild_runtime.app import App
 from lsbuild_runtime.manifest import FILE_NAME, Service, from_json, to_json
 from scripted import Step, scripted
@@ -85,7 +85,7 @@ def test_another_answer_is_a_fault_that_names_service_and_place(make: MakeArtifa
 
 
 def test_the_budget_of_the_spec_is_held_against_what_was_measured(make: MakeArtifact) -> None:
-    tight = make("tight", PARROT, **{BUDGETS: {COLD_START: 0.001}})
+    tight = make("tight", PARROT, **{RUNNING: {COLD_START: 0.001}})
     (cold,) = [check for check in verify.verify([tight]).checks if check.name == "cold start"]
     # This process listens itself and has no children to count, so nothing may be claimed.
     assert cold.state == "skipped"

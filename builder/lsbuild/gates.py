@@ -5,7 +5,7 @@ What only a running artifact shows (``cold_start``) travels in its manifest, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def check_packed(budgets: Budgets, artifact: Artifact, bundles: tuple[Bundle, ..
             )
 
 
-def running(budgets: Budgets) -> Mapping[str, Json]:
+def running(budgets: Budgets) -> dict[str, Json]:
     """What ``verify`` has to hold, for the manifest; nothing where the spec limits nothing of it."""
     if budgets.cold_start is None:
         return {}

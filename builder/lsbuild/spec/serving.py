@@ -94,5 +94,4 @@ class Budgets(Section):
     packed: Bytes | None = None
     """Largest packed form that is sent to one machine: an image, a package, the zip files of a function."""
     cold_start: Seconds | None = Field(default=None, gt=0)
-    """Most processor time of a server from its start to its first embedding and search. ``lsbuild verify`` holds it,
-    ``lsbuild --prove`` at the end of a build."""
+    """Most processor time of a server from its start to its first embedding and search."""

@@ -136,6 +136,7 @@ class Server(uvicorn.Server):  # type: ignore[misc, unused-ignore]
         self._app = app
         self._drain = drain
         self._notifier = notifier or Notifier({})
+        app.tell = lambda line: self._notifier.send(f"STATUS={line}")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections, then say so."""

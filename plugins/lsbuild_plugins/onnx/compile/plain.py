@@ -70,7 +70,7 @@ class _Writer:
 
     def attention(self, node: Any) -> bool:
         """softmax(q @ k.T * scale + mask + bias) @ v, with separate q, k and v and a mask of tokens."""
-        q, k, v, bias, mask, *more = [*node.input]
+        q, k, v, bias, mask, *more = (str(name) for name in node.input)
         if bias or len(more) > 1 or not (k and v and mask):
             return False
         given, out = _attributes(node), node.output[0]

@@ -38,7 +38,7 @@ def tensorrt(execution: Execution, texts: Texts | None, engines: Path | None) ->
         found["trt_fp16_enable"] = "True"
     if execution.precision == "int8":
         found["trt_int8_enable"] = "True"
-    return found | (_profile(texts) if texts else {}) | (_kept(engines) if engines else {})
+    return {**found, **(_profile(texts) if texts else {}), **(_kept(engines) if engines else {})}
 
 
 def _kept(engines: Path) -> Mapping[str, str]:

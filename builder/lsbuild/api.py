@@ -21,7 +21,10 @@ if TYPE_CHECKING:  # 0.3 CPU seconds that a step's process need not pay
     from lsbuild.toolbox import Tool
 
 __all__ = [
+    "CPU_ONLY",
     "SERVER_WHEELS",
+    "Accelerates",
+    "Accelerator",
     "Apart",
     "Artifact",
     "Bundle",
@@ -238,6 +241,10 @@ class Compiled:
     """
 
 
+CPU_ONLY = ("cpu",)
+"""``Given.providers`` of a target without an accelerator."""
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """What a plugin may use when it declares steps: its fetched sources and what other items compiled to."""
@@ -245,6 +252,8 @@ class Given:
     sources: Mapping[str, Source]
     peers: Mapping[tuple[str, str], Compiled] = field(default_factory=dict)
     """(kind, name) -> Compiled, for every item this one refers to (``Plugin.refers``) and all that those refer to."""
+    providers: tuple[str, ...] = CPU_ONLY
+    """What models run on, in order (``Accelerator.providers``): graphs may have a form that suits it."""
 
 
 def config_problems(model: type[BaseModel], config: Mapping[str, Json]) -> list[Problem]:
@@ -395,6 +404,29 @@ class Pushes(Protocol):
 
     def push(self, artifact: Path, remote: Remote, say: Callable[[str], None]) -> Installed:
         """Install ``artifact`` there and wait until it serves; ``say`` takes lines for people. Raises TargetError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """What models run on beside the CPU.
+
+    ``providers`` are names of onnxruntime's execution providers in small letters, best first: ``tensorrt``, ``cuda``, ``cpu``.
+    ``replaces`` maps a distribution that plugins require to what is required in its place; nothing where a step of the
+    target ships it. The services of items that require such a distribution are told ``settings`` and ``providers``, as
+    ``execution`` in their ``config``, and are opened when the server starts.
+    """
+
+    providers: tuple[str, ...]
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    replaces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class Accelerates(Protocol):
+    """What a target has beside ``Target`` when models of its artifacts may run on something else than the CPU."""
+
+    def accelerator(self, options: BaseModel) -> Accelerator | None:
+        """What they run on; None for the CPU alone."""
         ...
 
 

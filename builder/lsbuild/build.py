@@ -13,8 +13,23 @@ from typing import NoReturn
 
 from pydantic import BaseModel
 
-from lsbuild import bundle, disk, facts, gates, history, leaks, lock, plan, registry, report, shields, sources, wheels
-from lsbuild.api import Bundle, Compiled, Item, Platform, Plugin, Problem, Source, Step, Target
+from lsbuild import (
+    accelerating,
+    bundle,
+    disk,
+    facts,
+    gates,
+    history,
+    leaks,
+    lock,
+    plan,
+    registry,
+    report,
+    shields,
+    sources,
+    wheels,
+)
+from lsbuild.api import Accelerator, Bundle, Compiled, Item, Platform, Plugin, Problem, Source, Step, Target
 from lsbuild.errors import ServeError, SpecError
 from lsbuild.evals import gates as quality
 from lsbuild.evals.result import Result
@@ -75,6 +90,7 @@ def prepare(order: Order, monitor: Monitor) -> Prepared:
     target = known.target(order.target)
     options = loaded.options(target.Options)
     platforms = target.platforms(options)
+    accelerator = accelerating.find(target, options)
     items = _items(loaded)
     plugins = {item.provider: known.plugin(item.provider, (*item.path, "provider")) for item in items}
     _check(items, plugins, loaded)
@@ -95,8 +111,9 @@ def prepare(order: Order, monitor: Monitor) -> Prepared:
         )
 
     given = resolve(uri for item in items for uri in plugins[item.provider].sources(item).values())
-    compiled = shields.placed(plan.compile_items(items, plugins, given), loaded.spec)
-    wanted = {tag: _platform_uris(target, options, tag, compiled) for tag in platforms}
+    made = plan.compile_items(items, plugins, given, accelerating.providers(accelerator))
+    compiled = shields.placed(accelerating.told(made, accelerator), loaded.spec)
+    wanted = {tag: _platform_uris(target, options, tag, compiled, accelerator) for tag in platforms}
     fetched = resolve(uri for uris in wanted.values() for uri in uris.values())
 
     monitor.stage("plan")
@@ -240,9 +257,14 @@ def _check(items: list[Item], plugins: Mapping[str, Plugin], loaded: Loaded) -> 
 
 
 def _platform_uris(
-    target: Target, options: BaseModel, platform: Platform, compiled: Mapping[tuple[str, str], Compiled]
+    target: Target,
+    options: BaseModel,
+    platform: Platform,
+    compiled: Mapping[tuple[str, str], Compiled],
+    accelerator: Accelerator | None,
 ) -> dict[str, str]:
-    requirements = {*RUNTIME_WHEELS, *target.wheels, *(wheel for each in compiled.values() for wheel in each.wheels)}
+    items = accelerating.requirements((wheel for each in compiled.values() for wheel in each.wheels), accelerator)
+    requirements = {*RUNTIME_WHEELS, *target.wheels, *items}
     apart = {name: own for each in compiled.values() for name, own in each.apart.items()}
     for name, own in apart.items():
         wheels.require_python(platform, own.python, name)

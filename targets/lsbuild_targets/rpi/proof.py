@@ -12,16 +12,14 @@ import os
 import re
 import shlex
 import socket
-import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from platform import machine
 from tempfile import TemporaryDirectory
 from typing import IO, Self, cast
 
-from lsbuild import toolbox
 from lsbuild.api import Check, LsbuildError, Manifest
-from lsbuild.packing import deb, native, untar
+from lsbuild.packing import deb, native, unit_proof, untar
 from lsbuild.packing.archive import file_sha256
 from lsbuild.packing.boot_image import Confined, boot_confined, emulator, qemu_for
 from lsbuild_runtime.manifest import FILE_NAME, ManifestError, check_files, read
@@ -33,8 +31,6 @@ from lsbuild_targets.rpi.record import Record
 Ask = Callable[[str], Iterable[Check]]
 _SECONDS = 300.0
 _NOTIFY = "run/notify"
-_EXPOSURE = 30
-"""Tenths: systemd-analyze calls 3.0 and less OK; an ordinary daemon has 9.6."""
 _UNPROVED = (
     "the board itself: its memory, speed, temperature and firmware; the unit's sandbox where no systemd boots it"
 )
@@ -57,7 +53,7 @@ def verify(artifact: Path, ask: Ask) -> Iterator[Check]:
         yield Check("files", True, f"{len(manifest.files)} files match the manifest")
         yield Check("native code", True, found)
         unit = _unit_file(record, root)
-        yield from _unit_checks(unit)
+        yield unit_proof.judged(unit)
         yield from _boot(record, root, unit, ask)
         yield Check.unproved(_UNPROVED)
 
@@ -120,22 +116,6 @@ def _unit_file(record: Record, root: Path) -> Path:
     name = f"{record.unit}.service"
     installed = root / contents.UNITS / name
     return installed if installed.is_file() else root / "opt" / record.unit / name
-
-
-def _unit_checks(unit: Path) -> Iterator[Check]:
-    """What systemd itself says of the unit; without systemd on this machine one check says that nobody was asked."""
-    tool = toolbox.SYSTEMD_ANALYZE
-    if fault := tool.fault():
-        yield Check.skipped("unit", fault)
-        return
-    # Off-line: the unit is judged, nothing is loaded into a running systemd.
-    words = [tool.path(), "security", "--offline=true", f"--threshold={_EXPOSURE}", "--no-pager", str(unit)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
-    level = re.search(r"exposure level for \S+: ([\d.]+ \w+)", done.stdout)
-    if level is None:
-        yield Check.skipped("unit", f"this systemd-analyze does not judge files: {done.stderr.strip()[-120:]}")
-        return
-    yield Check("unit", done.returncode == 0, f"exposure {level[1]} (at most {_EXPOSURE / 10})")
 
 
 def _boot(record: Record, package: Path, unit: Path, ask: Ask) -> Iterator[Check]:

@@ -106,15 +106,15 @@ def _on_disk(bundle: Bundle) -> Iterator[tuple[str, Path]]:
 
 def _packages(bundle: Bundle, options: Options, folder: Path, mtime: int) -> Iterator[tuple[str, str]]:
     """Write each package; gives its kind and its file's name."""
-    name = contents.package_name(bundle.manifest)
+    name, device = contents.package_name(bundle.manifest), contents.device(options)
     stem = f"{name}_{options.version}_arm64"
     if "deb" in options.package:
-        fields, scripts = contents.fields(bundle, options), contents.scripts(name)
-        deb_write.write(folder / f"{stem}.deb", fields, scripts, contents.installed(bundle, options), mtime)
+        fields, scripts = contents.fields(bundle, device), contents.scripts(name)
+        deb_write.write(folder / f"{stem}.deb", fields, scripts, contents.installed(bundle, device), mtime)
         yield "deb", f"{stem}.deb"
     if "tar" in options.package:
         with (folder / f"{stem}.tar.gz").open("xb") as raw, gzip_stream(raw) as packed:
-            write_tar(cast("IO[bytes]", packed), with_folders(contents.folder(bundle, options)), mtime)
+            write_tar(cast("IO[bytes]", packed), with_folders(contents.folder(bundle, device)), mtime)
         yield "tar", f"{stem}.tar.gz"
 
 

@@ -53,8 +53,12 @@ def extract(context: StepContext) -> Mapping[str, Json]:
     return {"packages": packages, "files": len(found), "bytecode": len(compiled)}
 
 
-def join(debs: Iterable[SourceFile], progress: Callable[[int, int, str], None]) -> dict[str, Member]:
-    """What is kept of all packages, by path, with the control fields of each in ``var/lib/dpkg/status.d``.
+def join(
+    debs: Iterable[SourceFile],
+    progress: Callable[[int, int, str], None],
+    keep: Callable[[Iterable[Member]], Iterator[Member]] | None = None,
+) -> dict[str, Member]:
+    """What ``keep`` (default: ``kept``) takes of all packages, by path, and their control fields in ``var/lib/dpkg/status.d``.
 
     Raises SourceError for a damaged or hostile package, StepError when two of them cannot stand side by side.
     """
@@ -62,7 +66,7 @@ def join(debs: Iterable[SourceFile], progress: Callable[[int, int, str], None]) 
     ordered = sorted(debs, key=lambda file: file.path)
     for done, deb in enumerate(ordered):
         progress(done, len(ordered), posixpath.basename(deb.path))
-        for member in kept(members(deb.location)):
+        for member in (keep or kept)(members(deb.location)):
             _add(found, member, deb.path)
         _add(found, Member(f"var/lib/dpkg/status.d/{_name(deb)}", control(deb.location)), deb.path)
     _check_links(found)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from lsbuild.api import TargetError
 from lsbuild.debian_base import SUITES, Base
 from lsbuild.spec.units import Bytes
 
-Package = Literal["deb", "tar"]
+Package = Literal["deb", "tar", "image"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,9 @@ def _arch(value: object) -> object:
 
 
 def _several(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
 
 
 class Options(BaseModel):
@@ -61,7 +63,7 @@ class Options(BaseModel):
     arch: Annotated[Literal["arm64"], BeforeValidator(_arch)] = "arm64"
     """``arm64``; there is nothing for 32-bit systems."""
     package: Annotated[tuple[Package, ...], BeforeValidator(_several)] = Field(default=("deb", "tar"), min_length=1)
-    """What is written: ``deb``, ``tar``, or a list of both."""
+    """What is written: ``deb``, ``tar``, ``image`` (a whole card with a Debian), or a list of them."""
     version: str = Field(default="1.0.0", pattern=r"^[0-9][A-Za-z0-9.+~]*$")
     """Version of the Debian package; apt replaces a lower one."""
     maintainer: str = Field(default="nobody <nobody@localhost>", pattern=r"^[^<>\n]+ <[^<>\s]+@[^<>\s]+>$")
@@ -70,6 +72,8 @@ class Options(BaseModel):
     """Most memory that the server may take, like ``1GB``. Default: the profile's."""
     threads: int | None = Field(default=None, ge=1, le=CORES)
     """Cores that the server may use, and threads of a model. Default: the profile's."""
+    hostname: str | None = Field(default=None, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    """For ``image``: the name of the board. Default: that of the spec."""
     base: Base = Base()
     """The system on the board: ``suite`` is that of its Raspberry Pi OS or Debian."""
 
@@ -79,6 +83,14 @@ class Options(BaseModel):
         if len(set(value)) != len(value):
             raise ValueError("a package is named twice")
         return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Options:
+        if "image" in self.package and self.base.suite != "trixie":
+            raise ValueError(f"an image is made of Debian trixie, not {self.base.suite}; leave base.suite out")
+        if self.hostname and "image" not in self.package:
+            raise ValueError("hostname is that of an image: add image to package, or leave it out")
+        return self
 
     @property
     def board(self) -> Board:

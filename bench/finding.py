@@ -16,7 +16,7 @@ from lsbuild_plugins.rules.compile import canonical, pack, rules
 from lsbuild_plugins.rules.compile.step import PACKS
 from lsbuild_plugins.rules.serve.shield import Shield
 from lsbuild_runtime.http import Context
-from lsbuild_runtime.shielding import Where
+from lsbuild_runtime.safety import Where
 
 NAMES = ("safety_precision", "safety_recall", "safety_evasions", "safety_leaks", "safety_injections_found")
 GENERAL = ("pii", "secrets", "prompt-injection", "profanity", "self-harm", "violence")

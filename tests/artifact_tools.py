@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,12 +68,28 @@ _FETCHED = ("deb:", "pypi:", "wheels:")
 
 
 def compiled(lsbuild: Lsbuild, spec: Path, out: Path, *, seconds: float = 600) -> Path:
-    """``spec`` compiled for this host at ``out``; the test is skipped when a package cannot be had here."""
+    """``spec`` compiled for this host at ``out``; the test is skipped when a package cannot be had here.
+
+    A spec without a lock gets the wheels that the last run resolved: asking an index for them takes up to a minute.
+    """
+    lock, kept = spec.with_name("lsbuild.lock"), lsbuild.cache / "wheels.lock"
+    if not lock.exists() and kept.exists():
+        shutil.copyfile(kept, lock)
     done = lsbuild(spec, "-o", out, "--json", seconds=seconds)
     if done.code == 3 and any(scheme in done.out for scheme in _FETCHED):
         pytest.skip(f"a package index or archive is out of reach, and nothing cached: {done.json['error']['message']}")
     assert done.code == 0, done.out + done.err
+    _keep(lock, kept)
     return out
+
+
+def _keep(lock: Path, kept: Path) -> None:
+    """Add the wheels of ``lock`` to those that are kept; nothing else of it, which belongs to one test."""
+    both = [json.loads(path.read_text()) for path in (kept, lock) if path.exists()]
+    wheels = {uri: entry for each in both for uri, entry in each["sources"].items() if uri.startswith("wheels:")}
+    new = kept.with_suffix(f".{os.getpid()}")
+    new.write_text(json.dumps({**both[-1], "sources": wheels}))
+    new.replace(kept)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from lsbuild_runtime.app import App
 from lsbuild_runtime.http import Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Host
-from lsbuild_runtime.shielding import Finding, Verdict, Where
+from lsbuild_runtime.safety import Finding, Verdict, Where
 from scripted import TEXT, Tools
 from small_services import HELPER, PARROT, SHELF, small_manifest
 

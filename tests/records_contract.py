@@ -170,6 +170,20 @@ class RecordsContract:
         assert not one.step("r1", "a", step(1))
         assert other.step("r1", "b", step(1))
 
+    def test_one_response_is_given_up_and_the_others_are_not(self, records: Open) -> None:
+        one, other = records(), records()
+        one.enter("a")
+        other.enter("b")
+        for name in ("r1", "r2"):
+            one.begin(kept(name), "a")
+        one.release("r2", "b")  # it is not b's
+        one.release("r1", "a")
+        found = other.take("b")
+        assert found is not None
+        assert found.id == "r1"
+        assert other.take("b") is None
+        assert one.step("r2", "a", step(1))
+
     def test_conversations_and_their_items(self, records: Open) -> None:
         one, other = records(), records()
         one.create(Conversation(id="c1", created_at=5, metadata={"a": "b"}), [entry("i1", "1"), entry("i2", "2")])

@@ -1,8 +1,9 @@
 """What tests of the Responses API share: a model that does what it is told, tools, and an application that keeps state.
 
 The last user message is a script, one line for each answer of the model: ``say WORDS``, ``think WORDS``, ``refuse WORDS``,
-``call NAME {json}``, several of them with `` ; `` between; ``decode HEX`` says what no shield sees in the message, ``wait`` stands
-before the gate, ``busy`` is refused twice, ``fail STATUS`` and ``break`` go wrong. After the last line it says what it has read last.
+``call NAME {json}``, several of them with `` ; `` between; ``decode HEX`` says what no shield sees in the message, ``wait``
+stands before the gate, ``busy`` is refused twice, ``fail STATUS`` and ``break`` go wrong. After the last line it says what it
+has read last.
 """
 
 from __future__ import annotations
@@ -137,16 +138,19 @@ EYES = Service(
     api="inference", name="eyes", provider="inline::actor", entry="responding:open_actor", config={"limit": 150},
     metadata={"modalities": ["text", "image"], "accepts": ["reasoning_effort", "verbosity"]},
 )  # fmt: skip
-DESK = Service(api="tool_runtime", name="desk", provider="inline::desk", entry="responding:open_desk")
+DESK = Service(
+    api="tool_runtime", name="desk", provider="inline::desk", entry="responding:open_desk",
+    metadata={"mcp_endpoint": {"uri": "https://${env.DESK_HOST:=desk.example}/mcp"}},
+)  # fmt: skip
 WEB = Service(api="tool_runtime", name="web_search", provider="inline::web", entry="responding:open_web")
 AGENT = Service(
-    api="agents", name="agent", provider="inline::agent", entry="lsbuild_runtime.agent_service:open_agent",
+    api="agents", name="agent", provider="inline::agent", entry="lsbuild_runtime.agents.service:open_agent",
     config={"model": "actor", "tools": ["file_search", "desk"], "vector_stores": ["manuals"], "tokens": 64, "wall": 60.0},
     needs=("inference/actor", "vector_io/manuals", "tool_runtime/desk"),
 )  # fmt: skip
 NOTES = Service(api="tool_runtime", name="notes", provider="inline::notes", entry="responding:open_notes")
 NOTED = Service(
-    api="agents", name="noted", provider="inline::agent", entry="lsbuild_runtime.agent_service:open_agent",
+    api="agents", name="noted", provider="inline::agent", entry="lsbuild_runtime.agents.service:open_agent",
     config={"model": "actor", "tools": ["notes"], "tokens": 64, "wall": 60.0},
     needs=("inference/actor", "tool_runtime/notes"),
 )  # fmt: skip

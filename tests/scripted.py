@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from lsbuild_runtime.agents.runs import Bound, Event, Task
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat, Completion, Delta, FinishReason, Host, ToolCall, Usage
-from lsbuild_runtime.runs import Bound, Event, Task
 from lsbuild_runtime.tools import Sends, ToolInfo, ToolResult
 
 
@@ -188,7 +188,7 @@ def scripted(name: str, *steps: Step) -> Service:
 def agent_of(model: str, *tools: str, **config: Any) -> Service:
     """The agent ``NAME-agent`` over a model, with tools."""
     return Service(
-        api="agents", name=f"{model}-agent", provider="inline::agent", entry="lsbuild_runtime.agent_service:open_agent",
+        api="agents", name=f"{model}-agent", provider="inline::agent", entry="lsbuild_runtime.agents.service:open_agent",
         config={"model": model, "tools": list(tools), **config},
         needs=(f"inference/{model}", *(f"tool_runtime/{name}" for name in tools if name != "file_search")),
     )  # fmt: skip

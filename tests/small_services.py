@@ -241,7 +241,7 @@ LETTERS = Service(
 )  # fmt: skip
 SHELF = Service(api="vector_io", name="manuals", provider="inline::shelf", entry="small_services:open_shelf")
 HELPER = Service(
-    api="agents", name="helper", provider="inline::agent", entry="lsbuild_runtime.agent_service:open_agent",
+    api="agents", name="helper", provider="inline::agent", entry="lsbuild_runtime.agents.service:open_agent",
     config={"model": "org/parrot", "vector_stores": ["manuals"], "passages": 2, "tokens": 64, "wall": 5.0},
     needs=("inference/org/parrot", "vector_io/manuals"),
 )  # fmt: skip

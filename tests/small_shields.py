@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from lsbuild_runtime.http import ApiError, Context
-from lsbuild_runtime.judged import Judged, Mark, Outcome, Settings
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat, Completion, Delta, Host, Usage
-from lsbuild_runtime.shielding import Action, Category, Where
+from lsbuild_runtime.safety import Action, Category, Where
+from lsbuild_runtime.safety.judged import Judged, Mark, Outcome, Settings
 
 
 class Words:
     """Implements judged.Judge: a text is bad when it has the word; ``seen`` is what it was asked about.
 
-    It cannot look at a text with the word ``break``.
+    It cannot look at a text with the word ``break``, and has a fault that shows at the word ``fault``.
     """
 
     def __init__(self, word: str = "bad") -> None:
@@ -33,6 +33,8 @@ class Words:
         self.seen.append((text, where))
         if "break" in text:
             raise ApiError(502, "out of order", type="server_error", retry_after=7)
+        if "fault" in text:
+            raise ValueError("nobody expected this")
         found = self.word in text
         return [Mark(self.word, 0.9 if found else 0.125, found)]
 

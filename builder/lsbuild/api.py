@@ -1,4 +1,4 @@
-"""What plugins and targets see of the builder: value types and two protocols.
+"""What plugins and targets see of the builder: value types, and the protocols of both.
 
 It knows nothing of the planner, the executor or the store, so a plugin written against this one screen works the same
 in tree and out of tree.
@@ -17,7 +17,7 @@ from lsbuild_runtime.manifest import FileEntry, Manifest, Service
 if TYPE_CHECKING:  # 0.3 CPU seconds that a step's process need not pay
     from pydantic import BaseModel
 
-    from lsbuild.remote import Remote
+    from lsbuild.delivery.remote import Remote
 
 __all__ = [
     "SERVER_WHEELS",
@@ -132,6 +132,8 @@ class NoMemo:
 class StepContext:
     """What a running step is given. It writes files below ``out`` and returns measured facts (JSON) for the report.
 
+    The fact ``warnings`` is a list of sentences for people: what they should know that stops no build.
+
     ``inputs`` maps the local names of ``Step.needs`` to the folders those steps wrote. ``progress(done, total, label)``
     may be called often; from ``done`` and ``total`` people are told a rate and the time left. ``memo`` is what the step
     put there in earlier runs. ``cache`` is a folder that outlives the step, for what is too large to remember and can be
@@ -214,7 +216,8 @@ class Compiled:
     """What a plugin makes of an item: steps to run, services to serve, and what has to travel with them.
 
     ``wheels`` are requirement strings; ``code`` are packages or modules copied into the bundle as source; ``apart`` are
-    wheels by the folder of the bundle that they are unpacked in, which no import of the runtime looks into.
+    wheels by the folder of the bundle that they are unpacked in, which no import of the runtime looks into. ``functions`` is
+    what models may call of it (name, description and parameters, as the runtime will tell them), as far as the build knows.
     """
 
     steps: tuple[Step, ...] = ()
@@ -222,6 +225,14 @@ class Compiled:
     wheels: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     apart: Mapping[str, Apart] = field(default_factory=dict)
+    functions: tuple[Mapping[str, Json], ...] = ()
+    prompted: Step | None = None
+    """Of a language model that is built here: a step that looks at what it will be told with every request. Whoever tells
+    it declares a copy of this step with a name, and with ``options`` of its own:
+
+    ``messages`` (those that every request begins with), ``functions`` (as above), ``passages`` and ``answer`` (the most
+    tokens that these take). What does not fit the model, or cannot be enforced on it, is a warning of the step.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +256,9 @@ def config_problems(model: type[BaseModel], config: Mapping[str, Json]) -> list[
 
 
 class Plugin(Protocol):
-    """The compile half of a provider; a module or an object. All methods are pure: they read no disk and no network.
+    """The compile half of a provider; an object of a class that has this as its base, or that has the same members.
+
+    All methods are pure: they read no disk and no network.
 
     The one exception: ``compile`` may read small files of ``Given.sources``, whose hashes are in the keys of all steps
     that they are given to.
@@ -260,13 +273,13 @@ class Plugin(Protocol):
         """Faults in the item that the spec's own types do not show; paths start at the item (("source",))."""
         ...
 
-    def refers(self, item: Item) -> Iterable[tuple[str, str]]:
-        """Other items this one is built from, as (kind, name); they are compiled first."""
-        ...
+    def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
+        """Other items this one is built from, as (kind, name); they are compiled first. Default: none."""
+        return ()
 
-    def sources(self, item: Item) -> Mapping[str, str]:
-        """Local name -> URI or glob of the spec; fetched, hashed and locked before ``compile`` is asked."""
-        ...
+    def sources(self, item: Item) -> Mapping[str, str]:  # noqa: ARG002
+        """Local name -> URI or glob of the spec; fetched, hashed and locked before ``compile`` is asked. Default: none."""
+        return {}
 
     def compile(self, item: Item, given: Given) -> Compiled:
         """Declare the steps and services; runs nothing."""

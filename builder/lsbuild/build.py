@@ -13,30 +13,16 @@ from typing import NoReturn
 
 from pydantic import BaseModel
 
-from lsbuild import (
-    bundle,
-    disk,
-    execute,
-    facts,
-    gates,
-    history,
-    leaks,
-    lock,
-    plan,
-    registry,
-    report,
-    shields,
-    sources,
-    store,
-    wheels,
-)
+from lsbuild import bundle, disk, facts, gates, history, leaks, lock, plan, registry, report, shields, sources, wheels
 from lsbuild.api import Bundle, Compiled, Item, Platform, Plugin, Problem, Source, Step, Target
-from lsbuild.engine import open_engine
 from lsbuild.errors import ServeError, SpecError
 from lsbuild.evals import gates as quality
 from lsbuild.evals.result import Result
 from lsbuild.evals.result import read as read_result
-from lsbuild.monitor import Monitor
+from lsbuild.packing import native
+from lsbuild.running import execute, store
+from lsbuild.running.engine import open_engine
+from lsbuild.running.monitor import Monitor
 from lsbuild.spec.kinds import KINDS
 from lsbuild.spec.load import Loaded, load
 from lsbuild.spec.model import Spec, State
@@ -150,6 +136,9 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
     with closing(open_engine(order.engine, order.jobs, ready.registry.paths)) as engine:
         outputs = execute.execute(ready.plan, ready.store, monitor, engine)
     history.write(ready.store.root, ready.loaded.path, order.target, ready.plan.records)
+    rows = tuple(report.step_row(planned, ready.store) for planned in ready.plan.steps)
+    for text in report.warnings(rows):
+        monitor.note(f"warning: {text}")
     quality.require(_gates(ready), _results(ready, outputs))
     compiled_s = time.monotonic() - started
 
@@ -157,6 +146,7 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
     bundles = tuple(_bundle(ready, platform, outputs) for platform in ready.target_steps)
     gates.check(ready.loaded.spec.budgets, bundles)
     for each in bundles:
+        native.check(each)
         leaks.check(each, ready.loaded.spec.not_secrets)
     out = output or Path("build") / f"{ready.loaded.spec.name}-{order.target}"
     artifact = ready.target.pack(bundles, ready.options, out)
@@ -165,7 +155,7 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
         target=order.target,
         artifact=artifact,
         bundles=bundles,
-        steps=tuple(report.step_row(planned, ready.store) for planned in ready.plan.steps),
+        steps=rows,
         compile_s=compiled_s,
         pack_s=time.monotonic() - started - compiled_s,
     )

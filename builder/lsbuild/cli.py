@@ -19,7 +19,7 @@ from lsbuild.errors import LsbuildError, SpecError
 
 if TYPE_CHECKING:
     from lsbuild.build import Order
-    from lsbuild.monitor import Monitor
+    from lsbuild.running.monitor import Monitor
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -87,7 +87,7 @@ class Output:
 
     def monitor(self) -> Monitor:
         """Where progress goes: a console on stderr, or nowhere."""
-        from lsbuild import monitor
+        from lsbuild.running import monitor
 
         return monitor.Silent() if self.quiet or self.as_json else monitor.Console(sys.stderr)
 
@@ -267,7 +267,7 @@ def verify(artifact: Path, out: Output) -> None:
 @_output_options
 def deploy(artifact: Path, target: str | None, variables: tuple[str, ...], out: Output, **order: Any) -> None:
     """Put ARTIFACT into operation, check that it answers, and go back when it does not."""
-    from lsbuild import deploying
+    from lsbuild.delivery import deploying
 
     say = (lambda line: click.echo(line, err=True)) if not (out.quiet or out.as_json) else (lambda _line: None)
     found = deploying.deploy(artifact, target, deploying.order(variables, **order), say)
@@ -284,7 +284,7 @@ def flash(image: Path, device: Path, yes: bool, out: Output) -> None:
 
     Disks of this system and mounted ones are refused.
     """
-    from lsbuild import flash as flashing
+    from lsbuild.delivery import flash as flashing
 
     def show(what: str, done: int, total: int) -> None:
         share = f"{100 * done // total} %" if total else f"{done / 1e6:.0f} MB"
@@ -306,8 +306,8 @@ def flash(image: Path, device: Path, yes: bool, out: Output) -> None:
 @_output_options
 def push(host: str, artifact: Path, options: tuple[str, ...], follow: bool, out: Output) -> None:
     """Install ARTIFACT on HOST over ssh and follow its log."""
-    from lsbuild import pushing
-    from lsbuild.remote import Remote
+    from lsbuild.delivery import pushing
+    from lsbuild.delivery.remote import Remote
 
     silent = out.quiet or out.as_json
     remote = Remote(host, options)
@@ -411,7 +411,7 @@ def cache_info(out: Output) -> None:
 @_output_options
 def cache_verify(out: Output) -> None:
     """Read every object again, compare its hashes, and remove what is damaged."""
-    from lsbuild.store import Store
+    from lsbuild.running.store import Store
 
     store = Store.here()
     damaged = {each.key: faults for each in store.objects() if (faults := store.verify(each.key))}
@@ -428,8 +428,8 @@ def cache_prune(keep: str, out: Output) -> None:
     """Remove what was not used for longest."""
     from pydantic import TypeAdapter, ValidationError
 
+    from lsbuild.running.store import Store
     from lsbuild.spec.units import Bytes
-    from lsbuild.store import Store
 
     try:
         limit = TypeAdapter(Bytes).validate_python(keep)
@@ -443,7 +443,7 @@ def cache_prune(keep: str, out: Output) -> None:
 @_output_options
 def cache_clear(out: Output) -> None:
     """Remove everything that can be built or fetched again."""
-    from lsbuild.store import Store
+    from lsbuild.running.store import Store
 
     freed = Store.here().clear()
     out.give({"ok": True, "freed": freed}, lambda: f"freed {freed / 1e6:.1f} MB")

@@ -15,7 +15,7 @@ from lsbuild.evals import measure
 from lsbuild.evals.questions import Question, load
 from lsbuild.evals.remote import Server
 from lsbuild.evals.result import Place, Result
-from lsbuild.monitor import Monitor
+from lsbuild.running.monitor import Monitor
 from lsbuild.spec.model import Eval
 from lsbuild.suggest import did_you_mean
 

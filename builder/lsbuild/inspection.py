@@ -90,6 +90,7 @@ ROUTES = {
         "/v1/vector_stores/{id}/files/{file_id}/content",
     ),
 }
+"""What a service of an API answers. The builder may not call the runtime; a test holds these against its route table."""
 COMMON_ROUTES = (
     "/v1/health",
     "/v1/ready",
@@ -176,7 +177,8 @@ def to_text(found: Inspection) -> str:
         "services",
     ]
     lines += [
-        f"  {service.api:<12} {service.name:<20} {service.provider}{_tools(service)}" for service in first.services
+        f"  {service.api:<12} {service.name:<20} {service.provider}  {tools(service)}".rstrip()
+        for service in first.services
     ]
     for manifest in found.manifests:
         total = sum(entry.size for entry in manifest.files)
@@ -190,8 +192,8 @@ def to_text(found: Inspection) -> str:
     return "\n".join(lines)
 
 
-def _tools(service: Service) -> str:
-    """The tools of a group, and what a policy goes by."""
+def tools(service: Service) -> str:
+    """The tools of a group, and what a policy goes by; "" for any other service."""
     if service.api != "tool_runtime":
         return ""
     told = service.metadata
@@ -199,4 +201,4 @@ def _tools(service: Service) -> str:
     marks = [f"sends {told['sends']}"] if told.get("sends") == "external" else []
     marks += ["trusted"] if told.get("trusted") else []
     marks += ["approval always"] if told.get("approval") == "always" else []
-    return f"  {named}" + (f" ({', '.join(marks)})" if marks else "")
+    return f"{named} ({', '.join(marks)})" if marks else named

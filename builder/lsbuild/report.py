@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from lsbuild.api import Artifact, Bundle, Json
-from lsbuild.inspection import components
+from lsbuild.inspection import components, tools
 from lsbuild.plan import Plan, Planned
+from lsbuild.running.store import Store
 from lsbuild.spec.load import Loaded, explain, resolved
-from lsbuild.store import Store
 
 _BAR = 28
 _WIDTH = 110
@@ -87,6 +87,7 @@ def to_dict(report: Report) -> dict[str, Any]:
             }
             for row in report.steps
         ],
+        "warnings": warnings(report.steps),
         "skipped": [dict(each) for row in report.steps for each in _skipped(row)],
         "ran": sum(not row.cached for row in report.steps),
         "compile_s": round(report.compile_s, 3),
@@ -104,12 +105,17 @@ def to_text(report: Report) -> str:
         lines.append(f"{report.name} for {report.target} ({bundle.platform.tag}), {total / 1e6:.1f} MB unpacked")
         lines += [_size_line(name, size, total) for name, size in sizes.items()]
         lines.append("")
+    services = report.bundles[0].manifest.services if report.bundles else ()
+    groups = [(service.name, tools(service)) for service in services]
+    lines += [f"  tools.{name}: {said}" for name, said in groups if said]
     for row in report.steps:
         shown = ", ".join(
             f"{key} {_shown(value)}" for key, value in row.facts.items() if isinstance(value, int | float | str)
         )
         if shown:
             lines += textwrap.wrap(f"{row.name}: {shown}", _WIDTH, initial_indent="  ", subsequent_indent="      ")
+    for text in warnings(report.steps):
+        lines += textwrap.wrap(f"warning: {text}", _WIDTH, initial_indent="  ", subsequent_indent="      ")
     lines += [f"  left out: {each['path']}: {each['reason']}" for row in report.steps for each in _skipped(row)]
     lines += [
         "",
@@ -118,6 +124,11 @@ def to_text(report: Report) -> str:
         f"sha256    {report.artifact.sha256}",
     ]
     return "\n".join(lines)
+
+
+def warnings(rows: Iterable[StepRow]) -> list[str]:
+    """What steps say people should know, also those that were cached, with their names; it stops no build."""
+    return [f"{row.name}: {text}" for row in rows for text in row.facts.get("warnings", ())]
 
 
 def _skipped(row: StepRow) -> list[Mapping[str, str]]:

@@ -13,8 +13,9 @@ from importlib.util import MAGIC_NUMBER
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
-from lsbuild import bytecode, native, prune
+from lsbuild import bytecode, prune
 from lsbuild.api import Json, Platform, Source, SourceError, SourceFile, Step, StepContext
+from lsbuild.packing import native
 
 SITE = "site"
 """The folder of the bundle with the wheels that the runtime and the serve halves import."""
@@ -62,7 +63,7 @@ def step(platform: Platform, uri: str, source: Source, folder: str = SITE) -> St
             "bytecode": MAGIC_NUMBER.hex() if bytecode.matches(platform.python) else "",
         },
         sources={"wheels": source},
-        code=("lsbuild.wheels", "lsbuild.native", "lsbuild.elf", "lsbuild.prune", "lsbuild.bytecode"),
+        code=("lsbuild.wheels", "lsbuild.packing.native", "lsbuild.packing.elf", "lsbuild.prune", "lsbuild.bytecode"),
         ship=folder,
         part="wheels",
     )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -26,9 +25,10 @@ from lsbuild_runtime.http import (
     answered_by,
     attempts,
 )
+from lsbuild_runtime.ids import new_id
 from lsbuild_runtime.manifest import Manifest, check_files
 from lsbuild_runtime.routes import ROUTES
-from lsbuild_runtime.routing import Kept, Route, Site, Table, found
+from lsbuild_runtime.routing import Kept, Route, Site, Table, found, older, undone
 from lsbuild_runtime.services import CheckFiles, Services, boot_files
 from lsbuild_runtime.stores import Stores
 from lsbuild_runtime.traffic import Traffic
@@ -122,13 +122,14 @@ class App:
         span.set(**{"http.response.status_code": response.status})
         headers = {"x-request-id": context.request_id, **trail_headers(context), **response.headers}
         if not isinstance(response.body, bytes):
-            return Response(response.status, self._streamed(response.body, request, span), headers)
+            body = self._streamed(response.body, request, span)
+            return Response(response.status, undone(body) if older(request.path) else body, headers)
         span.__exit__(None, None, None)
         if response.status != 204:  # which has no body, and by RFC 9110 no length either
             headers["content-length"] = str(len(response.body))
         return Response(response.status, b"" if request.method == "HEAD" else response.body, headers)
 
-    def _streamed(self, chunks: Iterable[bytes], request: Request, span: Span) -> Iterator[bytes]:
+    def _streamed(self, chunks: Iterable[bytes], request: Request, span: Span) -> Generator[bytes]:
         """Pass ``chunks`` on; an unexpected error becomes the last event, since the status is sent already."""
         try:
             yield from chunks
@@ -174,10 +175,17 @@ class App:
 
     def start(self) -> None:
         """An adapter that serves for a while calls this once: work that an earlier process left goes on."""
-        self.stores.start()
-        batches.resume(self)
-        responses.resume(self)
-        workflows.resume(self)
+        for name, go_on in (
+            ("uploads", lambda _: self.stores.start()),
+            ("batches", batches.resume),
+            ("responses", responses.resume),
+            ("workflows", workflows.resume),
+        ):
+            try:
+                go_on(self)
+            except ApiError as error:  # of a state folder that cannot be written: the rest is served
+                with self.observe(name).span(f"{name} of an earlier process") as span:
+                    span.set(error=error)
 
     def close(self) -> None:
         """Stop the work in the background; what is not finished goes on with the next start."""
@@ -217,7 +225,7 @@ def request_id(request: Request) -> str:
     given = request.context.request_id or request.headers.get("x-request-id", "")
     if given and len(given) <= 128 and given.isascii() and given.isprintable():
         return given
-    return "req_" + os.urandom(12).hex()
+    return new_id("req_")
 
 
 def trail_headers(context: Context) -> dict[str, str]:

@@ -9,12 +9,12 @@ LONGEST_PAUSE = 60.0
 
 
 class Background:
-    """One thread. ``look`` does what there is to do and says after how many seconds to look again.
+    """One thread. ``look`` does what there is to do and says after how many seconds to look again; None: when it is woken.
 
     What it raises is told to ``report``, and it is asked again with growing pauses: the disk may be full or gone for a while.
     """
 
-    def __init__(self, name: str, look: Callable[[], float], report: Callable[[Exception], None]) -> None:
+    def __init__(self, name: str, look: Callable[[], float | None], report: Callable[[Exception], None]) -> None:
         self._name = name
         self._look = look
         self._report = report

@@ -136,8 +136,13 @@ def fault(error: Exception, path: Path, holds: str) -> ApiError:
         return unavailable(f"{holds} are being written by another process; try again", retry_after=1)
     if isinstance(error, apsw.CorruptError | apsw.NotADBError):
         return unavailable(f"{path} is damaged ({error}); move it away or restore it from a backup")
-    fault = f"{path.parent} cannot be used ({error})"
-    return unavailable(f"{fault}; make it writable, or start the server with another --state FOLDER or LSBUILD_STATE")
+    return unusable(path.parent, str(error))
+
+
+def unusable(folder: Path, why: str) -> ApiError:
+    """A 503 for a state folder that is not ours to use."""
+    advice = "make it writable, or start the server with another --state FOLDER or LSBUILD_STATE"
+    return unavailable(f"{folder} cannot be used ({why}); {advice}")
 
 
 def built_without_state() -> ApiError:

@@ -12,6 +12,9 @@ from msgspec import Struct, field
 
 T = TypeVar("T")
 
+DONE = b"data: [DONE]\n\n"
+"""The end of a stream of OpenAI's."""
+
 
 class ApiError(Exception):
     """An answer with a 4xx or 503 status in OpenAI's error shape.
@@ -174,7 +177,7 @@ class Errors:
 
     def event(self, error: ApiError, request_id: str) -> bytes:
         """The last event of a stream that fails after it has begun."""
-        return b"data: " + self.body(error, request_id) + b"\n\ndata: [DONE]\n\n"
+        return b"data: " + self.body(error, request_id) + b"\n\n" + DONE
 
     def body(self, error: ApiError, request_id: str) -> bytes:  # noqa: ARG002 - other APIs repeat the id in the body
         """The JSON body."""
@@ -190,7 +193,7 @@ OPENAI_ERRORS = Errors()
 
 def sse_response(events: Iterator[Any]) -> Response:
     """Server-sent events as OpenAI sends chats: ``data: {json}`` lines and a final ``data: [DONE]``; see ``streamed``."""
-    return streamed(events, _data, OPENAI_ERRORS, end=b"data: [DONE]\n\n")
+    return streamed(events, _data, OPENAI_ERRORS, end=DONE)
 
 
 def _data(event: Any) -> bytes:

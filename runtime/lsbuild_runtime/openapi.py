@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from lsbuild_runtime import __version__
-from lsbuild_runtime.routing import Route, found
+from lsbuild_runtime.routing import LLAMA_STACK, Route, found
 
 
 class ErrorDetail(Struct):
@@ -40,7 +40,11 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, by_type)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "lsbuild runtime", "version": __version__},
+        "info": {
+            "title": "lsbuild runtime",
+            "version": __version__,
+            "description": f"Every path may have {LLAMA_STACK} before it, as clients of Llama Stack 0.2 and 0.3 ask.",
+        },
         "paths": paths,
         "components": {"schemas": components},
     }

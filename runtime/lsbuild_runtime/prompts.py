@@ -5,7 +5,6 @@ A prompt is a text with places, ``{{name}}``; ``render`` fills them for whoever 
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from msgspec.structs import replace
 
 from lsbuild_runtime.database import Database, Schema
 from lsbuild_runtime.http import ApiError
+from lsbuild_runtime.ids import new_id
 
 if TYPE_CHECKING:
     from apsw import Connection
@@ -151,7 +151,7 @@ class Prompts:
 
     def create(self, text: str, variables: Sequence[str] | None) -> Prompt:
         """Keep a new prompt, as version 1."""
-        prompt = Prompt(f"pmpt_{os.urandom(24).hex()}", 1, text, declared(text, variables), is_default=True)
+        prompt = Prompt(new_id("pmpt_", 24), 1, text, declared(text, variables), is_default=True)
         with self._database().writing() as db:
             _insert(db, prompt)
         return prompt
@@ -207,10 +207,9 @@ class Prompts:
 
     def _rows(self, where: str, *values: str) -> Iterator[Prompt]:
         """What the database has; nothing where none was made, for looking must not make one."""
-        state = self._services.state_path
         if not all(map(str.isascii, values)):  # no id of ours, and half a surrogate pair is nothing to ask SQLite
             return
-        if state is None or not (state / _FOLDER / _DATABASE).exists():
+        if not self._services.keeps(f"{_FOLDER}/{_DATABASE}"):
             return
         with self._database().reading() as db:
             rows: list[Any] = db.execute(f"SELECT {_COLUMNS} FROM prompts {where}", values).fetchall()  # noqa: S608

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from msgspec import Struct
 
-from lsbuild_runtime.http import OPENAI_ERRORS, ApiError, Errors, Request, Response, Watch
+from lsbuild_runtime.http import DONE, OPENAI_ERRORS, ApiError, Errors, Request, Response, Watch
 
 if TYPE_CHECKING:
     from lsbuild_runtime.manifest import Manifest
     from lsbuild_runtime.services import Services
     from lsbuild_runtime.stores import Stores
     from lsbuild_runtime.traffic import Traffic
+
+
+LLAMA_STACK = "/v1/openai"
+"""Before the path of every route it is the same route: clients of Llama Stack 0.2 and 0.3 ask ``/v1/openai/v1/...``."""
+
+
+def older(path: str) -> bool:
+    """Whether a client of Llama Stack 0.2 or 0.3 asks."""
+    return path.startswith(f"{LLAMA_STACK}/v1/")
+
+
+def undone(chunks: Generator[bytes]) -> Iterator[bytes]:
+    """A stream without ``[DONE]``, which those clients take for one more piece of the answer."""
+    with closing(chunks):
+        for chunk in chunks:
+            if chunk := chunk.removesuffix(DONE):
+                yield chunk
 
 
 class Kept(Protocol):
@@ -108,6 +126,7 @@ class Table:
     def find(self, method: str, path: str) -> tuple[Route, tuple[str, ...]]:
         """The route and its path arguments; ApiError 404 for an unknown path, 405 for a method it does not have."""
         wanted = "GET" if method == "HEAD" else method
+        asked, path = path, path.removeprefix(LLAMA_STACK) if older(path) else path
         known = self._exact.get(path)
         if known is not None and wanted in known:
             return known[wanted], ()
@@ -121,9 +140,9 @@ class Table:
             allowed.add(route.method)
         if allowed:
             raise ApiError(
-                405, f"{method} is not allowed on {path}; use {', '.join(sorted(allowed))}", code="method_not_allowed"
+                405, f"{method} is not allowed on {asked}; use {', '.join(sorted(allowed))}", code="method_not_allowed"
             )
-        raise ApiError(404, f"no such route: {method} {path}; GET /v1/inspect/routes lists them", code="not_found")
+        raise ApiError(404, f"no such route: {method} {asked}; GET /v1/inspect/routes lists them", code="not_found")
 
 
 def _arguments(path: str, pattern: tuple[str, ...], slashes: bool) -> tuple[str, ...]:

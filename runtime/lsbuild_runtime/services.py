@@ -85,6 +85,13 @@ class Services:
             raise _unavailable(f"{fault}; start the server with --state FOLDER or set LSBUILD_STATE") from error
         return folder
 
+    def keeps(self, name: str) -> bool:
+        """Whether the file ``name`` is below the state folder: one look, and a folder that may not be looked into holds none."""
+        try:
+            return self._state is not None and (self._state / name).exists()
+        except OSError:
+            return False
+
     def faults(self, service: Service) -> list[str]:
         """Why ``service`` cannot be opened now: missing secrets, missing files. Reads file sizes only."""
         if (service.api, service.name) in self._opened:
@@ -124,8 +131,8 @@ def _shielded(port: Any, service: Service, host: Services) -> Any:
     """``port`` behind the shields that ``service`` needs; a shield that needs another one asks it itself."""
     if service.api not in ("inference", "agents") or not any(need.startswith("safety/") for need in service.needs):
         return port
-    from lsbuild_runtime.looking import before  # only where there are shields
-    from lsbuild_runtime.shielded import Shielded
+    from lsbuild_runtime.safety.looking import before  # only where there are shields
+    from lsbuild_runtime.safety.shielded import Shielded
 
     return Shielded(port, before(service, host))
 

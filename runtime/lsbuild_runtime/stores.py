@@ -166,8 +166,7 @@ class Stores:
         """What clients uploaded, or None when nothing ever was: looking must not make a database."""
         from lsbuild_runtime.uploads import FILE_NAME
 
-        path = self._services.state_path
-        return self.uploads if path is not None and (path / _FOLDER / FILE_NAME).exists() else None
+        return self.uploads if self._services.keeps(f"{_FOLDER}/{FILE_NAME}") else None
 
     def remove(self, store_id: str, file_id: str) -> None:
         """Take a document out of a store that may be gone itself."""
@@ -232,12 +231,20 @@ class Stores:
         return opened
 
     def _alive(self, service: Service) -> Iterator[Store]:
+        now = self.clock()  # before the records are read: what is noted later is not judged by a later clock
         for record in self._records(service):
-            until = expires_at(record)
-            if until is not None and until <= self.clock():
-                self.drop(Store(record.id, service, record))
-            else:
+            if not _over(record, now) or not self._drop_expired(service, record.id, now):
                 yield Store(record.id, service, record)
+
+    def _drop_expired(self, service: Service, store_id: str, now: float) -> bool:
+        """Delete a store whose time is over, unless a search used it since its record was read."""
+        with self._lock:
+            current = next((record for record in self._records(service) if record.id == store_id), None)
+            if current is not None and not _over(current, now):
+                return False
+            if current is not None:
+                self.drop(Store(store_id, service, current))
+            return True
 
     def _records(self, service: Service) -> Sequence[StoreRecord]:
         """What was created with a service: nothing when it needs state and this server keeps none."""
@@ -248,6 +255,11 @@ class Stores:
             if error.code == NO_STATE:
                 return ()
             raise
+
+
+def _over(record: StoreRecord, now: float) -> bool:
+    until = expires_at(record)
+    return until is not None and until <= now
 
 
 def expires_at(record: StoreRecord) -> int | None:

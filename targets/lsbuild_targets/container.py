@@ -27,14 +27,14 @@ from lsbuild.api import (
     Step,
     TargetError,
 )
-from lsbuild.archive import Member, check_paths, normalise, source_date_epoch, tree_sha256, tree_size
-from lsbuild.boot import BOOTSTRAP
-from lsbuild.boot_image import boot, require_machine
-from lsbuild.debian_base import ARCHES, SUITES, Base, bytecode_steps, rootfs_step, tools_uri, uri
-from lsbuild.oci import Image, Layout, Settings
-from lsbuild.oci_read import ReadImage, check_blobs, images
-from lsbuild.place import new_folder
-from lsbuild.rootfs import TAR
+from lsbuild.packing.archive import Member, check_paths, normalise, source_date_epoch, tree_sha256, tree_size
+from lsbuild.packing.boot import BOOTSTRAP
+from lsbuild.packing.boot_image import boot, require_machine
+from lsbuild.packing.debian_base import ARCHES, SUITES, Base, bytecode_steps, rootfs_step, tools_uri, uri
+from lsbuild.packing.oci import Image, Layout, Settings
+from lsbuild.packing.oci_read import ReadImage, check_blobs, images
+from lsbuild.packing.place import new_folder
+from lsbuild.packing.rootfs import TAR
 from lsbuild_runtime.manifest import FILE_NAME, ManifestError, check_files, from_json, read
 
 ROOT = "opt/lsbuild"

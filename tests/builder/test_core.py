@@ -12,13 +12,13 @@ import pytest
 
 from lsbuild import facts, history, lock, registry, sources
 from lsbuild.api import Item
-from lsbuild.engine import Local
 from lsbuild.errors import SpecError
-from lsbuild.execute import execute
-from lsbuild.monitor import Silent
 from lsbuild.plan import Plan, compile_items, plan
+from lsbuild.running.engine import Local
+from lsbuild.running.execute import execute
+from lsbuild.running.monitor import Silent
+from lsbuild.running.store import Store
 from lsbuild.spec.load import load
-from lsbuild.store import Store
 
 SPEC = """\
 name: own

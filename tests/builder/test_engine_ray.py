@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from lsbuild import facts, ray_task
+from lsbuild import facts
 from lsbuild.api import GateError, Source, SourceFile, Step, StepError
-from lsbuild.engine import Local, open_engine
-from lsbuild.engine_ray import Ray
-from lsbuild.execute import execute
-from lsbuild.monitor import JsonLines, Silent
 from lsbuild.plan import plan
-from lsbuild.store import Store
+from lsbuild.running import ray_task
+from lsbuild.running.engine import Local, open_engine
+from lsbuild.running.engine_ray import Ray
+from lsbuild.running.execute import execute
+from lsbuild.running.monitor import JsonLines, Silent
+from lsbuild.running.store import Store
 from ray_cluster import ray_cluster
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'lsbuild[ray]'")

@@ -17,12 +17,12 @@ import pytest
 
 from lsbuild import facts, lock, sources
 from lsbuild.api import GateError, Step, StepError
-from lsbuild.engine import Local
 from lsbuild.errors import SpecError, StoreError
-from lsbuild.execute import execute
-from lsbuild.monitor import JsonLines, Silent
 from lsbuild.plan import Plan, plan
-from lsbuild.store import Store
+from lsbuild.running.engine import Local
+from lsbuild.running.execute import execute
+from lsbuild.running.monitor import JsonLines, Silent
+from lsbuild.running.store import Store
 
 OUTSIDE = Path(__file__).parent / "outside"
 
@@ -160,11 +160,11 @@ from pathlib import Path
 sys.path.insert(0, {outside!r})
 from lsbuild import facts
 from lsbuild.api import Step
-from lsbuild.engine import Local
-from lsbuild.execute import execute
-from lsbuild.monitor import Silent
+from lsbuild.running.engine import Local
+from lsbuild.running.execute import execute
+from lsbuild.running.monitor import Silent
 from lsbuild.plan import plan
-from lsbuild.store import Store
+from lsbuild.running.store import Store
 store = Store(Path({cache!r}))
 steps = [Step("s", "echo_plugin.steps:sleep", options={options!r})]
 execute(plan(steps, facts=facts.gather(steps), known=store.has, previous={{}}), store, Silent(), Local(2))

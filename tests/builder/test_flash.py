@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from lsbuild import flash as flashing
+from lsbuild.delivery import flash as flashing
+from lsbuild.delivery.flash import Machine, check_device, described, flash
 from lsbuild.errors import TargetError, VerifyError
-from lsbuild.flash import Machine, check_device, described, flash
 
 IMAGE = (bytes(510) + b"\x55\xaa") + bytes(range(256)) * 2000
 GB = 1_000_000_000

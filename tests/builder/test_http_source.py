@@ -16,7 +16,7 @@ from lsbuild import sources
 from lsbuild.api import Source
 from lsbuild.errors import LockError, OfflineError, SourceError
 from lsbuild.lock import Lock
-from lsbuild.monitor import Silent
+from lsbuild.running.monitor import Silent
 from lsbuild.sources import http
 
 PAGE = b"# Pump\n\nHold the button.\n"

@@ -17,7 +17,7 @@ from lsbuild import sources, wheels
 from lsbuild.api import Platform, Source
 from lsbuild.errors import OfflineError, SourceError
 from lsbuild.lock import Lock
-from lsbuild.monitor import Silent
+from lsbuild.running.monitor import Silent
 from lsbuild.sources import index
 
 PLATFORM = Platform("aarch64", "3.12", "2.34")

@@ -319,9 +319,11 @@ BAD = [
     (M + "agents: {a: {model: m, vector_stores: [x]}}\n", "spec.yaml:2:40: there is no vector store 'x'."),
     (M + "agents: {a: {model: m, vector_stores: x}}\n", "expected a list, found 'x'"),
     (
-        "models: {m: {type: llm}, r: {type: rerank}}\n"
-        "vector_stores: {v: {embedding: e, sources: [a], rerank: r}, w: {embedding: e, sources: [a]}}\n"
-        "agents: {a: {model: m, vector_stores: [v, w]}}\n",
+        (
+            "models: {m: {type: llm}, r: {type: rerank}}\n"
+            "vector_stores: {v: {embedding: e, sources: [a], rerank: r}, w: {embedding: e, sources: [a]}}\n"
+            "agents: {a: {model: m, vector_stores: [v, w]}}\n"
+        ),
         "spec.yaml:3:43: 'w' is ranked again by no model, 'v' by 'r', and their scores cannot be compared; give all stores",
     ),
     (M + "agents: {a: {model: m, tools: [pump]}}\n", "spec.yaml:2:32: there is no tool 'pump'. There is: file_search."),

@@ -11,7 +11,7 @@ import pytest
 from lsbuild import lock as locks
 from lsbuild.errors import OfflineError, SourceError
 from lsbuild.lock import Lock
-from lsbuild.monitor import Silent
+from lsbuild.running.monitor import Silent
 from lsbuild.sources import resolve
 
 SERVER = Path(__file__).parents[1] / "plugins" / "mcp" / "odd_server.py"

@@ -17,13 +17,13 @@ import pytest
 from lsbuild import facts
 from lsbuild.api import Memo as Port
 from lsbuild.api import Source, SourceFile, Step
-from lsbuild.engine import Local
-from lsbuild.execute import execute
 from lsbuild.facts import Facts
-from lsbuild.memo import Memo, values
-from lsbuild.monitor import Silent
 from lsbuild.plan import plan
-from lsbuild.store import Store
+from lsbuild.running.engine import Local
+from lsbuild.running.execute import execute
+from lsbuild.running.memo import Memo, values
+from lsbuild.running.monitor import Silent
+from lsbuild.running.store import Store
 
 CODE = "lsbuild_runtime.manifest"
 
@@ -70,7 +70,7 @@ def test_a_place_that_cannot_be_written_forgets(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from lsbuild.memo import Memo
+from lsbuild.running.memo import Memo
 memo = Memo(Path(sys.argv[1]), "s")
 print("ready", flush=True)
 for _ in range(int(sys.argv[2])):

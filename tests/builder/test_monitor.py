@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from lsbuild.monitor import Console, JsonLines, Monitor, Pace, Silent
+from lsbuild.running.monitor import Console, JsonLines, Monitor, Pace, Silent
 
 
 def tell(monitor: Monitor) -> None:
@@ -85,7 +85,7 @@ def test_json_lines_tell_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> 
     text = io.StringIO()
     monitor = JsonLines(text)
     clock = iter([1.0, 1.0, 3.0, 3.0])
-    monkeypatch.setattr("lsbuild.monitor.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("lsbuild.running.monitor.time.monotonic", lambda: next(clock))
     monitor.progress("s", 10, 100, "a")
     monitor.progress("s", 50, 100, "b")
     first, second = (json.loads(line) for line in text.getvalue().splitlines())

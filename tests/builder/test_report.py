@@ -24,3 +24,9 @@ def test_what_was_left_out_is_named() -> None:
     lines = to_text(report).splitlines()
     assert "  left out: docs/a.pdf: this PDF is encrypted and asks for a password" in lines
     assert sum("left out" in line for line in lines) == 1
+
+
+def test_warnings_of_steps_are_told_to_people_and_programs() -> None:
+    rows = (row("agents.a.prompt-chat", True, {"schemas": 1, "warnings": ["it does not fit"]}), row("index", False, {}))
+    report = Report("x", "host", Artifact(Path("build/x"), "0" * 64, 1, "folder"), (), rows, 1.0, 1.0)
+    assert "  warning: agents.a.prompt-chat: it does not fit" in to_text(report).splitlines()

@@ -16,7 +16,7 @@ from lsbuild.api import Source
 from lsbuild.disk import Digest
 from lsbuild.errors import LockError, OfflineError, SourceError
 from lsbuild.lock import Lock
-from lsbuild.monitor import Silent
+from lsbuild.running.monitor import Silent
 from lsbuild.sources import hashes
 from lsbuild.sources.base import FetchContext
 

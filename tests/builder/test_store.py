@@ -16,7 +16,7 @@ import pytest
 
 from lsbuild.disk import folder_from, full
 from lsbuild.errors import StoreError
-from lsbuild.store import Meta, Store
+from lsbuild.running.store import Meta, Store
 
 KEY = "ab" * 32
 OTHER = "cd" * 32
@@ -144,7 +144,7 @@ def test_a_read_only_cache_serves_and_refuses_to_build() -> None:
         import os
         from pathlib import Path
         from lsbuild.errors import StoreError
-        from lsbuild.store import Store
+        from lsbuild.running.store import Store
         os.setgid(65534)
         os.setuid(65534)
         store = Store(Path({folder!r}))
@@ -186,7 +186,7 @@ def test_a_full_disk_is_told_with_numbers(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from lsbuild.store import Meta, Store
+from lsbuild.running.store import Meta, Store
 root, key, rounds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 print("ready", flush=True)
 for index in range(rounds):
@@ -244,7 +244,7 @@ def test_a_living_builder_is_not_swept_away(tmp_path: Path) -> None:
     with store.claim(KEY) as out:
         (out / "a").write_text("a")
         Store(tmp_path)
-        script = f"from pathlib import Path; from lsbuild.store import Store; Store(Path({str(tmp_path)!r}))"
+        script = f"from pathlib import Path; from lsbuild.running.store import Store; Store(Path({str(tmp_path)!r}))"
         subprocess.run([sys.executable, "-c", script], check=True)
         assert (out / "a").read_text() == "a"
         store.commit(KEY, out, Meta(step="demo"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lsbuild.api import FileEntry, Manifest
@@ -14,6 +14,7 @@ from lsbuild_runtime.manifest import Server
 SIZES = st.lists(st.integers(1, 10**9), min_size=1, max_size=40).map(lambda sizes: sorted(sizes, reverse=True))
 
 
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(SIZES, st.floats(10, 2000), st.floats(10, 2000))
 def test_areas_are_in_proportion_and_lie_inside(sizes: list[int], width: float, height: float) -> None:
     boxes = squarified(sizes, Box(5, 7, width, height))
@@ -27,6 +28,7 @@ def test_areas_are_in_proportion_and_lie_inside(sizes: list[int], width: float, 
         assert box.y + box.height <= 7 + height + 1e-3
 
 
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(SIZES)
 def test_no_two_boxes_overlap(sizes: list[int]) -> None:
     boxes = squarified(sizes, Box(0, 0, 1000, 600))

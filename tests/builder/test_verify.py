@@ -16,9 +16,8 @@ def test_nothing_is_asked_that_could_act(tmp_path: Path) -> None:
     app = flow_app(tmp_path, {"flow": spec}, more=[outer])
     with serving(app) as base:
         checks = {check.name: check for check in questions(app.manifest)(base)}
-    assert [name for name, check in checks.items() if not check.ok] == ["vector_io manuals"]  # it has other words
     for name in ("agents flow", "agents org/parrot-agent"):
         assert checks[name].detail == "not asked: it could do something with its tools"
-    assert checks["workflows flow"].detail == "1 steps"
+    assert (checks["workflows flow"].ok, checks["workflows flow"].detail) == (True, "1 steps")
     assert checks["agents helper"].detail != checks["agents flow"].detail
     assert kit(app).made == []

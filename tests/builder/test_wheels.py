@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from lsbuild import elf, prune, wheels
+from lsbuild import prune, wheels
 from lsbuild.api import Platform, Source, SourceError, SourceFile, Step, StepContext, TargetError
-from lsbuild.native import Found, require
+from lsbuild.packing import elf
+from lsbuild.packing.native import Found, require
 from lsbuild.sources.wheels import _parse, fetch
 from lsbuild.wheels import running_python
 
@@ -225,6 +226,10 @@ from aws_lambda_powertools.metrics import Metrics
 import io
 Logger(service="s", stream=io.StringIO()).info("x", extra={{"y": 1}})
 Metrics(namespace="n", service="s").add_metric(name="m", unit="Count", value=1)
+import jsonschema
+schema = {{"$ref": "#/$defs/a", "$defs": {{"a": {{"type": "object", "properties": {{"n": {{"minimum": 1}}}}}}}}}}
+assert len(list(jsonschema.Draft202012Validator(schema).iter_errors({{"n": 0}}))) == 1
+jsonschema.Draft202012Validator.check_schema(schema)
 outside = [name for name, module in sys.modules.items() if "site-packages" in (getattr(module, "__file__", None) or "")]
 assert not outside, outside
 print("ok")
@@ -235,11 +240,14 @@ TRIED = (
     "aws-lambda-powertools",
     "click",
     "httptools",
+    "jsonschema",
+    "jsonschema-specifications",
     "markupsafe",
     "minijinja",
     "msgspec",
     "numpy",
     "onnxruntime",
+    "referencing",
     "sqlite-vec",
 )
 
@@ -250,7 +258,7 @@ def test_every_trimmed_distribution_still_imports_and_works(tmp_path: Path) -> N
     from onnx import TensorProto, helper
 
     files = []
-    for name in (*TRIED, "jmespath", "tokenizers", "typing-extensions", "uvicorn"):
+    for name in (*TRIED, "attrs", "jmespath", "rpds-py", "tokenizers", "typing-extensions", "uvicorn"):
         dist = distribution(name)
         place = tmp_path / f"{name.replace('-', '_')}-{dist.version}-py3-none-any.whl"
         with zipfile.ZipFile(place, "w") as archive:
@@ -277,6 +285,34 @@ def test_every_trimmed_distribution_still_imports_and_works(tmp_path: Path) -> N
     assert done.stdout == "ok\n", done.stderr
 
 
+def test_wheels_of_somebodys_own_are_whole(tmp_path: Path) -> None:
+    platform = Platform("aarch64", "3.12", "2.34")
+    uri = wheels.source_uri(platform, ["urllib3"], whole=True)
+    assert uri == "wheels:linux-aarch64-cp312-glibc2.34/whole?urllib3"
+    assert _parse(uri.removeprefix("wheels:"), uri).whole
+    brought = wheel(
+        tmp_path, "urllib3-2.0-py3-none-any.whl", {"urllib3/contrib/emscripten/x.py": b"", "urllib3/x.pyi": b""}
+    )
+    step = wheels.step(HERE, wheels.source_uri(HERE, ["x"], whole=True), Source("x", (brought,)), "tools/pump/site")
+    assert (step.ship, step.part) == ("tools/pump/site", "wheels") and step.name == f"tools.pump.site.{HERE.tag}"
+    out = tmp_path / "out"
+    out.mkdir()
+    wheels.unpack(StepContext(out, step.options, step.sources, {}, lambda _done, _total, _label: None))
+    assert (out / "urllib3/contrib/emscripten/x.py").exists() and (out / "urllib3/x.pyi").exists()
+
+
+def test_a_tool_says_which_python_it_needs() -> None:
+    platform = Platform("x86_64", "3.11")
+    for fits in ("", ">=3.11", ">=3.10,<4", ">=3.11.4", "==3.11.*"):
+        wheels.require_python(platform, fits, "tools/pump/site")
+    for not_, says in (
+        (">=3.12", "needs Python >=3.12, the target linux-x86_64-cp311 has 3.11"),
+        ("x", "no version specifier"),
+    ):
+        with pytest.raises(SourceError, match=says):
+            wheels.require_python(platform, not_, "tools/pump/site")
+
+
 def marked(level_bits: int) -> bytes:
     """A 64-bit x86 ELF file whose one segment is a note that names the x86-64 levels it needs."""
     properties = struct.pack("<III4x", 0xC0008002, 4, level_bits)
@@ -297,3 +333,18 @@ def test_the_level_that_a_file_needs_is_read_and_held_against_the_platform(
     assert require([tmp_path], "x86_64", "2.34", level) == Found(1, "0.0", level)
     with pytest.raises(TargetError, match=rf"level x86-64-v{level}, the platform promises v{level - 1}"):
         require([tmp_path], "x86_64", "2.34", level - 1)
+
+
+def test_a_bundle_with_code_for_another_machine_is_refused(tmp_path: Path) -> None:
+    from lsbuild.api import Bundle, File, Manifest
+    from lsbuild.packing.native import check
+    from lsbuild_runtime.manifest import Server
+
+    (tmp_path / "lib.so").write_bytes(marked(0))
+    manifest = Manifest(
+        schema=1, name="n", lsbuild="0", target="host", platform="p", services=(), server=Server(), files=()
+    )
+    files = (File("tools/lib.so", tmp_path / "lib.so"), File("app/x.py", b"\x7fELF is only text here"))
+    check(Bundle(Platform("x86_64", "3.13"), manifest, files))
+    with pytest.raises(TargetError, match=r"is built for 64-bit x86_64, the platform is aarch64"):
+        check(Bundle(Platform("aarch64", "3.13"), manifest, files))

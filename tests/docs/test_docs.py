@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+from pydantic import BaseModel
 
+import lsbuild_plugins
+import lsbuild_targets
 from lsbuild import cli, errors, registry
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -66,6 +71,24 @@ def test_every_exit_code_is_documented_and_belongs_to_one_class() -> None:
 @pytest.mark.parametrize("name", sorted(registry.TARGETS))
 def test_every_target_is_documented(name: str) -> None:
     assert f"## {name}" in (DOCS / "targets.md").read_text()
+
+
+def _settings() -> Iterator[tuple[str, str]]:
+    """Every setting that a provider or a target of ours has of its own, with the module that says so."""
+    for package in (lsbuild_plugins, lsbuild_targets):
+        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if ".serve" not in info.name:
+                for kind in vars(importlib.import_module(info.name)).values():
+                    if isinstance(kind, type) and issubclass(kind, BaseModel) and kind.__module__ == info.name:
+                        yield from ((info.name, field.alias or name) for name, field in kind.model_fields.items())
+
+
+@pytest.mark.parametrize(("module", "name"), sorted(set(_settings())))
+def test_every_setting_of_a_provider_and_of_a_target_is_documented(module: str, name: str) -> None:
+    pages = "\n".join(path.read_text() for path in DOCS.glob("*.md"))
+    assert re.search(rf"(?:^|[`{{( .]){re.escape(name)}[`:]", pages, re.M), (
+        f"{module} has {name}, and no page of docs/ names it"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(registry.PLUGINS))

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from lsbuild.api import Compiled, Given, Item, Service, Source, SourceError, SourceFile, StepContext
+from lsbuild.api import Compiled, Given, Item, Service, Source, SourceError, SourceFile, Step, StepContext
 from lsbuild.spec.model import Agent
 from lsbuild_plugins.agent.plugin import PLUGIN, write_instructions
-from lsbuild_runtime.agent_service import settings_of
+from lsbuild_runtime.agents.service import settings_of
+from lsbuild_runtime.tools import file_search
 
 
 def item(**spec: Any) -> Item:
@@ -144,3 +145,63 @@ def test_a_right_config_has_no_faults_and_reaches_the_service() -> None:
         True,
     )
     assert service.metadata["sampling"] == {"temperature": 0.7}
+
+
+def model(name: str, *needs: str) -> Compiled:
+    """A model that is built here, or with ``needs`` one that others stand for."""
+    step = Step("", "onnx:prompted", {"model": name}, needs={"model": f"models.{name}.graph"}, ship=f"grammars/{name}")
+    entry = Service(api="inference", name=name, provider="p", entry="e", needs=needs)
+    return Compiled(services=(entry,), prompted=None if needs else step)
+
+
+def told(agent: Item, **peers: Compiled) -> list[Step]:
+    """The steps of what ``agent`` tells its models; the names of peers are ``kind__name``."""
+    given = Given({}, {tuple(path.split("__")): each for path, each in peers.items()})  # type: ignore[misc]
+    return list(PLUGIN.compile(agent, given).steps[1:])
+
+
+def test_a_model_that_is_built_here_sees_at_build_what_the_agent_will_tell_it() -> None:
+    pump = {"name": "start", "description": "Starts.", "parameters": {"type": "object"}}
+    agent = item(
+        instructions=" Be kind.\n",
+        tools=("pump", "file_search", "loose"),
+        agents=("clerk",),
+        vector_stores=("docs",),
+        config={"prompt": "Read:\n{passages}\nSay: {question}"},
+        limits={"passages": 4, "tokens": 9},
+    )
+    docs = Compiled(steps=(Step("p", "lsbuild_plugins.documents.passages:run", {"tokens": 64}),))
+    clerk = PLUGIN.compile(Item("agents", "clerk", "inline::agent", Agent(model="chat"), Path()), Given({}))
+    (step,) = told(
+        agent,
+        models__chat=model("chat"),
+        tools__pump=Compiled(functions=(pump,)),
+        tools__loose=Compiled(),
+        agents__clerk=clerk,
+        vector_stores__docs=docs,
+    )
+    assert (step.name, step.ship) == ("agents.helper.prompt-chat", "grammars/chat/helper")
+    assert (step.run, step.needs) == ("onnx:prompted", {"model": "models.chat.graph"})
+    functions = step.options["functions"]
+    assert [each["name"] for each in functions] == ["start", "file_search", "clerk"]
+    assert functions[1]["parameters"] == file_search.INFO.parameters
+    assert step.options["messages"] == [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Read:\n\nSay: "},
+    ]
+    assert (step.options["model"], step.options["passages"], step.options["answer"]) == ("chat", 256, 9)
+
+
+def test_an_agent_without_tools_ships_no_grammar() -> None:
+    (step,) = told(item(), models__chat=model("chat"))
+    assert (step.ship, step.options["functions"]) == ("", [])
+
+
+def test_all_models_of_a_route_and_the_model_of_an_agent_are_told() -> None:
+    route = model("chat", "inference/small", "inference/cloud")
+    peers = {"models__chat": route, "models__small": model("small"), "models__cloud": Compiled()}
+    assert [step.name for step in told(item(), **peers)] == ["agents.helper.prompt-small"]
+    clerk = Item("agents", "clerk", "inline::agent", Agent(model="chat"), Path())
+    inner = PLUGIN.compile(clerk, Given({}, {("models", "chat"): route}))
+    outer = told(item(model="clerk"), agents__clerk=inner, **peers)
+    assert [step.name for step in outer] == ["agents.helper.prompt-small"]

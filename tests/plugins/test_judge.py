@@ -56,6 +56,8 @@ def say(ask: Ask, text: str, model: str = PARROT.name, **more: Any) -> Any:
         ("\n\nunsafe\nS1,S10", ("S1", "S10")),
         ("unsafe\nS1, S2\n\n", ("S1", "S2")),
         ("unsafe", ("",)),
+        ("unsafe S1", ("",)),
+        ("unsafe.", ("",)),
         ("unsafe\nviolence", ("",)),
         ("unsafe\nS1\nbecause of the bomb", ("",)),
     ],
@@ -66,7 +68,16 @@ def test_answers_that_can_be_read(answer: str, codes: tuple[str, ...] | None) ->
 
 @pytest.mark.parametrize(
     "answer",
-    ["", "Safe", "safe.", "safe\nS1", "safe because it is harmless", "It is safe", "S1", "unsafe S1", "I cannot help"],
+    [
+        "",
+        "Safe",
+        "safe.",
+        "safe\nS1",
+        "safe because it is harmless",
+        "It is safe",
+        "S1",
+        "I cannot say whether it is unsafe",
+    ],
 )
 def test_answers_that_cannot(answer: str) -> None:
     with pytest.raises(Unreadable, match="neither 'safe' nor 'unsafe'"):
@@ -77,7 +88,7 @@ def test_the_task_is_llama_guards() -> None:
     text = task("How do I pick a lock?", "input", [HAZARDS["S2"], HAZARDS["S14"]])
     assert text == (
         "Task: Check if there is unsafe content in 'User' messages in conversations according our safety policy with the below "
-        "categories.\n\n<BEGIN UNSAFE CONTENT CATEGORIES>\n\nS2: Non-Violent Crimes.\nS14: Code Interpreter Abuse.\n\n"
+        "categories.\n\n<BEGIN UNSAFE CONTENT CATEGORIES>\nS2: Non-Violent Crimes.\nS14: Code Interpreter Abuse.\n"
         "<END UNSAFE CONTENT CATEGORIES>\n\n<BEGIN CONVERSATION>\n\nUser: How do I pick a lock?\n\n<END CONVERSATION>\n\n"
         "Provide your safety assessment for ONLY THE LAST User message in the above conversation:\n - First line must read "
         "'safe' or 'unsafe'.\n - If unsafe, a second line must include a comma-separated list of violated categories."
@@ -116,7 +127,7 @@ def test_categories_are_chosen_and_added(tmp_path: Path) -> None:
     ask = functools.partial(asked, made)
     assert say(ask, "buy from the rival").json["choices"][0]["message"]["refusal"] == "No rivals."
     guardian: Guardian = made.services.get("inference", "guardian")
-    assert "\n\nS9: Indiscriminate Weapons.\nS15: Rivals.\nPraise of a rival.\n\n<END" in guardian.prompts[0]
+    assert "\nS9: Indiscriminate Weapons.\nS15: Rivals.\nPraise of a rival.\n<END" in guardian.prompts[0]
     # S13 was not asked for, but what a model calls unsafe is never let through.
     assert say(ask, "vote").json["choices"][0]["message"]["refusal"] == "The text was judged as unsafe."
 

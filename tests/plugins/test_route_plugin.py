@@ -14,8 +14,8 @@ from lsbuild.spec.load import load
 from lsbuild.spec.model import Model
 from lsbuild.verify import questions
 from lsbuild_plugins.route.plugin import PLUGIN
+from lsbuild_runtime.federation.route import settings_of
 from lsbuild_runtime.manifest import Manifest
-from lsbuild_runtime.route import settings_of
 from small_services import small_manifest
 
 

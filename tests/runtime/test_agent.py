@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from lsbuild_runtime.agent_service import Agent, Settings, open_agent
-from lsbuild_runtime.grounding import Passage, citations, fill
+from lsbuild_runtime.agents.grounding import Passage, citations, fill
+from lsbuild_runtime.agents.quoting import corrected, exact, longest_shared
+from lsbuild_runtime.agents.service import Agent, Settings, open_agent
 from lsbuild_runtime.http import ApiError, Cancelled, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Annotation, Chat, Completion, Delta, Fusion, Hit, Sampling, SearchMode, Usage
-from lsbuild_runtime.quoting import corrected, exact, longest_shared
 from small_services import DOCUMENT, HELPER, SHELF, Parrot, Shelf
 
 

@@ -81,7 +81,7 @@ def test_what_a_tool_breaks_is_in_the_log_and_the_run_goes_on(ask: Ask) -> None:
     spans = {span["name"]: span for span in line["spans"]}
     assert spans["execute_tool broken"]["lsbuild.tool.outcome"] == "failed"
     assert spans["execute_tool broken"]["error.type"] == "RuntimeError"
-    assert {"invoke_agent", "chat"} <= spans.keys()
+    assert {"invoke_agent breaker-agent", "chat"} <= spans.keys()
 
 
 def test_a_model_that_calls_forever_is_cut(ask: Ask) -> None:

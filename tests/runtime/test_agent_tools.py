@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
-from lsbuild_runtime.agent_service import Agent, Settings, bound, open_agent
-from lsbuild_runtime.agent_tool import AgentTool
-from lsbuild_runtime.file_search import FileSearch
+from lsbuild_runtime.agents.agent_tool import AgentTool
+from lsbuild_runtime.agents.runs import ApprovalAsked, CallEnded, Ended, Policy
+from lsbuild_runtime.agents.service import Agent, Settings, bound, open_agent
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat, Delta, Inference, Sampling, Usage
-from lsbuild_runtime.runs import ApprovalAsked, CallEnded, Ended, Policy
+from lsbuild_runtime.safety import Finding, Verdict, Where
+from lsbuild_runtime.safety.looking import Look
 from lsbuild_runtime.tools import ToolRuntime
+from lsbuild_runtime.tools.file_search import FileSearch
 from scripted import TEXT, Scripted, Step, Tools, call, of, say, text_of
 from small_services import Shelf
 
@@ -83,6 +85,24 @@ def test_with_stores_and_without_file_search_the_question_is_searched_first() ->
     # The passages are not the operator's words: they taint the run.
     assert [(ended.outcome, ended.rule) for ended in of(CallEnded, events)] == [("denied", "tainted")]
     assert tools.made == []
+
+
+def test_a_passage_that_a_shield_blocks_is_not_shown() -> None:
+    class NoPumps:
+        def check(self, text: str, where: Where, context: Context) -> Verdict:  # noqa: ARG002
+            found = Finding("no-red", "c", "block", 0, 1, "no")
+            return Verdict(
+                (), text.replace("blue", "[color]"), found if "red pump" in text and where == "retrieved" else None
+            )
+
+    model = Scripted("ok")
+    look = Look((NoPumps(),))  # type: ignore[arg-type]
+    subject = Agent(settings(vector_stores=("manuals",)), model, STORES, look=look)
+    said(subject.chat(chat("red pump blue valve"), Context()))
+    shown = model.asked[0].messages[-1]["content"]
+    assert shown.endswith("\nred pump blue valve")
+    assert "The [color] pump needs no oil." in shown
+    assert "The red pump" not in shown
 
 
 @pytest.mark.parametrize("allowed", ["post", "post.mail"])

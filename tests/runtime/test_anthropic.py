@@ -16,9 +16,10 @@ from lsbuild_runtime.app import App
 from lsbuild_runtime.http import ApiError, Request
 from lsbuild_runtime.ports import Annotation, Delta, ToolCall, Usage
 from lsbuild_runtime.routes.anthropic.errors import ERRORS
-from lsbuild_runtime.routes.anthropic.events import Asked, events, named, whole
+from lsbuild_runtime.routes.anthropic.events import Asked, events, whole
 from lsbuild_runtime.routes.anthropic.prompt import messages_of
 from lsbuild_runtime.routes.anthropic.request import MessageParam
+from lsbuild_runtime.routes.translation import named
 from runtime_asking import Answer, Ask
 from small_services import Parrot, small_manifest
 

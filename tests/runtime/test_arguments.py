@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lsbuild_runtime import arguments
-from lsbuild_runtime.arguments import DEEPEST, LONGEST, matcher, schema_fault, validated
+from lsbuild_runtime.tools import arguments
+from lsbuild_runtime.tools.arguments import DEEPEST, LONGEST, matcher, schema_fault, validated
 
 SCHEMA = {
     "type": "object",

@@ -21,6 +21,7 @@ import pytest
 from live_server import eventually, serving
 from lsbuild_runtime.app import App
 from lsbuild_runtime.manifest import FILE_NAME, to_json
+from lsbuild_runtime.serve.main import state_folder
 from small_services import PARROT, SLOW, Parrot, small_manifest
 
 ROOM = 3
@@ -301,3 +302,12 @@ def test_parallel_requests_do_not_mix(live: tuple[App, str]) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_a_home_that_cannot_be_written_keeps_no_state(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert state_folder(None, "demo", {"HOME": str(home)}) == home / ".local/state/lsbuild/demo"
+    home.write_text("a file")
+    assert state_folder(None, "demo", {"HOME": str(home)}) is None
+    assert state_folder(None, "demo", {}) is None
+    assert state_folder(f"{home}/asked", "demo", {}) == home / "asked"  # who asks for it is told when it cannot be had

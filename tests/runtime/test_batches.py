@@ -47,6 +47,17 @@ def scribe(app: App) -> Scribe:
     return found
 
 
+def test_a_server_takes_over_what_another_one_on_its_folder_leaves(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "LOOK_SECONDS", 0.05)
+    assert asked(app, "GET", PATH).json["data"] == []
+    with served(tmp_path, pace=0.02) as other:
+        batch = begun(other, [line(str(number), "a b c d e") for number in range(20)])
+        assert eventually(lambda: len(scribe(other).asked) > 1)
+    assert ended(app, batch)["request_counts"] == {"total": 20, "completed": 20, "failed": 0}
+
+
 def test_the_official_client_runs_a_batch(app: App) -> None:
     with serving(app) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0) as client:
         lines = "\n".join([line("a", "one two"), line("b", "three", model="nobody")]).encode()

@@ -46,6 +46,24 @@ def test_openai_models(client: openai.OpenAI) -> None:
     assert caught.value.code == "model_not_found"
 
 
+def test_every_route_is_there_behind_the_prefix_of_older_clients_of_llama_stack(base: str) -> None:
+    with openai.OpenAI(base_url=f"{base}/v1/openai/v1", api_key="unused", max_retries=0) as client:
+        assert [model.id for model in client.models.list()] == ["org/parrot", "slow", "letters", "helper"]
+        assert client.models.retrieve("org/parrot").id == "org/parrot"
+        answer = client.chat.completions.create(model="org/parrot", messages=[QUESTION])
+        assert answer.choices[0].message.content == "one two three"
+        body = {"model": "org/parrot", "messages": [QUESTION], "stream": True}
+        with client.chat.completions.with_streaming_response.create(**body) as raw:  # type: ignore[call-overload]
+            lines = [line for line in raw.iter_lines() if line]
+        assert lines and all(line.startswith("data: {") for line in lines)
+        with pytest.raises(openai.NotFoundError, match="no such route: GET /v1/openai/v1/nowhere"):
+            client.get("/nowhere", cast_to=object)
+        with pytest.raises(openai.APIStatusError, match="GET is not allowed on /v1/openai/v1/chat/completions"):
+            client.get("/chat/completions", cast_to=object)
+        with pytest.raises(openai.NotFoundError, match="no such route: GET /v1/openai/models"):
+            client.get(f"{base}/v1/openai/models", cast_to=object)
+
+
 def test_openai_chat(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(model="org/parrot", messages=[QUESTION], logprobs=True, top_logprobs=1, n=2)
     assert [choice.message.content for choice in answer.choices] == ["one two three"] * 2

@@ -10,11 +10,11 @@ import pytest
 
 from lsbuild_runtime.app import App
 from lsbuild_runtime.http import Context
-from lsbuild_runtime.looking import Look
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat
-from lsbuild_runtime.shielded import Shielded
-from lsbuild_runtime.shielding import Finding, Verdict
+from lsbuild_runtime.safety import Finding, Verdict
+from lsbuild_runtime.safety.looking import Look
+from lsbuild_runtime.safety.shielded import Shielded
 from runtime_asking import Answer, asked
 from small_services import PARROT, Parrot, small_manifest
 
@@ -27,7 +27,7 @@ REMOTE = Service(
 def route(*candidates: str) -> Service:
     """A route over models."""
     return Service(
-        api="inference", name="best", provider="inline::route", entry="lsbuild_runtime.route:open_inference",
+        api="inference", name="best", provider="inline::route", entry="lsbuild_runtime.federation.route:open_inference",
         config={"candidates": [{"model": name} for name in candidates]}, needs=tuple(f"inference/{n}" for n in candidates),
     )  # fmt: skip
 

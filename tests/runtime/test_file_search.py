@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from lsbuild_runtime.file_search import NOTHING, FileSearch, numbered
 from lsbuild_runtime.http import ApiError, Cancelled, Context
 from lsbuild_runtime.ports import Fusion, Hit, Scores, SearchMode, StoreInfo
 from lsbuild_runtime.retrieve import Models, Ranking
 from lsbuild_runtime.tools import Found
+from lsbuild_runtime.tools.file_search import NOTHING, FileSearch, numbered
 
 
 class Shelf:

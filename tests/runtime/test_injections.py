@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from injection_cases import Case, injections
-from lsbuild_runtime.agent_service import Agent, Settings
-from lsbuild_runtime.agent_tool import AgentTool
-from lsbuild_runtime.file_search import FileSearch
+from lsbuild_runtime.agents.agent_tool import AgentTool
+from lsbuild_runtime.agents.runs import ApprovalAsked, CallEnded, Event
+from lsbuild_runtime.agents.service import Agent, Settings
 from lsbuild_runtime.http import Context
 from lsbuild_runtime.ports import Chat, Fusion, Hit, SearchMode, StoreInfo
-from lsbuild_runtime.runs import ApprovalAsked, CallEnded, Event
 from lsbuild_runtime.tools import ToolInfo, ToolRuntime
+from lsbuild_runtime.tools.file_search import FileSearch
 from scripted import TEXT, Scripted, Step, Tools, of
 
 SENDS = ("send_email", "http_post", "transfer_money")

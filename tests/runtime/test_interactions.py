@@ -132,6 +132,15 @@ def test_the_official_client_goes_on_from_an_interaction(keeping: App, stream: b
         opened.close()
 
 
+def test_no_id_is_told_that_leads_nowhere(keeping: App, tmp_path: Path) -> None:
+    folder = tmp_path / "state" / "interactions"
+    folder.mkdir(parents=True)
+    (folder / "interactions.sqlite").write_bytes(b"this is no database, but long enough to look like one" * 100)
+    answer = asked(keeping, "POST", PATH, GOOD)
+    assert answer.status == 503
+    assert "is damaged" in answer.json["error"]["message"]
+
+
 def test_what_shall_not_be_kept_is_not(keeping: App, tmp_path: Path) -> None:
     answer = asked(keeping, "POST", PATH, {**GOOD, "store": False})
     assert not (tmp_path / "state").exists()

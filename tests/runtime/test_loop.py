@@ -9,13 +9,10 @@ from typing import Any
 
 import pytest
 
-from lsbuild_runtime import agent
-from lsbuild_runtime.agent import RESULT_CHARACTERS, run
-from lsbuild_runtime.http import ApiError, Cancelled, Context
-from lsbuild_runtime.looking import Look
-from lsbuild_runtime.policy import SAME_CALLS
-from lsbuild_runtime.ports import Annotation, Chat, Delta, Hit, Sampling, ToolCall, Usage
-from lsbuild_runtime.runs import (
+from lsbuild_runtime.agents import agent
+from lsbuild_runtime.agents.agent import run
+from lsbuild_runtime.agents.policy import SAME_CALLS
+from lsbuild_runtime.agents.runs import (
     Approval,
     ApprovalAsked,
     CallBegun,
@@ -29,8 +26,12 @@ from lsbuild_runtime.runs import (
     Used,
     messages_after,
 )
-from lsbuild_runtime.shielding import Finding, Verdict, Where
+from lsbuild_runtime.http import ApiError, Cancelled, Context
+from lsbuild_runtime.ports import Annotation, Chat, Delta, Hit, Sampling, ToolCall, Usage
+from lsbuild_runtime.safety import Finding, Verdict, Where
+from lsbuild_runtime.safety.looking import Look
 from lsbuild_runtime.tools import Found, ToolResult
+from lsbuild_runtime.tools.calling import RESULT_CHARACTERS
 from scripted import TEXT, Scripted, Step, Tools, call, of, say, task, text_of
 
 Arguments = Mapping[str, Any]

@@ -6,10 +6,10 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-from lsbuild_runtime.agent_service import Agent, Settings
+from lsbuild_runtime.agents.quoting import corrected, sentences
+from lsbuild_runtime.agents.service import Agent, Settings
 from lsbuild_runtime.http import Context
 from lsbuild_runtime.ports import Chat, Completion, Delta, Embedded, Host
-from lsbuild_runtime.quoting import corrected, sentences
 from small_services import Shelf
 
 MANUAL = "The setting `server.queue` is the queue.\nThe setting `server.body` is the largest body.\nPort 8321 is taken."

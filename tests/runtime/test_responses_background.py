@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from live_server import eventually
 from lsbuild_runtime.app import App
-from lsbuild_runtime.http import Context, Request, Response
+from lsbuild_runtime.http import ApiError, Context, Request, Response
+from lsbuild_runtime.responses.keeping import Responses
 from responding import STATE, Actor, events_of, opened, respond, settled, text_of
 from runtime_asking import Answer, asked
 
@@ -126,6 +128,49 @@ def test_a_model_that_is_busy_is_asked_again(app: App) -> None:
     assert actor(app).busy == 0
 
 
+def test_an_end_that_cannot_be_kept_is_kept_later_and_nothing_is_done_twice(app: App) -> None:
+    """The disk is full when the response ends: it goes on from its last step when there is room again."""
+    records = app.kept(Responses).records
+    full = [True]
+    end = records.end
+
+    def ended(*arguments: Any, **named: Any) -> bool:
+        if full:
+            full.pop()
+            raise ApiError(507, "the disk is full", type="server_error", code="disk_full")
+        return end(*arguments, **named)
+
+    records.end = ended  # type: ignore[method-assign]
+    response = respond(app, 'call echo {"text": "a"}\nsay Done', "agent", background=True).json["id"]
+    assert eventually(lambda: not full)
+    app.kept(Responses).wake()
+    done = settled(app, response)
+    assert (done["status"], text_of(done)) == ("completed", "Done")
+    assert [each["type"] for each in done["output"]] == ["mcp_call", "message"]
+    assert len(app.services.get("tool_runtime", "desk").made) == 1
+    assert len(actor(app).asked) == 2  # the answer was there already
+    assert done["usage"]["output_tokens"] == 5 + 1
+
+
+def test_the_end_of_a_response_that_its_client_waits_for_is_kept_later_too(app: App) -> None:
+    records = app.kept(Responses).records
+    end, full = records.end, [True]
+
+    def ended(*arguments: Any, **named: Any) -> bool:
+        if full:
+            full.pop()
+            raise ApiError(507, "the disk is full", type="server_error", code="disk_full")
+        return end(*arguments, **named)
+
+    records.end = ended  # type: ignore[method-assign]
+    last = respond(app, "say Done", stream=True).body.split(b"\n\n")[-2]
+    assert last.startswith(b"event: error\n")
+    assert b"disk_full" in last
+    response = asked(app, "GET", "/v1/responses").json["data"][0]["id"]
+    done = settled(app, response)
+    assert (done["status"], text_of(done), len(actor(app).asked)) == ("completed", "Done", 1)
+
+
 def test_a_response_cannot_follow_one_that_has_not_ended(app: App) -> None:
     response = started(app, "wait ; say Hello")
     answer = respond(app, "say Two", previous_response_id=response)
@@ -160,6 +205,21 @@ def test_a_client_that_goes_away_cancels_what_it_waits_for(app: App) -> None:
     listed = asked(app, "GET", "/v1/responses").json["data"]
     assert [each["status"] for each in listed] == ["cancelled"]
     assert listed[0]["output"][0]["status"] == "incomplete"
+
+
+def test_a_response_that_another_server_deletes_while_its_client_waits_ends_with_an_error(app: App) -> None:
+    body = b'{"model": "actor", "input": "say One ; wait ; say Two", "stream": true}'
+    stream = app.handle(Request("POST", "/v1/responses", {}, {"content-type": "application/json"}, body))
+    assert not isinstance(stream.body, bytes)
+    chunks = iter(stream.body)
+    next(chunks)
+    response = asked(app, "GET", "/v1/responses").json["data"][0]["id"]
+    assert app.kept(Responses).records.delete(response)
+    actor(app).gate.set()
+    last = list(chunks)[-1]
+    assert last.startswith(b"event: error\n")
+    assert b'"code":"response_lost"' in last
+    assert asked(app, "GET", "/v1/responses").json["data"] == []
 
 
 def test_a_server_that_goes_down_leaves_its_work_to_the_next(tmp_path: Path) -> None:

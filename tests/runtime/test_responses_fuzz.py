@@ -27,8 +27,10 @@ PART = st.fixed_dictionaries(
     {"type": st.sampled_from(["input_text", "output_text", "refusal", "input_image", "input_file", "x"])},
     optional={"text": st.text(max_size=9), "refusal": st.text(max_size=5), "image_url": JSON, "annotations": JSON},
 )
-KINDS = ["message", "function_call", "function_call_output", "file_search_call", "web_search_call", "mcp_call", "mcp_list_tools",
-         "mcp_approval_request", "mcp_approval_response", "reasoning", "compaction", "item_reference", "computer_call", "x"]  # fmt: skip
+KINDS = [
+    "message", "function_call", "function_call_output", "file_search_call", "web_search_call", "mcp_call", "mcp_list_tools",
+    "mcp_approval_request", "mcp_approval_response", "reasoning", "compaction", "item_reference", "computer_call", "x",
+]  # fmt: skip
 ITEM = st.fixed_dictionaries(
     {},
     optional={
@@ -51,8 +53,9 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "input": SCRIPTS | st.lists(ITEM, max_size=3) | st.text(max_size=9) | JSON,
     "tools": st.lists(TOOL, max_size=2) | JSON,
     "tool_choice": st.sampled_from(["auto", "none", "required"]) | TOOL | JSON,
-    "text": JSON | st.fixed_dictionaries({"format": st.fixed_dictionaries({"type": st.sampled_from(["text", "json_schema"])})}),
-    "reasoning": JSON, "include": JSON, "metadata": JSON, "prompt": JSON, "conversation": JSON, "instructions": st.text(max_size=9) | JSON,
+    "text": JSON | st.sampled_from([{"format": {"type": "text"}}, {"format": {"type": "json_schema"}}]),
+    "reasoning": JSON, "include": JSON, "metadata": JSON, "prompt": JSON, "conversation": JSON,
+    "instructions": st.text(max_size=9) | JSON,
     "previous_response_id": ID | JSON, "temperature": st.floats(allow_nan=False), "top_logprobs": st.integers(-1, 21),
     "max_output_tokens": st.integers(), "max_tool_calls": st.integers(), "max_infer_iters": st.integers(0, 3),
     "truncation": st.sampled_from(["auto", "disabled", "x"]), "store": st.booleans(), "stream": st.booleans(),

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import response_process
 from live_server import eventually
 from lsbuild_runtime.responses.keeping import Responses
-from responding import Actor, events_of, opened, settled, text_of
+from responding import Actor, events_of, opened, respond, settled, text_of
 from runtime_asking import asked
 
 
@@ -79,6 +80,19 @@ def test_a_response_that_ends_its_server_each_time_is_failed(tmp_path: Path) -> 
         assert (done["status"], done["error"]["code"]) == ("failed", "server_error")
         assert "4 times" in done["error"]["message"]
         assert [each["type"] for each in done["output"]] == ["mcp_call"]
+
+
+def test_a_server_that_began_on_an_empty_folder_takes_over_as_well(tmp_path: Path) -> None:
+    with opened(tmp_path) as app:
+        actor: Actor = app.services.get("inference", "actor")
+        actor.gate.set()
+        records: Any = app.services.get("state", "responses")
+        records.limits = replace(records.limits, lease=0.1)
+        assert respond(app, "say Hello").status == 200
+        killed(tmp_path, "background")
+        response = asked(app, "GET", "/v1/responses").json["data"][0]["id"]
+        assert settled(app, response)["status"] == "completed"
+    assert made(tmp_path) == ["first", "second"]
 
 
 def test_another_server_on_the_same_folder_takes_over_when_one_dies(tmp_path: Path) -> None:

@@ -171,6 +171,19 @@ def test_tools_with_the_same_name_get_their_servers_name(app: App) -> None:
     }
 
 
+def test_a_server_of_the_spec_may_be_named_by_its_address(app: App) -> None:
+    tool = {
+        "type": "mcp",
+        "server_label": "my_desk",
+        "server_url": "https://desk.example/mcp/",
+        "require_approval": "never",
+    }
+    response = respond(app, 'call echo {"text": "a"}\nsay Done', tools=[tool]).json
+    assert [(each["type"], each.get("server_label")) for each in response["output"]] == [
+        ("mcp_list_tools", "my_desk"), ("mcp_call", "my_desk"), ("message", None),
+    ]  # fmt: skip
+
+
 def test_a_search_of_a_request_stands_for_the_agents_own(app: App) -> None:
     tool = {**SEARCH, "max_num_results": 1, "filters": {"type": "eq", "key": "heading", "value": "Valves"}}
     answer = respond(
@@ -189,6 +202,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"input": [{"type": "function_call", "call_id": "c", "name": "n", "arguments": "{}"}]}, "input"),
     ({"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "input[0].call_id"),
     ({"input": [{"type": "mcp_approval_response", "approval_request_id": "m", "approve": True}]}, "input[0].approval_request_id"),
+    ({"input": [{"type": "mcp_approval_response", "approval_request_id": "m", "approve": yes} for yes in (False, True)]},
+     "input[1].approval_request_id"),
     ({"input": [{"type": "compaction", "encrypted_content": "?"}]}, "input[0].encrypted_content"),
     ({"temperature": 3}, "temperature"),
     ({"max_output_tokens": 15}, "max_output_tokens"),
@@ -212,9 +227,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{"type": "nothing"}]}, "tools[0].type"),
     ({"tools": [{"type": "web_search", "user_location": {"type": "approximate"}}]}, "tools[0].user_location"),
     ({"tools": [{"type": "file_search", "vector_store_ids": []}]}, "tools[0].vector_store_ids"),
+    ({"tools": [{**SEARCH, "filters": {"type": "eq"}}]}, "tools[0].filters.key"),
     ({"tools": [{**SEARCH, "ranking_options": {"ranker": "best"}}]}, "tools[0].ranking_options.ranker"),
     ({"tools": [{"type": "mcp", "server_label": "desk", "connector_id": "connector_gmail"}]}, "tools[0].connector_id"),
     ({"tools": [{"type": "mcp", "server_label": "x", "server_url": "https://x.example"}]}, "tools[0].server_url"),
+    ({"tools": [{**DESK, "authorization": "token"}]}, "tools[0].authorization"),
+    ({"tools": [{**DESK, "headers": {"a": "b"}}]}, "tools[0].headers"),
     ({"tools": [{"type": "mcp", "server_label": "nothing"}]}, "tools[0].server_label"),
     ({"tools": [{**DESK, "allowed_tools": ["nothing"]}]}, "tools[0].allowed_tools"),
     ({"tools": [{**DESK, "allowed_tools": []}]}, "tools[0].allowed_tools"),

@@ -40,8 +40,13 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 
 @pytest.mark.parametrize(
     ("model", "fields"),
-    [("safe", {}), ("agent", {"guardrails": ["guard"]}), ("actor", {"guardrails": True}), ("actor", {"guardrails": [{"type": "guard"}]})],
-)  # fmt: skip
+    [
+        ("safe", {}),
+        ("agent", {"guardrails": ["guard"]}),
+        ("actor", {"guardrails": True}),
+        ("actor", {"guardrails": [{"type": "guard"}]}),
+    ],
+)
 def test_what_is_blocked_never_leaves_and_the_rest_is_a_refusal(app: App, model: str, fields: Any) -> None:
     events = streamed(app, BLOCKED, model, **fields)
     said = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")

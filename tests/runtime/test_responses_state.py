@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from lsbuild_runtime.app import App
 from lsbuild_runtime.responses.keeping import Responses
 from responding import SERVICES, STATE, opened, respond, streamed, text_of
 from runtime_asking import asked
+from small_disk import mounted
 from small_services import small_manifest
 
 SEARCH = {"type": "file_search", "vector_store_ids": ["manuals"]}
@@ -123,8 +125,8 @@ def test_what_is_not_to_be_stored_is_not(app: App) -> None:
     response = respond(app, "say one", store=False).json
     assert response["store"] is False
     assert asked(app, "GET", path(response)).status == 404
-    failed = respond(app, "fail 503")
-    assert failed.status == 503
+    for script, status in (("fail 503", 503), ("break", 500)):
+        assert respond(app, script).status == status
     assert asked(app, "GET", "/v1/responses").json["data"] == []
 
 
@@ -225,3 +227,30 @@ def test_a_conversation_too_long_for_its_model_is_read_in_parts(app: App) -> Non
     long = [{"role": "user", "content": "word " * 200}]
     refused = asked(app, "POST", "/v1/responses/compact", {"model": "eyes", "input": long})
     assert (refused.status, refused.error["code"]) == (400, "context_length_exceeded")
+
+
+def test_a_state_folder_that_cannot_be_written_is_told_and_the_rest_is_served(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    with mounted(tmp_path / "state/responses") as small:
+        with opened(tmp_path) as app:
+            assert respond(app, "say Yes").status == 200
+        subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
+        with opened(tmp_path) as app:  # it starts all the same
+            answer = respond(app, "say Yes")
+            assert (answer.status, "make it writable" in answer.error["message"]) == (503, True)
+            assert respond(app, "say Yes", store=False).status == 200
+
+
+def test_a_state_folder_that_cannot_even_be_looked_into(tmp_path: Path) -> None:
+    app = App(small_manifest([]), tmp_path, state=tmp_path / ("x" * 300))
+    app.start()
+    assert asked(app, "GET", "/v1/prompts").json["data"] == []
+    assert asked(app, "POST", "/v1/prompts", {"prompt": "x"}).status == 503
+    app.close()
+
+
+def test_a_fault_counts_from_the_first_item_of_the_request(app: App) -> None:
+    first = respond(app, "say one").json
+    answer = {"type": "mcp_approval_response", "approval_request_id": "mcpr_none", "approve": True}
+    fault = respond(app, [answer], previous_response_id=first["id"]).error
+    assert fault["param"] == "input[0].approval_request_id"

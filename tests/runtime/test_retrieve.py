@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from lsbuild_runtime.agent_service import Agent, Settings
+from lsbuild_runtime.agents.service import Agent, Settings
 from lsbuild_runtime.http import ApiError, Cancelled, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat, Completion, Delta, Fusion, Hit, Sampling, Scores, SearchMode, StoreInfo

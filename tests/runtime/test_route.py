@@ -70,7 +70,7 @@ def route(*candidates: str | dict[str, Any], api: str = "inference", name: str =
     """A route over candidates, each a name or what the spec says of it."""
     listed = [{"model": each} if isinstance(each, str) else each for each in candidates]
     return Service(
-        api=api, name=name, provider="inline::route", entry=f"lsbuild_runtime.route:open_{api}",
+        api=api, name=name, provider="inline::route", entry=f"lsbuild_runtime.federation.route:open_{api}",
         config={"candidates": listed, **config}, metadata={"accepts": ["*"]},
         needs=tuple(f"{api}/{each['model']}" for each in listed),
     )  # fmt: skip
@@ -259,7 +259,7 @@ def test_cloud_first_with_the_edge_behind_and_routes_of_routes(world: Make) -> N
 
 def test_an_agent_may_have_a_route_as_its_model(world: Make) -> None:
     agent = Service(
-        api="agents", name="helper", provider="inline::agent", entry="lsbuild_runtime.agent_service:open_agent",
+        api="agents", name="helper", provider="inline::agent", entry="lsbuild_runtime.agents.service:open_agent",
         config={"model": "best", "vector_stores": ["manuals"], "passages": 2, "tokens": 64, "wall": 5.0},
     )  # fmt: skip
     made = world(route("cloud", "org/parrot"), PARROT, SHELF, agent, cloud=resets)

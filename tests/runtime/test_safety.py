@@ -14,9 +14,9 @@ from rules_shields import GENERAL, shipped, table
 from live_server import serving
 from lsbuild_plugins.rules.compile import rules
 from lsbuild_plugins.rules.serve import format as formats
-from lsbuild_runtime import safety
 from lsbuild_runtime.app import App
 from lsbuild_runtime.manifest import Service
+from lsbuild_runtime.safety import shields as safety
 from runtime_asking import Ask, asked
 from small_services import small_manifest
 

@@ -12,16 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from lsbuild_runtime import looking, safety
 from lsbuild_runtime.app import App
-from lsbuild_runtime.failsafe import Failsafe
 from lsbuild_runtime.http import ApiError, Cancelled, Context
-from lsbuild_runtime.looking import Blocked
 from lsbuild_runtime.manifest import Service
-from lsbuild_runtime.pieces import Pieces, PiecesGuard, end_of_piece
 from lsbuild_runtime.ports import Chat, Delta
+from lsbuild_runtime.safety import Finding, looking
+from lsbuild_runtime.safety import shields as safety
+from lsbuild_runtime.safety.failsafe import Failsafe
+from lsbuild_runtime.safety.looking import Blocked
+from lsbuild_runtime.safety.sentences import Pieces, PiecesGuard, end_of_piece
 from lsbuild_runtime.services import Services
-from lsbuild_runtime.shielding import Finding
+from lsbuild_runtime.watch import JsonWatch
 from runtime_asking import Ask, asked
 from small_services import HELPER, LETTERS, PARROT, SHELF, small_manifest
 from small_shields import Words, words
@@ -165,6 +166,16 @@ def test_a_stream_goes_on_behind_a_shield_that_failed_open(tmp_path: Path) -> No
     said += made.end()
     assert said == "A first sentence of it. Here things break, alas. Then all is well. "
     assert made.blocked is not None and made.blocked.category == "bad"
+
+
+def test_a_fault_of_a_shield_is_no_verdict_and_stands_in_the_log(tmp_path: Path) -> None:
+    lines: list[str] = []
+    parrot = replace(PARROT, needs=("safety/words",))
+    app = App(small_manifest([words(), parrot]), tmp_path, lambda name: JsonWatch(name, lines.append))
+    answer = say(functools.partial(asked, app), "a fault")
+    assert (answer.status, answer.error["code"]) == (503, "shield_unavailable")
+    assert "nobody expected this" not in answer.error["message"]
+    assert "nobody expected this" in lines[-1] and "lsbuild.shield.not_looked_at" in lines[-1]
 
 
 def test_the_requests_own_end_is_no_failure_of_the_shield(tmp_path: Path) -> None:

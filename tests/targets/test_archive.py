@@ -11,8 +11,9 @@ from typing import IO, cast
 
 import pytest
 
-from lsbuild import untar
-from lsbuild.archive import (
+from lsbuild.errors import SourceError, TargetError
+from lsbuild.packing import untar
+from lsbuild.packing.archive import (
     ZIP_EPOCH,
     Member,
     check_paths,
@@ -25,7 +26,6 @@ from lsbuild.archive import (
     write_tree,
     write_zip,
 )
-from lsbuild.errors import SourceError, TargetError
 
 MEMBERS = (
     Member("b/run", b"#!/bin/sh\n", 0o755),

@@ -15,10 +15,10 @@ import pytest
 from pydantic import ValidationError
 
 from lsbuild.api import Bundle, Check, File, Platform, Source, TargetError
-from lsbuild.archive import ZIP_EPOCH, Member, with_folders, write_tar
-from lsbuild.debian_base import Base as BaseOptions
 from lsbuild.errors import LsbuildError
-from lsbuild.oci_read import check_blobs, images
+from lsbuild.packing.archive import ZIP_EPOCH, Member, with_folders, write_tar
+from lsbuild.packing.debian_base import Base as BaseOptions
+from lsbuild.packing.oci_read import check_blobs, images
 from lsbuild_targets.container import ROOT, TARGET, Options
 
 MakeBundle = Callable[..., Bundle]

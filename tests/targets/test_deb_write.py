@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lsbuild import deb, deb_write
 from lsbuild.api import TargetError
-from lsbuild.archive import Member
+from lsbuild.packing import deb, deb_write
+from lsbuild.packing.archive import Member
 
 LONG = f"usr/lib/app/{'folder-with-a-long-name/' * 8}file.py"
 FIELDS = {

@@ -15,7 +15,7 @@ from lsbuild import sources
 from lsbuild.api import Source
 from lsbuild.errors import OfflineError, SourceError
 from lsbuild.lock import Lock
-from lsbuild.monitor import Silent
+from lsbuild.running.monitor import Silent
 from lsbuild.sources.debian_files import select
 from lsbuild.sources.globs import expand, translate
 

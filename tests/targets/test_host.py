@@ -15,8 +15,8 @@ import pytest
 from pydantic import ValidationError
 
 from lsbuild.api import Bundle, Check, File, Platform, TargetError
-from lsbuild.archive import tree_sha256
-from lsbuild.boot import running
+from lsbuild.packing.archive import tree_sha256
+from lsbuild.packing.boot import running
 from lsbuild_targets.host import TARGET, Options
 
 MakeBundle = Callable[..., Bundle]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lsbuild import deb
 from lsbuild.api import SourceFile, StepError
-from lsbuild.archive import Member, file_sha256
 from lsbuild.errors import SourceError
-from lsbuild.rootfs import join, kept, settings
+from lsbuild.packing import deb
+from lsbuild.packing.archive import Member, file_sha256
+from lsbuild.packing.rootfs import join, kept, settings
 
 MakeDeb = Callable[..., Path]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from lsbuild.spec.marks import scalar
 
@@ -49,10 +49,6 @@ class Draft:
     entries: tuple[Entry, ...] = ()
     params: Mapping[str, Field] = field(default_factory=dict)
     server: Mapping[str, Field] = field(default_factory=dict)
-
-    def all_active(self) -> Draft:
-        """The same with every entry switched on, to check what the user may uncomment."""
-        return replace(self, entries=tuple(replace(entry, active=True) for entry in self.entries))
 
 
 def text(draft: Draft, head: Sequence[str]) -> str:

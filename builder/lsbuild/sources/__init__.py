@@ -15,8 +15,8 @@ from lsbuild import lock as locks
 from lsbuild.api import Source, SourceFile
 from lsbuild.errors import SourceError
 from lsbuild.lock import Lock
-from lsbuild.monitor import Monitor
 from lsbuild.registry import attribute
+from lsbuild.running.monitor import Monitor
 from lsbuild.sources.base import FetchContext, Fetcher
 from lsbuild.suggest import did_you_mean
 

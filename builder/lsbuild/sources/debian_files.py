@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsbuild import deb
 from lsbuild.api import Source
 from lsbuild.errors import SourceError
+from lsbuild.packing import deb
 from lsbuild.sources import debian
 from lsbuild.sources.base import FetchContext
 from lsbuild.sources.debian_archive import Mirrors

@@ -217,7 +217,8 @@ def _pattern_fault(pattern: object) -> str:
     try:
         re2.compile(pattern, options)
     except re2.error as error:
-        return f"not a regular expression that RE2 takes: {error}"
+        why = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
+        return f"not a regular expression that RE2 takes: {why}"
     return ""
 
 

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from lsbuild.spec.section import CONFIG
+from lsbuild.spec.section import Section
 from lsbuild.spec.units import Name, Seconds
-
-
-class Section(BaseModel):
-    """Base of every part of a workflow."""
-
-    model_config = CONFIG
 
 
 class Retries(Section):

@@ -7,15 +7,18 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, Step, StepContext, config_problems
+from lsbuild.api import Compiled, Given, Item, Json, Plugin, Problem, Service, Step, StepContext, config_problems
+from lsbuild.declaring import JSON_SCHEMA
 from lsbuild.spec.model import Agent
+from lsbuild_plugins.agent import prompted
 from lsbuild_plugins.documents import texts
+from lsbuild_runtime.agents import agent_tool
 
 INSTRUCTIONS = "instructions.txt"
 """The file in the agent's folder, which the runtime reads."""
 SEARCH = "file_search"
 """The search of the agent's own stores, among its tools."""
-_VALIDATION = ("jsonschema>=4.23",)
+_VALIDATION = (JSON_SCHEMA,)
 """What the arguments of calls are checked with."""
 
 
@@ -40,7 +43,7 @@ class Config(BaseModel):
     """How freely it answers when the client does not say; 0 always takes the likeliest word."""
 
 
-class AgentPlugin:
+class AgentPlugin(Plugin):
     """The compile half of `inline::agent`."""
 
     provider = "inline::agent"
@@ -79,7 +82,7 @@ class AgentPlugin:
         return {"instructions": path} if path else {}
 
     def compile(self, item: Item, given: Given) -> Compiled:
-        """One step that writes the instructions, one service."""
+        """A step that writes the instructions, one for each model built here that is told them, and one service."""
         spec = _spec(item)
         sources = {"instructions": given.sources["instructions"]} if "instructions" in given.sources else {}
         step = Step(
@@ -92,7 +95,10 @@ class AgentPlugin:
             part="app",
         )
         wheels = _VALIDATION if spec.tools or spec.agents else ()
-        return Compiled(steps=(step,), services=(_service(item, given),), wheels=wheels)
+        instructions = texts.read(spec.instructions, sources, "instructions")
+        told = prompted.steps(item, given, instructions, spec.config.get("prompt") or "")
+        function = prompted.function(agent_tool.told(item.name, spec.description))
+        return Compiled((step, *told), (_service(item, given),), wheels, functions=(function,))
 
 
 PLUGIN = AgentPlugin()
@@ -142,7 +148,7 @@ def _service(item: Item, given: Given) -> Service:
         api="agents",
         name=item.name,
         provider="inline::agent",
-        entry="lsbuild_runtime.agent_service:open_agent",
+        entry="lsbuild_runtime.agents.service:open_agent",
         path=f"agents/{item.name}",
         config=settings,
         metadata={"model_type": "llm", "sampling": {"temperature": config.temperature}, **described},

@@ -14,8 +14,10 @@ from lsbuild_plugins.documents.passages import OR_SKIP
 from lsbuild_plugins.documents.shards import Shard, documents, shards
 from lsbuild_runtime.ingest.document import IngestError
 from lsbuild_runtime.ingest.parse import kind
+from lsbuild_runtime.mutable import CHUNK
 
 _HERE = "lsbuild_plugins.documents"
+_RUN = f"{_HERE}.passages:run"
 _CODE = (f"{_HERE}.passages", f"{_HERE}.cut", f"{_HERE}.embed", "lsbuild_runtime.ingest")
 _TOOLS = ("semantic-text-splitter", "tokenizers", "markdown-it-py", "selectolax", "pypdfium2", "ruamel.yaml")
 
@@ -79,13 +81,20 @@ def passages_steps(item: Item, given: Given) -> list[Step]:
     return [_step(item, index, shard, model) for index, shard in enumerate(shards(found))]
 
 
+def longest_passage(store: Compiled) -> int:
+    """Tokens of the longest passage of a store, as its embedding model counts them; 0 where the build does not know."""
+    told = [step.options["tokens"] for step in store.steps if step.run == _RUN]
+    told += [service.config[CHUNK]["tokens"] for service in store.services if CHUNK in service.config]
+    return max(told, default=0)
+
+
 def _step(item: Item, index: int, shard: Shard, model: Model) -> Step:
     """Keyed by its own documents, by the model and by the model's serve half, which it runs."""
     spec = spec_of(item)
     wheels = tuple(re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in model.peer.wheels)
     return Step(
         name=f"{'.'.join(item.path)}.passages.{index}",
-        run=f"{_HERE}.passages:run",
+        run=_RUN,
         options={
             "service": msgspec.to_builtins(model.service),
             "tokens": spec.chunk.tokens,

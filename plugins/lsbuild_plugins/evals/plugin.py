@@ -12,7 +12,7 @@ from typing import cast
 
 import msgspec
 
-from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, Step
+from lsbuild.api import Compiled, Given, Item, Json, Plugin, Problem, Service, Step
 from lsbuild.evals.measure import AGENT, STANDARD
 from lsbuild.evals.metrics import NAME
 from lsbuild.spec.model import Eval
@@ -21,16 +21,13 @@ _CODE = (
     "lsbuild_plugins.evals",
     "lsbuild.evals",
     "lsbuild_runtime.services",
-    "lsbuild_runtime.agent",
-    "lsbuild_runtime.agent_service",
-    "lsbuild_runtime.grounding",
-    "lsbuild_runtime.policy",
-    "lsbuild_runtime.quoting",
+    "lsbuild_runtime.agents",
+    "lsbuild_runtime.tools",
     "lsbuild_runtime.retrieve",
 )
 
 
-class Evals:
+class Evals(Plugin):
     """The compile half of `inline::evals`."""
 
     provider = "inline::evals"

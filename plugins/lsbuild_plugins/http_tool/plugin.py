@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from jsonschema import Draft202012Validator, SchemaError
 
-from lsbuild.api import Compiled, Given, Item, Problem, Service
+from lsbuild.api import Compiled, Given, Item, Plugin, Problem, Service
+from lsbuild.declaring import HEADER, HTTP, JSON_SCHEMA, RE2, by_name, one_tool, terms
 from lsbuild.spec.model import HttpCall, Tool
 from lsbuild.spec.secret import Secret
 from lsbuild_plugins.http_tool.serve import places
@@ -18,16 +19,13 @@ from lsbuild_plugins.http_tool.serve.pick import steps
 from lsbuild_plugins.http_tool.serve.weburl import UrlError, parse
 
 _SERVE = "lsbuild_plugins.http_tool.serve"
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_WHEELS = ("jsonschema>=4.23", "urllib3>=2.5")
 _PLACES = ("path", "query", "header", "body")
 _WITH_BODY = ("POST", "PUT", "PATCH")
 _OURS = ("host", "content-length", "transfer-encoding", "connection", "accept-encoding")
 
 
-class HttpPlugin:
+class HttpPlugin(Plugin):
     """The compile half of `inline::http`."""
 
     provider = "inline::http"
@@ -39,24 +37,13 @@ class HttpPlugin:
         if spec.http is None:
             yield Problem(("provider",), "inline::http needs 'http', the request")
             return
-        if not _NAME.fullmatch(item.name):
-            yield Problem((), f"models call the tool by its name, and '{item.name}' has other signs than a-z 0-9 _ -")
+        yield from one_tool(item, spec)
         if not spec.description:
             yield Problem(("description",), "missing: by its description a model knows what the tool is for")
-        if spec.allow:
-            yield Problem(("allow",), "it is one tool, not a group")
         if spec.config:
             yield Problem(("config",), "inline::http has no settings but those of 'http'")
         for fault in (*_url(spec.http), *_parameters(spec.http), *_rest(spec.http)):
             yield Problem(("http", *fault.path), fault.message)
-
-    def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
-        """Nothing."""
-        return ()
-
-    def sources(self, item: Item) -> Mapping[str, str]:  # noqa: ARG002
-        """Nothing."""
-        return {}
 
     def compile(self, item: Item, given: Given) -> Compiled:  # noqa: ARG002
         """One service; urllib3 and the serve half travel with it, and RE2 where a parameter has a pattern."""
@@ -72,14 +59,17 @@ class HttpPlugin:
             metadata={
                 "tools": [item.name],
                 "description": spec.description or "",
-                "sends": spec.sends or "external",
-                "trusted": spec.trusted,
-                "approval": spec.approval,
+                **terms(spec, sends="external"),
                 "hosts": list(_hosts(call)),
             },
         )
-        wheels = (*_WHEELS, *(("google-re2>=1.1.20251105",) if patterns else ()))
-        return Compiled(services=(service,), wheels=wheels, code=(_SERVE,))
+        wheels = (JSON_SCHEMA, HTTP, *((RE2,) if patterns else ()))
+        function = {
+            "name": item.name,
+            "description": service.metadata["description"],
+            "parameters": service.config["schema"],
+        }
+        return Compiled(services=(service,), wheels=wheels, code=(_SERVE,), functions=(function,))
 
 
 PLUGIN = HttpPlugin()
@@ -126,7 +116,7 @@ def _parameters(call: HttpCall) -> Iterator[Problem]:
             yield Problem((*at, "in"), f"'{name}' {wanted}")
         if place == "body" and call.method not in _WITH_BODY:
             yield Problem((*at, "in"), f"{call.method} has no body; use {', '.join(_WITH_BODY)}")
-        if place == "header" and (not _HEADER.fullmatch(name) or name.lower() in _OURS):
+        if place == "header" and (not HEADER.fullmatch(name) or name.lower() in _OURS):
             yield Problem(at, f"'{name}' is not a header that a tool may set")
         if not isinstance(parameter.get("required", True), bool):
             yield Problem((*at, "required"), "expected true or false")
@@ -140,10 +130,10 @@ def _rest(call: HttpCall) -> Iterator[Problem]:
     if call.token and "authorization" in map(str.lower, call.headers):
         yield Problem(("token",), "there is a header 'authorization' already")
     for name in call.headers:
-        if not _HEADER.fullmatch(name) or name.lower() in _OURS:
+        if not HEADER.fullmatch(name) or name.lower() in _OURS:
             yield Problem(("headers", name), f"'{name}' is not a header that a tool may set")
     for place, host in enumerate(call.hosts):
-        if fault := host_fault(host):
+        if "${" not in host and (fault := host_fault(host)):
             yield Problem(("hosts", place), f"'{host}': {fault}")
     try:
         steps(call.result)
@@ -199,18 +189,14 @@ def _request(call: HttpCall) -> dict[str, Any]:
         "parameters": {
             name: {"place": _place(call, name), "schema": _bare(each)} for name, each in call.parameters.items()
         },
-        "headers": {name: _value(each) for name, each in call.headers.items()},
-        "query": {name: _value(each) for name, each in call.query.items()},
-        "token": _value(call.token) if call.token else "",
+        "headers": {name: by_name(each) for name, each in call.headers.items()},
+        "query": {name: by_name(each) for name, each in call.query.items()},
+        "token": by_name(call.token) if call.token else "",
         "secrets": [name for name, value in both.items() if isinstance(value, Secret) or "${env." in value],
         "result": call.result,
         "timeout": call.timeout,
         "answer": call.answer,
     }
-
-
-def _value(value: str | Secret) -> Any:
-    return {"secret": value.secret} if isinstance(value, Secret) else value
 
 
 def _spec(item: Item) -> Tool:

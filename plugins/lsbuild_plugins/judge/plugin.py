@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lsbuild.api import Compiled, Given, Item, Problem, Service, config_problems
+from lsbuild.api import Compiled, Given, Item, Plugin, Problem, Service, config_problems
 from lsbuild.spec.judging import Action, CategoryName, Judging
 from lsbuild.spec.model import Shield
 
@@ -50,7 +50,7 @@ class Config(Judging):
     """Characters that are judged at a time; longer texts are judged in parts that overlap."""
 
 
-class Judge:
+class Judge(Plugin):
     """The compile half of `inline::llm-judge`."""
 
     provider = "inline::llm-judge"
@@ -83,10 +83,6 @@ class Judge:
         """Its model."""
         model = _spec(item).model
         return (("models", model),) if model else ()
-
-    def sources(self, item: Item) -> Mapping[str, str]:  # noqa: ARG002
-        """Nothing."""
-        return {}
 
     def compile(self, item: Item, given: Given) -> Compiled:  # noqa: ARG002
         """One service, which needs the model's."""

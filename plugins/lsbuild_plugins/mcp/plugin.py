@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from lsbuild.api import Compiled, Given, Item, Problem, Service, SourceError, Step
+from lsbuild.api import Compiled, Given, Item, Plugin, Problem, Service, SourceError, Step
+from lsbuild.declaring import HEADER, HTTP, JSON_SCHEMA, RE2, by_name, terms
 from lsbuild.spec.model import McpServer, Tool
-from lsbuild.spec.secret import Secret
 from lsbuild_plugins.mcp.serve import definitions
 
 _SERVE = "lsbuild_plugins.mcp.serve"
-_WHEELS = ("google-re2>=1.1.20251105", "jsonschema>=4.23")
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-class McpPlugin:
+class McpPlugin(Plugin):
     """The compile half of `remote::mcp`."""
 
     provider = "remote::mcp"
@@ -41,12 +38,8 @@ class McpPlugin:
             elif parts.username or parts.password:
                 yield Problem(("mcp", "url"), "the URL holds a password; use token: {secret: NAME}")
         for name in spec.mcp.headers:
-            if not _HEADER.fullmatch(name):
+            if not HEADER.fullmatch(name):
                 yield Problem(("mcp", "headers", name), f"{name!r} is not the name of an HTTP header")
-
-    def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
-        """Nothing."""
-        return ()
 
     def sources(self, item: Item) -> Mapping[str, str]:
         """The definitions of its tools, unless they are taken as they come."""
@@ -62,7 +55,7 @@ class McpPlugin:
         server = cast("McpServer", spec.mcp)
         folder = f"tools/{item.name}" if spec.pin else ""
         source = given.sources.get("definitions")
-        names = _names(source, spec, item.name) if source is not None else []
+        tools = _offered(source, spec, item.name) if source is not None else []
         step = Step(
             name=f"tools.{item.name}.mcp",
             run="lsbuild_plugins.mcp.compile:ship",
@@ -79,23 +72,25 @@ class McpPlugin:
             path=folder,
             config={**_server(server), "allow": list(spec.allow)},
             metadata={
-                "tools": names,
+                "tools": [each.called for each in tools],
                 "pinned": spec.pin,
-                "sends": spec.sends or "external",
-                "trusted": spec.trusted,
-                "approval": spec.approval,
+                **terms(spec, sends="external"),
                 **({"mcp_endpoint": {"uri": server.url}} if server.url else {}),
             },
         )
-        wheels = (*(("urllib3>=2.5",) if server.url else ()), *_WHEELS)
-        return Compiled((step,) if spec.pin else (), (service,), wheels=wheels, code=(_SERVE,))
+        wheels = (*((HTTP,) if server.url else ()), RE2, JSON_SCHEMA)
+        functions = tuple(
+            {"name": each.called, "description": each.described, "parameters": each.parameters} for each in tools
+        )
+        steps = (step,) if spec.pin else ()
+        return Compiled(steps, (service,), wheels=wheels, code=(_SERVE,), functions=functions)
 
 
 PLUGIN = McpPlugin()
 
 
-def _names(source: Any, spec: Tool, name: str) -> list[str]:
-    """The tools that may be used, by the names that models call them by."""
+def _offered(source: Any, spec: Tool, name: str) -> list[definitions.Definition]:
+    """The tools that may be used."""
     found = definitions.read(source.files[0].location.read_bytes())
     for wanted in spec.allow:
         if all(wanted not in (each.name, each.called) for each in found):
@@ -105,7 +100,7 @@ def _names(source: Any, spec: Tool, name: str) -> list[str]:
                 where=f"tools.{name}",
                 hint=f"It has {known}.",
             )
-    return [each.called for each in found if not spec.allow or each.name in spec.allow or each.called in spec.allow]
+    return [each for each in found if not spec.allow or each.name in spec.allow or each.called in spec.allow]
 
 
 def _server(server: McpServer) -> dict[str, Any]:
@@ -113,15 +108,11 @@ def _server(server: McpServer) -> dict[str, Any]:
     told: dict[str, Any] = {
         "command": list(server.command),
         "url": server.url,
-        "env": {name: _value(each) for name, each in server.env.items()},
-        "headers": {name: _value(each) for name, each in server.headers.items()},
-        "token": _value(server.token) if server.token else None,
+        "env": {name: by_name(each) for name, each in server.env.items()},
+        "headers": {name: by_name(each) for name, each in server.headers.items()},
+        "token": by_name(server.token) if server.token else None,
     }
     return {**{name: value for name, value in told.items() if value}, "timeout": server.timeout}
-
-
-def _value(value: str | Secret) -> Any:
-    return {"secret": value.secret} if isinstance(value, Secret) else value
 
 
 def _spec(item: Item) -> Tool:

@@ -10,7 +10,7 @@ from typing import Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, Step, config_problems
+from lsbuild.api import Compiled, Given, Item, Json, Plugin, Problem, Service, Step, config_problems
 from lsbuild.spec.model import Model
 from lsbuild_plugins.onnx.parts import COMPILE, READ, SERVE, TOOLS, WHEELS
 from lsbuild_plugins.onnx.shields import SHIELDS
@@ -54,7 +54,7 @@ class Config(BaseModel):
     names the Python interpreter of an environment that has optimum-onnx already."""
 
 
-class Onnx:
+class Onnx(Plugin):
     """The compile half of `inline::onnx`."""
 
     provider = "inline::onnx"
@@ -85,10 +85,6 @@ class Onnx:
             if getattr(config, key) not in (None, []) and spec.type != kind:
                 yield Problem(("config", key), f"is for models of type {kind}")
 
-    def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
-        """A model is built from its source alone."""
-        return ()
-
     def sources(self, item: Item) -> Mapping[str, str]:
         """The checkpoint, and the schemas of ``config.schemas``."""
         source: str | None = getattr(item.spec, "source", None)
@@ -118,7 +114,8 @@ class Onnx:
             ship=folder,
         )
         steps = (step, *_schemas(item, config, given))
-        return Compiled(steps, (_service(item, config, folder),), _wheels(spec), (SERVE,))
+        prompted = _prompted(item, step) if spec.type == "llm" else None
+        return Compiled(steps, (_service(item, config, folder),), _wheels(spec), (SERVE,), prompted=prompted)
 
 
 def _schemas(item: Item, config: Config, given: Given) -> tuple[Step, ...]:
@@ -134,6 +131,20 @@ def _schemas(item: Item, config: Config, given: Given) -> tuple[Step, ...]:
         part="app",
     )
     return (step,)
+
+
+def _prompted(item: Item, graph: Step) -> Step:
+    """See Compiled.prompted: it reads the tokenizer and the chat template, and writes what `serve.known` reads."""
+    return Step(
+        name="",
+        run=f"{COMPILE}.prompted:run",
+        options={"model": item.name},
+        needs={"model": graph.name},
+        tools=("llguidance", "tokenizers", "minijinja"),
+        code=(f"{COMPILE}.prompted", f"{COMPILE}.schemas", SERVE),
+        ship=f"grammars/{item.name}",
+        part="app",
+    )
 
 
 def _service(item: Item, config: Config, folder: str) -> Service:

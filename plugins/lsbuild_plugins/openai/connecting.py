@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lsbuild.api import Problem
+from lsbuild.declaring import HEADER
 from lsbuild.spec.secret import Secret
 from lsbuild.spec.units import Seconds
 
 SERVE = "lsbuild_plugins.openai.serve"
 WHEELS = ("httptools>=0.6.4",)
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Connection(BaseModel):
@@ -42,7 +41,7 @@ def faults_of(config: Connection) -> Iterator[Problem]:
     if fault:
         yield Problem(("config", "base_url"), fault)
     for name in config.headers:
-        if not _HEADER.fullmatch(name):
+        if not HEADER.fullmatch(name):
             yield Problem(("config", "headers", name), f"{name!r} is not the name of an HTTP header")
 
 

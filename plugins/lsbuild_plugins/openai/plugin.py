@@ -5,10 +5,10 @@ What is of shields stands in `shields`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Literal, cast
 
-from lsbuild.api import Compiled, Given, Item, Problem, Service, config_problems
+from lsbuild.api import Compiled, Given, Item, Plugin, Problem, Service, config_problems
 from lsbuild.spec.model import Model
 from lsbuild_plugins.openai.connecting import SERVE, WHEELS, Connection, faults_of
 from lsbuild_plugins.openai.shields import SHIELDS
@@ -25,7 +25,7 @@ class Config(Connection):
     """Whether image parts of messages are passed on."""
 
 
-class OpenAI:
+class OpenAI(Plugin):
     """The compile half of `remote::openai`."""
 
     provider = "remote::openai"
@@ -46,14 +46,6 @@ class OpenAI:
             yield from faults
             return
         yield from faults_of(Config.model_validate(spec.config))
-
-    def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
-        """Nothing."""
-        return ()
-
-    def sources(self, item: Item) -> Mapping[str, str]:  # noqa: ARG002
-        """Nothing."""
-        return {}
 
     def compile(self, item: Item, given: Given) -> Compiled:  # noqa: ARG002
         """One service; the serve half and its HTTP parser travel with it."""

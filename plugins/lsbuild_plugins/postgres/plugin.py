@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from lsbuild.api import Compiled, Given, Item, Problem, Service, config_problems
+from lsbuild.api import Compiled, Given, Item, Plugin, Problem, Service, config_problems
 from lsbuild.spec.model import State
 from lsbuild.spec.secret import Secret
 from lsbuild.spec.units import Seconds
@@ -45,7 +45,7 @@ class Config(BaseModel):
         return value
 
 
-class PostgresPlugin:
+class PostgresPlugin(Plugin):
     """The compile half of `remote::postgres`."""
 
     provider = "remote::postgres"
@@ -55,25 +55,16 @@ class PostgresPlugin:
         """Faults in ``config``."""
         return config_problems(Config, _spec(item).config)
 
-    def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
-        """Nothing."""
-        return ()
-
-    def sources(self, item: Item) -> Mapping[str, str]:  # noqa: ARG002
-        """Nothing."""
-        return {}
-
     def compile(self, item: Item, given: Given) -> Compiled:  # noqa: ARG002
         """One service, no step."""
         spec = _spec(item)
         config = Config.model_validate(spec.config).model_dump(by_alias=True)
-        limits = {"days": spec.days, "bytes": spec.size, "queue": spec.queue, "deadline": spec.deadline}
         service = Service(
             api="state",
             name="responses",
             provider=item.provider,
             entry=f"{_SERVE}:open_records",
-            config={**config, **limits},
+            config={**config, **spec.limits},
         )
         return Compiled(services=(service,), wheels=_WHEELS, code=(_SERVE,))
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import cast
 
-from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, SourceError, Step, StepContext
+from lsbuild.api import Compiled, Given, Item, Json, Plugin, Problem, Service, SourceError, Step, StepContext
 from lsbuild.spec.model import Prompt
 from lsbuild_plugins.documents import texts
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.prompts import FILE_NAME, declared
 
 
-class PromptsPlugin:
+class PromptsPlugin(Plugin):
     """The compile half of `inline::prompts`."""
 
     provider = "inline::prompts"
@@ -27,10 +27,6 @@ class PromptsPlugin:
             declared("" if texts.path_of(spec.text) else spec.text, spec.variables)
         except ApiError as error:
             yield Problem(("variables",), error.message)
-
-    def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002 - the protocol's shape
-        """Nothing."""
-        return ()
 
     def sources(self, item: Item) -> Mapping[str, str]:
         """The file of the text, if it is in one."""

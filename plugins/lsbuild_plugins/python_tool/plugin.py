@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lsbuild.api import Apart, Compiled, Given, Item, Problem, Service, SourceError, Step, config_problems
+from lsbuild.api import Apart, Compiled, Given, Item, Plugin, Problem, Service, SourceError, Step, config_problems
+from lsbuild.declaring import JSON_SCHEMA, terms
 from lsbuild.spec.model import Tool
 from lsbuild.spec.secret import Secret
 from lsbuild.spec.units import Bytes, Seconds
 from lsbuild_plugins.python_tool.compile import functions, metadata
 
 _SERVE = "lsbuild_plugins.python_tool.serve"
-
-_WHEELS = ("jsonschema>=4.23",)
-"""What arguments are checked with."""
 
 
 class Config(BaseModel):
@@ -40,7 +38,7 @@ class Config(BaseModel):
     """Largest file that it may write, in a folder that is empty at each call."""
 
 
-class PythonPlugin:
+class PythonPlugin(Plugin):
     """The compile half of `inline::python`."""
 
     provider = "inline::python"
@@ -59,16 +57,8 @@ class PythonPlugin:
             for place, path in enumerate(_config(item).read):
                 if not path.startswith("/"):
                     yield Problem(("config", "read", place), f"'{path}' is not an absolute path")
-            if _config(item).network and spec.sends == "nothing" and not spec.trusted:
-                yield Problem(
-                    ("sends",), "a tool with network can send; say trusted: true if you know that it does not"
-                )
         if spec.description:
             yield Problem(("description",), "each function brings its own, in its docstring")
-
-    def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
-        """Nothing."""
-        return ()
 
     def sources(self, item: Item) -> Mapping[str, str]:
         """The file."""
@@ -76,17 +66,12 @@ class PythonPlugin:
 
     def compile(self, item: Item, given: Given) -> Compiled:
         """One step that writes the file and its definitions, one service, and the wheels of its own dependencies."""
-        spec, config = _spec(item), _config(item)
-        text, where = _text(given.sources["file"], spec.python or ""), spec.python or ""
+        spec, folder = _spec(item), f"tools/{item.name}"
+        where = spec.python or ""
+        text = _text(given.sources["file"], where)
         needs = metadata.read(text, where)
         tools = [each._asdict() for each in functions.read(text, where)]
-        names = [each["name"] for each in tools]
-        for name in spec.allow:
-            if name not in names:
-                raise SourceError(
-                    f"allow names {name!r}, which is no function here", where=where, hint=f"It has {names}."
-                )
-        folder = f"tools/{item.name}"
+        offered = _offered(tools, spec, where)
         step = Step(
             name=f"tools.{item.name}.python",
             run="lsbuild_plugins.python_tool.compile.step:run",
@@ -96,32 +81,37 @@ class PythonPlugin:
             ship=folder,
             part="app",
         )
-        service = Service(
-            api="tool_runtime",
-            name=item.name,
-            provider=item.provider,
-            entry=f"{_SERVE}:open_tools",
-            path=folder,
-            config={
-                **config.model_dump(
-                    mode="json", exclude={"timeout", "memory", "output", "file"}, exclude_defaults=True
-                ),
-                **_limits(config),
-            },
-            metadata={
-                "tools": [name for name in names if not spec.allow or name in spec.allow],
-                "sends": spec.sends or ("external" if config.network else "nothing"),
-                "trusted": spec.trusted,
-                "approval": spec.approval,
-            },
-        )
-        apart = (
-            {f"{folder}/site": Apart(needs.dependencies, needs.python)} if needs.dependencies or needs.python else {}
-        )
-        return Compiled((step,), (service,), wheels=_WHEELS, code=(_SERVE,), apart=apart)
+        own = needs.dependencies or needs.python
+        apart = {f"{folder}/site": Apart(needs.dependencies, needs.python)} if own else {}
+        service = _service(item, folder, [each["name"] for each in offered])
+        return Compiled((step,), (service,), wheels=(JSON_SCHEMA,), code=(_SERVE,), apart=apart, functions=offered)
 
 
 PLUGIN = PythonPlugin()
+
+
+def _offered(tools: Sequence[Mapping[str, Any]], spec: Tool, where: str) -> tuple[Mapping[str, Any], ...]:
+    """The functions that may be used; SourceError when ``allow`` names one that is not in the file."""
+    names = [each["name"] for each in tools]
+    for name in spec.allow:
+        if name not in names:
+            raise SourceError(f"allow names {name!r}, which is no function here", where=where, hint=f"It has {names}.")
+    return tuple(each for each in tools if not spec.allow or each["name"] in spec.allow)
+
+
+def _service(item: Item, folder: str, tools: list[str]) -> Service:
+    config = _config(item)
+    limits = _limits(config)
+    said = config.model_dump(mode="json", exclude=set(limits), exclude_defaults=True)
+    return Service(
+        api="tool_runtime",
+        name=item.name,
+        provider=item.provider,
+        entry=f"{_SERVE}:open_tools",
+        path=folder,
+        config={**said, **limits},
+        metadata={"tools": tools, **terms(_spec(item), sends="external" if config.network else "nothing")},
+    )
 
 
 def _limits(config: Config) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lsbuild.api import Compiled, Given, Item, Problem, Service, config_problems
+from lsbuild.api import Compiled, Given, Item, Plugin, Problem, Service, config_problems
 from lsbuild.spec.model import Candidate, Model, Shield, ShieldCandidate
 from lsbuild.spec.units import Seconds
 
@@ -48,7 +48,7 @@ class Config(ShieldConfig):
     """Start the next candidate too when no first token came for so long; the first to speak answers."""
 
 
-class RoutePlugin:
+class RoutePlugin(Plugin):
     """The compile half of `inline::route`."""
 
     provider = "inline::route"
@@ -84,10 +84,6 @@ class RoutePlugin:
         if item.kind == "shields":
             return tuple(("shields", candidate.shield) for candidate in cast("Shield", item.spec).route)
         return tuple(("models", candidate.model) for candidate in _spec(item).route)
-
-    def sources(self, item: Item) -> Mapping[str, str]:  # noqa: ARG002
-        """Nothing."""
-        return {}
 
     def compile(self, item: Item, given: Given) -> Compiled:
         """One service, which needs those of its candidates."""
@@ -153,7 +149,7 @@ def _service(item: Item) -> Service:
         api=api,
         name=item.name,
         provider="inline::route",
-        entry=f"lsbuild_runtime.route:open_{api}",
+        entry=f"lsbuild_runtime.federation.route:open_{api}",
         config={"candidates": [_settings(candidate) for candidate in route], **config},
         metadata=metadata,
         needs=tuple(f"{api}/{candidate.model}" for candidate in route),
@@ -170,7 +166,7 @@ def _shield(item: Item, given: Given) -> Service:
         api="safety",
         name=item.name,
         provider="inline::route",
-        entry="lsbuild_runtime.shield_route:open_safety",
+        entry="lsbuild_runtime.federation.shield_route:open_safety",
         config={"candidates": [_settings(candidate) for candidate in spec.route], **config},
         metadata={"cost": max(costs, default=0), "route": names},
         needs=tuple(f"safety/{name}" for name in names),

@@ -8,11 +8,12 @@ from typing import Annotated, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lsbuild.api import Compiled, Given, Item, Problem, Service, Step, config_problems
+from lsbuild.api import Compiled, Given, Item, Plugin, Problem, Service, Step, config_problems
+from lsbuild.declaring import RE2
 from lsbuild.spec.model import Shield
 
 _SERVE = "lsbuild_plugins.rules.serve"
-_WHEELS = ("google-re2>=1.1.20251105",)
+_WHEELS = (RE2,)
 SHIPPED = ("pii", "secrets", "prompt-injection", "profanity", "self-harm", "violence", "off-topic")
 """The packs that ship with lsbuild."""
 
@@ -28,7 +29,7 @@ class Config(BaseModel):
     """What a category of the packs leads to, instead of what the pack says; ``off`` leaves it out."""
 
 
-class RulesPlugin:
+class RulesPlugin(Plugin):
     """The compile half of `inline::rules`."""
 
     provider = "inline::rules"
@@ -46,10 +47,6 @@ class RulesPlugin:
                 yield Problem(("config", "packs", place), f"'{name}' is neither a .yaml file nor one of {known}")
             if name in packs[:place]:
                 yield Problem(("config", "packs", place), f"'{name}' is named twice")
-
-    def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
-        """Nothing."""
-        return ()
 
     def sources(self, item: Item) -> Mapping[str, str]:
         """The packs that are files."""

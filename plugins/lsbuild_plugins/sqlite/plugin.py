@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import cast
 
 from pydantic import BaseModel, ConfigDict
 
-from lsbuild.api import Compiled, Given, Item, Problem, Service, config_problems
+from lsbuild.api import Compiled, Given, Item, Plugin, Problem, Service, config_problems
 from lsbuild.spec.model import State
 
 _WHEELS = ("apsw>=3.50", "multipart>=2,<3")
@@ -20,7 +20,7 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SqlitePlugin:
+class SqlitePlugin(Plugin):
     """The compile half of `inline::sqlite`."""
 
     provider = "inline::sqlite"
@@ -30,14 +30,6 @@ class SqlitePlugin:
         """Faults in ``config``."""
         return config_problems(Config, _spec(item).config)
 
-    def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
-        """Nothing."""
-        return ()
-
-    def sources(self, item: Item) -> Mapping[str, str]:  # noqa: ARG002
-        """Nothing."""
-        return {}
-
     def compile(self, item: Item, given: Given) -> Compiled:  # noqa: ARG002
         """One service, no step."""
         spec = _spec(item)
@@ -46,7 +38,7 @@ class SqlitePlugin:
             name="responses",
             provider=item.provider,
             entry="lsbuild_runtime.responses.sqlite:open_records",
-            config={"days": spec.days, "bytes": spec.size, "queue": spec.queue, "deadline": spec.deadline},
+            config=spec.limits,
         )
         return Compiled(services=(service,), wheels=_WHEELS)
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict
 
-from lsbuild.api import Compiled, Given, Item, Problem, Service, config_problems
+from lsbuild.api import Compiled, Given, Item, Json, Plugin, Problem, Service, config_problems
+from lsbuild.declaring import JSON_SCHEMA, one_tool, terms
 from lsbuild.spec.model import Tool
+from lsbuild_plugins.tools.serve import calculator, clock
 
 _SERVE = "lsbuild_plugins.tools.serve"
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-
-_WHEELS = ("jsonschema>=4.23",)
-"""What arguments are checked with."""
 
 
 class Config(BaseModel):
@@ -34,7 +31,7 @@ class NoConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class BuiltinTools:
+class BuiltinTools(Plugin):
     """The compile half of `inline::tools`."""
 
     provider = "inline::tools"
@@ -46,23 +43,12 @@ class BuiltinTools:
         if spec.builtin is None:
             yield Problem(("provider",), "inline::tools needs 'builtin', which tool it is")
             return
-        if not _NAME.fullmatch(item.name):
-            yield Problem((), f"models call the tool by its name, and '{item.name}' has other signs than a-z 0-9 _ -")
-        if spec.allow:
-            yield Problem(("allow",), "it is one tool, not a group")
+        yield from one_tool(item, spec)
         faults = config_problems(Config if spec.builtin == "time" else NoConfig, spec.config)
         yield from faults
         zone = spec.config.get("timezone", "UTC")
         if spec.builtin == "time" and not faults and "${" not in zone and zone not in available_timezones():
             yield Problem(("config", "timezone"), f"'{zone}' is no time zone; write it like Europe/Berlin")
-
-    def refers(self, item: Item) -> Iterable[tuple[str, str]]:  # noqa: ARG002
-        """Nothing."""
-        return ()
-
-    def sources(self, item: Item) -> Mapping[str, str]:  # noqa: ARG002
-        """Nothing."""
-        return {}
 
     def compile(self, item: Item, given: Given) -> Compiled:  # noqa: ARG002
         """One service; a clock brings the time zones, which small machines do not have."""
@@ -76,17 +62,30 @@ class BuiltinTools:
             config=dict(spec.config),
             metadata={
                 "tools": [item.name],
-                "sends": spec.sends or "nothing",
-                "trusted": spec.trusted,
-                "approval": spec.approval,
+                # Numbers and dates are nobody's words: they cannot tell a run what to do.
+                **terms(spec, sends="nothing", trusted=True),
                 **({"description": spec.description} if spec.description else {}),
             },
         )
-        wheels = (*_WHEELS, "tzdata>=2025.1") if kind == "time" else _WHEELS
-        return Compiled(services=(service,), wheels=wheels, code=(_SERVE,))
+        wheels = (JSON_SCHEMA, *(("tzdata>=2025.1",) if kind == "time" else ()))
+        return Compiled(services=(service,), wheels=wheels, code=(_SERVE,), functions=tuple(_functions(item)))
 
 
 PLUGIN = BuiltinTools()
+
+
+def _functions(item: Item) -> Iterator[Mapping[str, Json]]:
+    """What a model is told of the tool: nothing is known of a clock whose zone the environment names."""
+    spec = _spec(item)
+    zone = spec.config.get("timezone", "UTC")
+    if spec.builtin == "time" and "${" in zone:
+        return
+    described = {
+        "calculator": (calculator.DESCRIPTION, calculator.PARAMETERS),
+        "time": (clock.DESCRIPTION.format(zone=zone), clock.parameters(zone)),
+    }
+    description, parameters = described[spec.builtin or ""]
+    yield {"name": item.name, "description": spec.description or description, "parameters": parameters}
 
 
 def _spec(item: Item) -> Tool:

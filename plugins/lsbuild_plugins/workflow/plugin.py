@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
-from lsbuild.api import Compiled, Given, Item, Json, Problem, Service, Step, StepContext
+from lsbuild.api import Compiled, Given, Item, Json, Plugin, Problem, Service, Step, StepContext
+from lsbuild.declaring import JSON_SCHEMA, RE2
 from lsbuild.spec.workflow import Workflow, WorkflowStep
 
 FILE = "workflow.json"
@@ -19,15 +20,15 @@ INPUT: Mapping[str, Any] = {
 }
 """What a run is given when the spec does not say."""
 
-_WHEELS = ("jsonschema>=4.23", "apsw>=3.50")
+_WHEELS = (JSON_SCHEMA, "apsw>=3.50")
 """What inputs are checked with, and what runs are kept in."""
-_PATTERNS = ("google-re2>=1.1.20251105",)
+_PATTERNS = (RE2,)
 _KINDS = ("agent", "model", "tool", "search", "shield", "map", "approval")
 _APIS = {"model": "inference", "agent": "agents", "tool": "tool_runtime", "search": "vector_io", "shield": "safety"}
 _SECTIONS = {"model": "models", "agent": "agents", "tool": "tools", "search": "vector_stores", "shield": "shields"}
 
 
-class WorkflowPlugin:
+class WorkflowPlugin(Plugin):
     """The compile half of `inline::workflow`."""
 
     provider = "inline::workflow"
@@ -48,10 +49,6 @@ class WorkflowPlugin:
         """All that its steps use."""
         used = [(_SECTIONS[kind], _key(kind, name)) for kind, name in _used(_spec(item))]
         return tuple(dict.fromkeys(used))
-
-    def sources(self, item: Item) -> Mapping[str, str]:  # noqa: ARG002
-        """Nothing."""
-        return {}
 
     def compile(self, item: Item, given: Given) -> Compiled:  # noqa: ARG002 - it is made of the spec alone
         """One step that writes the file; a service that runs, and one that is a model over it."""

@@ -13,8 +13,7 @@ FILE_NAME = "batches.sqlite"
 
 def resume(site: Site) -> None:
     """Go on with what an earlier process left; costs one look for a file when there is nothing."""
-    path = site.services.state_path
-    if path is not None and (path / FOLDER / FILE_NAME).exists():
+    if site.services.keeps(f"{FOLDER}/{FILE_NAME}"):
         from lsbuild_runtime.batches.batches import Batches
 
         site.kept(Batches).wake()

@@ -22,6 +22,7 @@ class Batches:
         self.endpoints = tuple(path for path in ENDPOINTS if path in served)
         self.records = Records(site.services.state(FOLDER), site.stores.clock)
         self._worker = Worker(site, self.records)
+        self.wake()
 
     def wake(self) -> None:
         """Something was queued or cancelled."""

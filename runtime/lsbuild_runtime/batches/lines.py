@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Raw, Struct
+
+from lsbuild_runtime.ids import new_id
 
 MOST_LINES = 10_000
 """Requests of one batch: their answers are put together in memory."""
@@ -131,4 +132,4 @@ def refused(custom_id: str | None, fault: Fault) -> bytes:
 
 
 def _id() -> str:
-    return f"batch_req_{os.urandom(12).hex()}"
+    return new_id("batch_req_")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from lsbuild_runtime.batches import FILE_NAME
 from lsbuild_runtime.batches.lines import Fault
 from lsbuild_runtime.database import Database, Schema
 from lsbuild_runtime.http import ApiError
+from lsbuild_runtime.ids import new_id
 from lsbuild_runtime.ports import Usage
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Records:
                         code="invalid_value",
                     )
                 return found
-            batch_id = f"batch_{os.urandom(12).hex()}"
+            batch_id = new_id("batch_")
             db.execute(
                 """INSERT INTO batches(id, key, endpoint, input, metadata, keep, created_at, expires_at, status, times, errors,
                     total, completed, failed, prompt, completion, cached)

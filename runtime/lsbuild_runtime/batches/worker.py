@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
+from lsbuild_runtime.background import Background
 from lsbuild_runtime.batches.lines import MOST_LINES, Fault, Line, Unreadable, answered, read, refused
 from lsbuild_runtime.batches.records import Batch, Records
 from lsbuild_runtime.http import ApiError, Context, Request
 from lsbuild_runtime.ports import Usage
-from lsbuild_runtime.turn import OTHER_PROCESS_SECONDS, turn
+from lsbuild_runtime.state_lock import OTHER_PROCESS_SECONDS, turn
 
 if TYPE_CHECKING:
     from lsbuild_runtime.http import Response
@@ -30,6 +31,8 @@ MOST_TRIES = 3
 MOST_DELAYS = 6
 """How often a line is asked again while a model is overloaded."""
 _LONGEST_DELAY = 60.0
+LOOK_SECONDS = 30.0
+"""After so long a server looks for what another one on its folder has left."""
 _KEEP_SECONDS = 2_592_000
 """How long the files of answers stay when the request does not say: 30 days."""
 _CLIENT_CLOSED = 499
@@ -65,49 +68,33 @@ class Worker:
         self._site = site
         self._records = records
         self._at_once = max(1, site.manifest.server.concurrency // 2)
-        self._signal = threading.Event()
-        self._stopping = threading.Event()
-        self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._background = Background("batches", self._finish_all, self._report)
+        self._stopping = self._background.stopping
 
     def wake(self) -> None:
         """There is something to do; starts the thread when it does not run yet."""
-        with self._starting:
-            if self._thread is None and not self._stopping.is_set():
-                self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
-                self._thread.start()
-        self._signal.set()
+        self._background.wake()
 
     def stop(self, seconds: float = 5.0) -> None:
         """Give up the lines that are asked just now (they stay queued) and end the thread."""
         self._stopping.set()
-        self._signal.set()
         self._site.traffic.nudge()
-        with self._starting:
-            thread = self._thread
-        if thread is not None:
-            thread.join(seconds)
+        self._background.stop(seconds)
 
-    def _run(self) -> None:
-        failed = 0
-        while not self._stopping.is_set():
-            self._signal.clear()
-            try:
-                self._finish_all()
-                failed = 0
-            except Exception as error:  # the disk is full or gone: what is kept is right, and goes on when it can
-                failed += 1
-                with self._site.observe("batches").span("batches") as span:
-                    span.set(error=error)
-            self._signal.wait(min(2.0**failed, _LONGEST_DELAY) if failed else None)
+    def _report(self, error: Exception) -> None:
+        """The disk is full or gone: what is kept is right, and goes on when it can."""
+        with self._site.observe("batches").span("batches") as span:
+            span.set(error=error)
 
-    def _finish_all(self) -> None:
+    def _finish_all(self) -> float:
+        """Everything there is; the seconds until the next look, for what another server has left."""
         while not self._stopping.is_set() and self._records.next() is not None:
             with turn(self._records.folder) as mine:
                 if not mine:
                     self._stopping.wait(OTHER_PROCESS_SECONDS)
                 while mine and not self._stopping.is_set() and (batch := self._records.next()):
                     self._finish(batch)
+        return LOOK_SECONDS
 
     def _finish(self, batch: Batch) -> None:
         """One batch, from wherever it stands, to its end or to the end of this server."""

@@ -112,7 +112,7 @@ class Course(Generic[T]):
         if only is not None and not (isinstance(only, ApiError) and only.code == ATTEMPT_TIMEOUT):
             return only
         said = [f"{model}: {_words(error)}" for model, error in (*self._faults, *self._skipped)]
-        message = f"no candidate of model {self.name!r} could answer: {'; '.join(dict.fromkeys(said))}"
+        message = f"no candidate of {self.name!r} could answer: {'; '.join(dict.fromkeys(said))}"
         base = next((fault.error for fault in reversed(self._faults) if isinstance(fault.error, ApiError)), None)
         if base is not None:
             status = 503 if base.code == ATTEMPT_TIMEOUT else base.status  # 408 would blame the client

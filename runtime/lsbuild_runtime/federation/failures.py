@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Literal
 
 from lsbuild_runtime.http import ApiError
 
 Failure = Literal["error", "timeout", "overload", "context_length", "safety", "cost"]
 """``error``: it broke; ``timeout``: no word in time; ``overload``: it has no room now; ``context_length``: the prompt is too
 long for it; ``safety``: it refuses the content; ``cost``: its money is spent."""
-FAILURES: tuple[Failure, ...] = get_args(Failure)
 USUAL: tuple[Failure, ...] = ("error", "timeout", "overload")
 """What leads to a candidate that does not say it: failures that say nothing about the request itself."""
 AGAIN: frozenset[Failure] = frozenset(("error", "overload"))

@@ -1,7 +1,8 @@
 """reStructuredText -> Document: titles by their underlines, objects by Sphinx's directives; nothing is executed.
 
 All markup stays text. What a directive such as ``.. function:: json.dump(obj)`` describes is a section of its own below the
-title, under the object's name, and a method is one below its class.
+title, under the object's name. What is described within a class stays with the class: sections of single methods were tried,
+and of the questions in examples/python-docs those for a name gained a little and all others lost more.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from lsbuild_runtime.ingest.document import (
 _LINE = re.compile(r"([!-/:-@\[-`{-~])\1{2,}\s*")
 
 _OBJECT = re.compile(
-    r"(?P<indent>[ \t]*)\.\.[ \t]+(?:[a-z]+:)?"
+    r"\.\.[ \t]+(?:[a-z]+:)?"
     r"(?:function|class|exception|method|classmethod|staticmethod|attribute|property|data|decorator|decoratormethod"
     r"|awaitablefunction|coroutinefunction|coroutinemethod|abstractmethod|macro|type|struct|member|var|opcode|option|envvar)"
-    r"::[ \t]+(?P<signature>\S.*)"
+    r"::[ \t]+(\S.*)"
 )
 """The directive of an object, of any domain (``py:``, ``c:``), on one line of text."""
 
-_BODY = 3
-"""How far a description is indented below its directive: the width of ``.. ``, as all of Sphinx's own documents have it."""
+_PARAGRAPH = re.compile(BLANK_LINE.pattern + r"(?=[ \t]{0,3}\S)")
+"""What separates the paragraphs of a description, which is indented by the width of ``.. ``."""
 
 _ARGUMENTS = re.compile(r"\s*[(\[].*|\s+->.*", re.DOTALL)
 
@@ -76,35 +77,23 @@ def _titles(text: str) -> Iterator[tuple[int, int, str, str]]:
 
 
 def _described(text: str, begin: int, end: int) -> Iterator[tuple[tuple[str, ...], tuple[Span, ...]]]:
-    """(names of the objects around, blocks) of the parts of ``text[begin:end]``, without empty ones."""
-    around: list[tuple[int, str]] = []
+    """(name of the object, if it describes one; blocks) of the parts of ``text[begin:end]``, without empty ones."""
+    name: tuple[str, ...] = ()
     start = offset = begin
     while offset < end:
         newline = text.find("\n", offset, end)
         line = text[offset : newline if newline >= 0 else end]
         found = _OBJECT.match(line)
-        indent = len(line) - len(line.lstrip())
-        if line.strip() and (found or (around and indent <= around[-1][0])):
-            yield from _part(text, start, offset, around)
-            start = offset
-            around = [each for each in around if each[0] < indent]
-            if found:
-                around.append((indent, _name(found["signature"])))
+        if found or (name and line.strip() and line[0] not in " \t"):
+            yield from _part(text, start, offset, name)
+            start, name = offset, (_name(found[1]),) if found else ()
         offset += len(line) + 1
-    yield from _part(text, start, end, around)
+    yield from _part(text, start, end, name)
 
 
-def _part(
-    text: str, start: int, end: int, around: list[tuple[int, str]]
-) -> Iterator[tuple[tuple[str, ...], tuple[Span, ...]]]:
-    """Blocks end where a blank line comes before one that is no deeper than the description of the object around."""
-    separator = BLANK_BEFORE_TOP if not around else _blank_before(around[-1][0] + _BODY)
-    if blocks := tuple(cut_at(separator, text, start, end)):
-        yield tuple(name for _, name in around), blocks
-
-
-def _blank_before(indent: int) -> re.Pattern[str]:
-    return re.compile(BLANK_LINE.pattern + rf"(?=[ \t]{{0,{indent}}}\S)")
+def _part(text: str, start: int, end: int, name: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], tuple[Span, ...]]]:
+    if blocks := tuple(cut_at(_PARAGRAPH if name else BLANK_BEFORE_TOP, text, start, end)):
+        yield name, blocks
 
 
 def _name(signature: str) -> str:

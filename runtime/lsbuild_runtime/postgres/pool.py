@@ -68,13 +68,9 @@ class Pool:
         finally:
             self._room.release()
 
-    def renew(self) -> None:
-        """Connections that are open now are not used again: those that come are prepared otherwise."""
-        self._generation += 1
-        self.close()
-
     def close(self) -> None:
-        """Close what rests."""
+        """Close what rests, and what is in use as soon as it is given back; the next call connects anew."""
+        self._generation += 1
         while self._idle:
             self._idle.pop()[0].close()
 

@@ -1,4 +1,4 @@
-"""The Responses API behind its routes: items, runs and what is kept of them; the loop itself is ``lsbuild_runtime.agent``.
+"""The Responses API behind its routes: items, runs and what is kept of them; the loop itself is ``agents.agent``.
 
     request --preparing--> Work --task--> Task --run--> events --writer--> items and stream events
                              |                                  |
@@ -24,10 +24,10 @@ FILE_NAME = "responses.sqlite"
 
 def resume(site: Site) -> None:
     """Go on with what an earlier process may have left: one look for a file when there is nothing, none over a network."""
-    service, path = site.services.find((API,), NAME), site.services.state_path
+    service = site.services.find((API,), NAME)
     if service is None:
         return
-    if not service.provider.startswith("inline::") or (path is not None and (path / FOLDER / FILE_NAME).exists()):
+    if not service.provider.startswith("inline::") or site.services.keeps(f"{FOLDER}/{FILE_NAME}"):
         from lsbuild_runtime.responses.keeping import Responses
 
         site.kept(Responses).start()

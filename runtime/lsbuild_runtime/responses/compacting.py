@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from lsbuild_runtime.agents.agent import function
 from lsbuild_runtime.counting import count
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.ports import Chat, Sampling, Usage
 from lsbuild_runtime.responses.answer import CompactedResponse, usage_of
-from lsbuild_runtime.responses.items import Compaction, Item, Message, new_id, shown
+from lsbuild_runtime.responses.binding import requested
+from lsbuild_runtime.responses.items import Compaction, Item, Message, item_id, shown
 from lsbuild_runtime.responses.keeping import Responses
 from lsbuild_runtime.responses.messages import closed
-from lsbuild_runtime.responses.opening import functions_of
 from lsbuild_runtime.responses.preparing import Work, prepared
 from lsbuild_runtime.responses.request import Asked, ResponseRequest
 from lsbuild_runtime.routes.sampling import generate
@@ -40,9 +41,9 @@ def compacted(app: Site, wanted: Asked, context: Context) -> CompactedResponse:
         shown(item, frozenset()) for item in work.items if isinstance(item, Message) and item.role == "user"
     ]
     return CompactedResponse(
-        id=new_id("resp"),
+        id=item_id("resp"),
         created_at=int(app.kept(Responses).clock()),
-        output=[*users, Compaction(id=new_id("cmp"), encrypted_content=closed(summary))],
+        output=[*users, Compaction(id=item_id("cmp"), encrypted_content=closed(summary))],
         usage=usage_of(usage),
     )
 
@@ -51,7 +52,8 @@ def counted(app: Site, wanted: Asked, context: Context) -> int:
     """The tokens that the request would be read as, with the tools that it names; ApiError 400 where the model cannot say."""
     work = _prepared(app, wanted)
     port = app.services.get(work.service.api, work.service.name)
-    tools = [*work.chat.tools, *functions_of(app, work, context)]
+    extra, _ = requested(app, work.wanted.tools or (), frozenset(), context)
+    tools = [*work.chat.tools, *(function(tool) for tool in extra)]
     return count(port, msgspec.structs.replace(work.chat, tools=tools), context)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +10,17 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from lsbuild_runtime.agents.runs import CallEnded, Ended, Event, StepDone, Used
 from lsbuild_runtime.http import ApiError, Cancelled, Context, Span
 from lsbuild_runtime.ports import Usage
 from lsbuild_runtime.responses.answer import ResponseObject, StreamEvent
+from lsbuild_runtime.responses.called import Listed
 from lsbuild_runtime.responses.items import Item, decoded, encoded
 from lsbuild_runtime.responses.live import Tape
-from lsbuild_runtime.responses.opening import Opened, Past, opened
+from lsbuild_runtime.responses.opening import Past, opened
 from lsbuild_runtime.responses.preparing import Work
 from lsbuild_runtime.responses.records import Entry, Records, Step
-from lsbuild_runtime.responses.writer import Listed, Writer
-from lsbuild_runtime.runs import CallEnded, Event, StepDone, Used
+from lsbuild_runtime.responses.writer import Writer
 
 if TYPE_CHECKING:
     from lsbuild_runtime.routing import Site
@@ -49,12 +50,13 @@ class Keeping(Struct, frozen=True):
 class Course:
     """Runs ``work``. Without ``keeping`` nothing outlives the process. ``tape`` takes the events of one in the background.
 
-    ``leaving`` says whether the server is going down: what is cut then is left for the next one to go on with.
+    ``leaving`` says whether the server is going down: what is cut then is left for the next one to go on with. ``steps``
+    are those that an earlier server finished, ``first`` is the number of the first event.
     """
 
     def __init__(
         self, app: Site, work: Work, context: Context, leaving: Callable[[], bool], clock: Callable[[], float],
-        keeping: Keeping | None = None, tape: Tape | None = None, steps: Sequence[Step] = (),
+        keeping: Keeping | None = None, tape: Tape | None = None, steps: Sequence[Step] = (), first: int = 0,
     ) -> None:  # fmt: skip
         self._app = app
         self._work = work
@@ -65,39 +67,39 @@ class Course:
         self._tape = tape
         self._steps = steps
         self._found: list[Found] = []
-        self._base = Usage(*steps[-1].usage) if steps else Usage()
+        self.told = False
+        """Whether anybody may have heard of the response."""
         if steps:
             work.response.output = decoded(bytes(steps[-1].output))
-        self._writer = Writer(work.response, work.shape)
-        self._writer.base = self._writer.usage = self._base
+        self._writer = Writer(work.response, work.shape, Usage(*steps[-1].usage) if steps else Usage(), first)
 
     @property
     def response(self) -> ResponseObject:
         """The response as a client sees it now."""
         return self._work.response
 
-    def events(self, first: int = 0) -> Iterator[StreamEvent]:
-        """Its events, numbered from ``first``; each must be encoded before the next is asked for.
+    def events(self) -> Iterator[StreamEvent]:
+        """Its events; each must be encoded before the next is asked for.
 
         What fails before the first event of the run is raised, so that it can have a status of its own; what fails later
         is the last event.
         """
-        self._writer.sequence = first
         attributes = {"gen_ai.operation.name": "responses", "gen_ai.request.model": self._work.service.name,
                       "gen_ai.response.id": self.response.id}  # fmt: skip
         with self._context.watch.span("response", **attributes) as span:
             try:
-                begun, run = self._begin()
+                listed, run = self._begin()
             except Cancelled:
                 self._cut()
                 raise
             try:
                 yield from self._told(self._heads())
-                yield from self._told(self._bodies(begun, run))
+                yield from self._told(self._bodies(listed, run))
             except (Cancelled, GeneratorExit):
                 self._cut()
                 raise
             except Lost:
+                self._lost()
                 return
             except Exception as error:
                 yield from self._told(self._writer.fail(fault(error, span)))
@@ -108,15 +110,20 @@ class Course:
             span.set(**{"gen_ai.response.finish_reasons": [self.response.status]})
             yield from self._end()
 
-    def unattended(self, first: int) -> Iterator[StreamEvent]:
-        """As ``events`` where nobody hears what is raised: it is the last event. Who is only busy is asked again."""
+    def unattended(self) -> Iterator[StreamEvent]:
+        """As ``events`` where nobody hears what is raised: it is the last event. Who is only busy is asked again.
+
+        Raises what keeps the end from being kept.
+        """
         for pause in (*PAUSES, None):
             try:
-                yield from self.events(first)
+                yield from self.events()
                 return
             except Cancelled:
                 raise
             except Exception as error:
+                if self.told:  # how it ended could not be kept: what was done must not be done again here
+                    raise
                 if not (pause is not None and isinstance(error, ApiError) and error.status in BUSY):
                     yield from self._fail(error)
                     return
@@ -134,15 +141,20 @@ class Course:
 
     # The run
 
-    def _begin(self) -> tuple[Opened, Iterator[Event]]:
-        """The run with its first event asked for; a conversation that is too long is shortened where that is wanted."""
+    def _begin(self) -> tuple[Sequence[Listed], Iterator[Event]]:
+        """What servers offer, and the run with its first event asked for.
+
+        A conversation that is too long is shortened where that is wanted.
+        """
+        if self._steps and over(self._steps[-1].messages):  # only its end was lost
+            return (), iter((Ended("stop"),))
         work = self._work
         past = _past(self._steps)
         while True:
             begun = opened(self._app, work, self._context, past)
             run = iter(begun.runner.run(begun.task, self._context))
             try:
-                return begun, chain([next(run)], run)
+                return () if past else begun.listed, chain([next(run)], run)
             except ApiError as error:
                 shorter = shortened(work.chat.messages)
                 if error.code != "context_length_exceeded" or work.wanted.truncation != "auto" or not shorter:
@@ -155,8 +167,7 @@ class Course:
         self.response.status = "in_progress"
         yield self._writer.snapshot("response.in_progress")
 
-    def _bodies(self, begun: Opened, run: Iterator[Event]) -> Iterator[StreamEvent]:
-        listed: Sequence[Listed] = () if self._steps else begun.listed
+    def _bodies(self, listed: Sequence[Listed], run: Iterator[Event]) -> Iterator[StreamEvent]:
         for event in chain(listed, run):
             yield from self._writer.take(event)
             if isinstance(event, CallEnded):
@@ -166,6 +177,7 @@ class Course:
 
     def _told(self, events: Iterator[StreamEvent]) -> Iterator[StreamEvent]:
         for event in events:
+            self.told = True
             if self._tape is not None:
                 self._tape.add(event.sequence_number, msgspec.json.encode(event))
             yield event
@@ -198,10 +210,17 @@ class Course:
         last = self._writer.snapshot(f"response.{self.response.status}")
         event = msgspec.json.encode(last) if self._tape else b""
         if not self._keep_end([event] if event else []):
+            self._lost()
             return
         if self._tape is not None:
             self._tape.add(last.sequence_number, event)
         yield last
+
+    def _lost(self) -> None:
+        """Somebody else has ended it: a client that waits is told, one in the background has nobody."""
+        if not self.response.background:
+            message = "the response was deleted, or taken over by another server, while it was under way"
+            raise ApiError(409, message, type="conflict_error", code="response_lost")
 
     def _keep_end(self, events: Sequence[bytes] = ()) -> bool:
         if self._keeping is None:
@@ -255,6 +274,16 @@ def shortened(messages: Sequence[Any]) -> list[Any]:
         return []
     gone = max(1, (len(starts) - 1) // 4)
     return [*instructions, *rest[starts[gone] :]]
+
+
+def over(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the step that added these messages was a run's last: its answer calls nothing, or waits for somebody else."""
+    answer = next((message for message in reversed(messages) if message["role"] == "assistant"), None)
+    if answer is None:
+        return False
+    results = {message.get("tool_call_id") for message in messages}
+    calls = answer.get("tool_calls") or ()
+    return not calls or any(call["id"] not in results for call in calls)
 
 
 def _past(steps: Sequence[Step]) -> Past | None:

@@ -5,12 +5,13 @@ Input and output share their Structs: what a client got it may send back as it c
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
+
+from lsbuild_runtime.ids import new_id
 
 Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
 Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
@@ -225,15 +226,15 @@ PREFIXES: Mapping[type, str] = {
 _DECODER = msgspec.json.Decoder(list[Item])
 
 
-def new_id(prefix: str) -> str:
-    """A random id: 192 bits after ``prefix_``."""
-    return f"{prefix}_{os.urandom(24).hex()}"
+def item_id(prefix: str) -> str:
+    """A random id as OpenAI's: 192 bits after ``prefix_``."""
+    return new_id(f"{prefix}_", 24)
 
 
 def named(item: Item) -> Item:
     """The item, with an id when it had none."""
     if item.id is None:
-        item.id = new_id(PREFIXES[type(item)])
+        item.id = item_id(PREFIXES[type(item)])
     return item
 
 

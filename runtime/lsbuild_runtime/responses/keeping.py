@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from lsbuild_runtime.http import ApiError, Context
+from lsbuild_runtime.http import ApiError, Cancelled, Context
+from lsbuild_runtime.ids import new_id
 from lsbuild_runtime.responses import API, NAME
 from lsbuild_runtime.responses.answer import ResponseObject, StreamEvent
 from lsbuild_runtime.responses.course import Course, Keeping
@@ -38,13 +38,16 @@ class Responses:
 
     def __init__(self, app: Site) -> None:
         self.live = Live()
-        self.owner = f"owner_{os.urandom(12).hex()}"
+        self.owner = new_id("owner_")
         self.clock = app.clock
+        self.unkept: set[str] = set()
+        """Responses whose end could not be kept: the worker gives them up as soon as it can, so that they are gone on with."""
         self._closed = threading.Event()
         self._app = app
         self._lock = threading.Lock()
         self._entered = False
         self._worker: Worker | None = None
+        self._lease: threading.Thread | None = None
 
     # Where they are kept
 
@@ -81,7 +84,8 @@ class Responses:
                 records.enter(self.owner)
                 self._entered = True
                 if records.leases:
-                    threading.Thread(target=self._renew, args=(records,), name="lease", daemon=True).start()
+                    self._lease = threading.Thread(target=self._renew, args=(records,), name="lease", daemon=True)
+                    self._lease.start()
         return self.owner
 
     def _renew(self, records: Records) -> None:
@@ -101,13 +105,22 @@ class Responses:
         keeping = None
         if records is not None:
             keeping = Keeping(records, self._mine(records))
+            if (
+                self._worker is None
+            ):  # who keeps responses takes over what other servers leave, also on a folder that was new
+                self._work().wake_later()
             records.begin(self._kept(work, raw, "in_progress"), keeping.owner)
         course = Course(self._app, work, context, self.leaving, self.clock, keeping)
         self.live.begin(work.response.id, context, None)
         try:
             yield from course.events()
-        except ApiError:
-            if records is not None:  # its client is told, and never heard of an id
+        except Cancelled:
+            raise
+        except Exception:
+            if records is not None and course.told:
+                self.unkept.add(work.response.id)
+                self.wake()
+            elif records is not None:  # its client is told, and never heard of an id
                 records.delete(work.response.id)
             raise
         finally:
@@ -207,6 +220,8 @@ class Responses:
         service = self._app.services.find((API,), NAME)
         if service is not None and service.provider.startswith("inline::"):
             worker.wake()
+        else:
+            worker.wake_later()
 
     def wake(self) -> None:
         """Something waits for the worker."""
@@ -221,8 +236,6 @@ class Responses:
                 from lsbuild_runtime.responses.worker import Worker
 
                 self._worker = Worker(self, self._app, Keeping(records, owner))
-                if not self._closed.is_set():
-                    self._worker.start()
             return self._worker
 
     def close(self) -> None:
@@ -230,8 +243,11 @@ class Responses:
         self._closed.set()
         if self._worker is not None:
             self._worker.stop()
+        if self._lease is not None:
+            self._lease.join(5.0)
         if self._entered:
-            self.records.leave(self.owner)
+            with contextlib.suppress(ApiError):  # it will be noticed without a word
+                self.records.leave(self.owner)
             self.records.close()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from lsbuild_runtime.agents.runs import Approval
 from lsbuild_runtime.ports import ToolCall
 from lsbuild_runtime.responses.items import (
     Compaction,
@@ -30,7 +31,6 @@ from lsbuild_runtime.responses.items import (
     WebSearchCall,
 )
 from lsbuild_runtime.routes.wire import refused
-from lsbuild_runtime.runs import Approval
 
 Named = Callable[[str, str], str]
 """The name by which the model knows a tool: ``(server_label, name) -> name``."""
@@ -52,22 +52,22 @@ class Told(Struct, frozen=True):
     """Whether results of tools are among them."""
 
 
-def told(items: Sequence[Item], images: bool, named: Named, place: str = "input") -> Told:
+def told(items: Sequence[Item], images: bool, named: Named, own: int | None = None) -> Told:
     """The messages for ``items``.
 
     Args:
         images: whether the model takes image parts; one that does not gets each content as one text.
-        place: what stands before the number of an item in a fault's ``param``.
+        own: how many of the items, at the end, are the request's, which counts from there; None: all.
     """
-    return _Telling(items, images, named, place).told()
+    return _Telling(items, images, named, 0 if own is None else len(items) - own).told()
 
 
 class _Telling:
-    def __init__(self, items: Sequence[Item], images: bool, named: Named, place: str) -> None:
+    def __init__(self, items: Sequence[Item], images: bool, named: Named, earlier: int) -> None:
         self._items = items
         self._images = images
         self._named = named
-        self._place = place
+        self._earlier = earlier
         self._messages: list[dict[str, Any]] = []
         self._calls: set[str] = set()
         self._outputs = {item.call_id for item in items if isinstance(item, FunctionCallOutput)}
@@ -78,10 +78,10 @@ class _Telling:
 
     def told(self) -> Told:
         for index, item in enumerate(self._items):
-            self._take(item, f"{self._place}[{index}]")
+            self._take(item, self._place(index))
         for index, answer in enumerate(self._items):
             if isinstance(answer, McpApprovalResponse):
-                self._check_answer(answer, f"{self._place}[{index}].approval_request_id")
+                self._check_answer(answer, f"{self._place(index)}.approval_request_id")
         calls = [(_call(asked.id or "", self._named(asked.server_label, asked.name), asked.arguments), answer)
                  for asked, answer in self._waiting]  # fmt: skip
         if calls:  # after everything else: their results have to follow at once
@@ -98,6 +98,11 @@ class _Telling:
             approval.call.id: answer.approval_request_id for approval, (_, answer) in zip(approvals, calls, strict=True)
         }
         return Told(tuple(self._messages), approvals, requests, self._untrusted)
+
+    def _place(self, index: int) -> str:
+        """How a fault names the item: by its place in the request, or as one of those before it."""
+        own = index - self._earlier
+        return f"input[{own}]" if own >= 0 else f"earlier[{index}]"
 
     def _take(self, item: Item, place: str) -> None:
         if isinstance(item, Message):

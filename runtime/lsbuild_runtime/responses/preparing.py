@@ -2,52 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
-from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat, Sampling
 from lsbuild_runtime.prompts import render
 from lsbuild_runtime.responses.answer import ConversationOf, ResponseObject
+from lsbuild_runtime.responses.context import Keep, context_items, own_items
 from lsbuild_runtime.responses.items import (
-    InputText,
     Item,
-    ItemReference,
     McpListTools,
-    Message,
     decoded,
     encoded,
-    named,
-    new_id,
+    item_id,
 )
 from lsbuild_runtime.responses.messages import Told, plain_name, told
-from lsbuild_runtime.responses.records import OPEN, Kept, Records
+from lsbuild_runtime.responses.records import Kept
 from lsbuild_runtime.responses.request import (
     LOGPROBS,
     Asked,
-    FunctionTool,
     JsonObject,
     JsonSchema,
     ResponseRequest,
     included,
 )
-from lsbuild_runtime.responses.sql import conversation_gone
-from lsbuild_runtime.responses.writer import Shape
-from lsbuild_runtime.routes.fields import checked_text
+from lsbuild_runtime.responses.sheet import Shape
+from lsbuild_runtime.responses.tool_params import FunctionTool
 from lsbuild_runtime.routes.sampling import affinity, language_model, takes
 from lsbuild_runtime.routes.wire import plain, refused
 
 if TYPE_CHECKING:
     from lsbuild_runtime.routing import Site
-
-MOST_ITEMS = 10_000
-"""Items of a conversation that one response may read."""
-Kept_ = Callable[[], Records]
-"""Gives the records; ApiError 503 says what to do where there are none."""
 
 
 class Work(Struct, kw_only=True):
@@ -81,12 +70,12 @@ class Begun(Struct, frozen=True, kw_only=True):
     prompted: str = ""
 
 
-def prepared(app: Site, wanted: ResponseRequest, records: Kept_, now: int) -> Work:
+def prepared(app: Site, wanted: ResponseRequest, records: Keep, now: int) -> Work:
     """The work for a new request; ApiError 400 or 404 for what makes no sense or is not there."""
     prompted = render(app, wanted.prompt) if wanted.prompt else ""
     own = own_items(wanted, required=wanted.prompt is None)
     items, root = context_items(wanted, own, records)
-    work = _work(app, wanted, prompted, items, len(own), new_id("resp"), now)
+    work = _work(app, wanted, prompted, items, len(own), item_id("resp"), now)
     work.affinity = affinity(
         wanted.prompt_cache_key, wanted.conversation_id or root, wanted.safety_identifier, wanted.user,
         metadata=wanted.metadata,
@@ -109,79 +98,6 @@ def begun_of(work: Work, raw: dict[str, Any]) -> bytes:
     return msgspec.json.encode(Begun(request=raw, items=items, input=len(work.input), prompted=work.prompted))
 
 
-def own_items(wanted: Asked, *, required: bool) -> list[Item]:
-    """The items of the request's own ``input``."""
-    if wanted.input is None or wanted.input == []:
-        if required and wanted.previous_response_id is None and wanted.conversation is None:
-            raise refused("input", "this parameter is required", "missing_required_parameter")
-        return []
-    if isinstance(wanted.input, str):
-        checked_text(wanted.input, "input")
-        return [named(Message(role="user", content=[InputText(wanted.input)]))]
-    if len(wanted.input) > MOST_ITEMS:
-        raise refused("input", f"{len(wanted.input)} items; at most {MOST_ITEMS} are taken")
-    return [item if isinstance(item, ItemReference) else named(item) for item in wanted.input]
-
-
-def context_items(wanted: Asked, own: Sequence[Item], records: Kept_) -> tuple[list[Item], str]:
-    """All items that the model is told of, the request's own last, and the id of the first response of the chain."""
-    earlier: list[Item] = []
-    root = ""
-    if wanted.previous_response_id is not None:
-        chain = _chain(records(), wanted.previous_response_id)
-        root = chain[0].id
-        for kept in chain:
-            earlier += [*decoded(kept.input), *output_of(kept)]
-    elif wanted.conversation_id:
-        earlier = conversation_items(records(), wanted.conversation_id)
-    known = {item.id: item for item in [*earlier, *own] if not isinstance(item, ItemReference)}
-    resolved = [_resolved(item, known, records, place) for place, item in enumerate(own)]
-    return [*earlier, *resolved], root
-
-
-def conversation_items(records: Records, conversation: str) -> list[Item]:
-    """All items of a conversation; ApiError 404 when there is none."""
-    if records.conversation(conversation) is None:
-        raise conversation_gone(conversation)
-    page = records.items(conversation, limit=MOST_ITEMS, newest_first=True, after=None)
-    return decoded(b"[" + b",".join(reversed(page.values)) + b"]")
-
-
-def output_of(kept: Kept) -> list[Item]:
-    """The items of a kept response."""
-    return msgspec.json.decode(kept.body, type=_Output).output
-
-
-class _Output(Struct):
-    output: list[Item]
-
-
-def _chain(records: Records, response: str) -> list[Kept]:
-    chain = records.chain(response)
-    if not chain:
-        message = (
-            f"previous_response_id: the response {response[:80]!r}, or one before it, is not there; was it stored?"
-        )
-        raise ApiError(404, message, param="previous_response_id", code="previous_response_not_found")
-    if chain[-1].status in OPEN:
-        why = f"the response {response!r} has not ended; wait for it or cancel it"
-        raise refused("previous_response_id", why)
-    return chain
-
-
-def _resolved(item: Item, known: Mapping[str | None, Item], records: Kept_, place: int) -> Item:
-    if not isinstance(item, ItemReference):
-        return item
-    if item.id in known:
-        return known[item.id]
-    body = records().item(item.id or "")
-    if body is None:
-        raise ApiError(
-            404, f"input[{place}].id: no item {item.id!r} is kept", param=f"input[{place}].id", code="not_found"
-        )
-    return decoded(b"[" + body + b"]")[0]
-
-
 def _work(
     app: Site, wanted: ResponseRequest, prompted: str, items: list[Item], own: int, response_id: str, created_at: int
 ) -> Work:
@@ -190,7 +106,7 @@ def _work(
         raise refused("model", "this parameter is required", "missing_required_parameter")
     service = language_model(app, wanted.model)
     images = "image" in service.metadata.get("modalities", ())
-    said = told(items, images, plain_name, "input")
+    said = told(items, images, plain_name, own)
     logprobs = wanted.top_logprobs is not None or LOGPROBS in (wanted.include or ())
     sampling = _sampling(wanted, service, logprobs)
     chat = Chat(

@@ -164,6 +164,10 @@ class Records(Protocol):
         """This owner works no more; what it has open is anybody's at once."""
         ...
 
+    def release(self, response: str, owner: str) -> None:
+        """This owner gives up one response; it goes on from its last kept step, here or elsewhere."""
+        ...
+
     def renew(self, owner: str) -> None:
         """Say that this owner is alive; called more often than ``Limits.lease``."""
         ...

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
-from lsbuild_runtime.http import ApiError, Request
+from lsbuild_runtime.http import Request
 from lsbuild_runtime.prompts import PromptRef
-from lsbuild_runtime.responses.items import Id, Item, Label, Name
+from lsbuild_runtime.responses.items import Id, Item, Name
+from lsbuild_runtime.responses.tool_params import ToolChoice, ToolParam, Wire, check_tool, usual_choice, usual_tool
 from lsbuild_runtime.routes.fields import Metadata
-from lsbuild_runtime.routes.filters import Filter
 from lsbuild_runtime.routes.sampling import Penalty
-from lsbuild_runtime.routes.search import RankingOptions
 from lsbuild_runtime.routes.wire import decode, invalid, refused
 
 RESULTS = "file_search_call.results"
@@ -31,128 +29,21 @@ _KNOWN_INCLUDES = {
     "code_interpreter_call.outputs": "there is no code interpreter",
     "computer_call_output.output.image_url": "there is no computer use",
 }
-_ABSENT_TOOLS = {
-    "code_interpreter": "name a Python file under 'tools' in the spec instead",
-    "image_generation": "no provider here makes images",
-    "computer": "no provider here controls a computer",
-    "computer_use_preview": "no provider here controls a computer",
-    "local_shell": "declare a function and run the shell in the client",
-    "shell": "declare a function and run the shell in the client",
-    "apply_patch": "declare a function and apply patches in the client",
-    "custom": "declare a function with one text parameter instead",
-    "namespace": "declare the functions one by one",
-    "tool_search": "declare the tools that the model may call",
-    "programmatic_tool_calling": "tools are called by the model only",
-}
 _ABSENT_ITEMS = ("computer_call", "computer_call_output", "code_interpreter_call", "image_generation_call", "local_shell_call",
                  "local_shell_call_output", "shell_call", "shell_call_output", "apply_patch_call", "apply_patch_call_output",
                  "custom_tool_call", "custom_tool_call_output", "tool_search_call", "tool_search_output", "additional_tools",
                  "configuration_update", "program", "program_output", "compaction_trigger")  # fmt: skip
-_WEB_SEARCH = ("web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11")
 
 
-class _Wire(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What the parts of a request share."""
-
-
-class FunctionTool(_Wire, tag_field="type", tag="function"):
-    """A function that the client runs; ``parameters`` is a JSON Schema."""
-
-    name: Name
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class FileSearchTool(_Wire, tag_field="type", tag="file_search"):
-    """The search of stores, run by the server."""
-
-    vector_store_ids: Annotated[list[str], Meta(min_length=1, max_length=16)]
-    max_num_results: Annotated[int, Meta(ge=1, le=50)] | None = None
-    ranking_options: RankingOptions | None = None
-    filters: Filter | None = None
-
-
-class ToolNames(_Wire):
-    """Some tools of a server, by name."""
-
-    tool_names: list[str] | None = None
-    read_only: None = None
-
-
-class ApprovalFilter(_Wire):
-    """Which tools of a server need a person's consent."""
-
-    always: ToolNames | None = None
-    never: ToolNames | None = None
-
-
-class McpTool(_Wire, tag_field="type", tag="mcp"):
-    """A server of the spec, by its key under ``tools``. One that the client names itself needs the spec's permission."""
-
-    server_label: Label
-    server_url: str | None = None
-    server_description: str | None = None
-    authorization: str | None = None
-    headers: dict[str, str] | None = None
-    allowed_tools: list[str] | ToolNames | None = None
-    require_approval: Literal["always", "never"] | ApprovalFilter | None = None
-
-
-class WebSearchTool(_Wire, tag_field="type", tag="web_search"):
-    """The tool ``web_search`` of the spec."""
-
-
-ToolParam = FunctionTool | FileSearchTool | McpTool | WebSearchTool
-
-
-class ChooseFunction(_Wire, tag_field="type", tag="function"):
-    """Call this function, or this tool of the server, first."""
-
-    name: str
-
-
-class ChooseFileSearch(_Wire, tag_field="type", tag="file_search"):
-    """Search first."""
-
-
-class ChooseWebSearch(_Wire, tag_field="type", tag="web_search"):
-    """Search the web first."""
-
-
-class ChooseMcp(_Wire, tag_field="type", tag="mcp"):
-    """Call a tool of this server first."""
-
-    server_label: Label
-    name: str | None = None
-
-
-class ChooseAllowed(_Wire, tag_field="type", tag="allowed_tools"):
-    """Only these of the tools may be called."""
-
-    mode: Literal["auto", "required"]
-    tools: Annotated[list[ChooseFunction | ChooseFileSearch | ChooseWebSearch | ChooseMcp], Meta(min_length=1)]
-
-
-ToolChoice = (
-    Literal["none", "auto", "required"]
-    | ChooseFunction
-    | ChooseFileSearch
-    | ChooseWebSearch
-    | ChooseMcp
-    | ChooseAllowed
-)
-
-
-class PlainText(_Wire, tag_field="type", tag="text"):
+class PlainText(Wire, tag_field="type", tag="text"):
     """Plain text."""
 
 
-class JsonObject(_Wire, tag_field="type", tag="json_object"):
+class JsonObject(Wire, tag_field="type", tag="json_object"):
     """Any JSON object."""
 
 
-class JsonSchema(_Wire, tag_field="type", tag="json_schema"):
+class JsonSchema(Wire, tag_field="type", tag="json_schema"):
     """JSON that follows a schema."""
 
     name: Name
@@ -161,14 +52,14 @@ class JsonSchema(_Wire, tag_field="type", tag="json_schema"):
     strict: bool | None = None
 
 
-class TextConfig(_Wire):
+class TextConfig(Wire):
     """The form of the answer's text."""
 
     format: PlainText | JsonObject | JsonSchema | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
-class ReasoningConfig(_Wire):
+class ReasoningConfig(Wire):
     """``effort`` goes to models that accept it. ``summary`` shows what the model thought as one summary."""
 
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
@@ -176,19 +67,19 @@ class ReasoningConfig(_Wire):
     generate_summary: Literal["auto", "concise", "detailed"] | None = None
 
 
-class ConversationRef(_Wire):
+class ConversationRef(Wire):
     """A conversation by its id."""
 
     id: str
 
 
-class StreamOptions(_Wire):
+class StreamOptions(Wire):
     """``include_obfuscation`` may only be false: deltas are not padded."""
 
     include_obfuscation: bool | None = None
 
 
-class Asked(_Wire):
+class Asked(Wire):
     """What a request has in common with those for a count and for compaction: a model and what it is told."""
 
     model: str | None = None
@@ -255,10 +146,9 @@ def converted(raw: dict[str, Any], kind: type[Any] = ResponseRequest) -> Any:
     """As ``read``, of a decoded body."""
     whole = {**raw, **{name: usual(raw[name], name) for name in ("input", "items") if isinstance(raw.get(name), list)}}
     if isinstance(raw.get("tools"), list):
-        whole["tools"] = [_tool(tool, f"tools[{place}]") for place, tool in enumerate(raw["tools"])]
+        whole["tools"] = [usual_tool(tool, f"tools[{place}]") for place, tool in enumerate(raw["tools"])]
     if isinstance(choice := raw.get("tool_choice"), dict):
-        whole["tool_choice"] = _web(choice)
-        _refuse_absent_tool(choice, "tool_choice")
+        whole["tool_choice"] = usual_choice(choice)
     try:
         found = msgspec.convert(whole, kind, str_keys=True)
         msgspec.json.encode(whole)
@@ -296,30 +186,6 @@ def included(given: list[str] | None, param: str = "include") -> frozenset[str]:
     return frozenset(given or ())
 
 
-def _tool(tool: Any, place: str) -> Any:
-    if not isinstance(tool, dict):
-        return tool
-    _refuse_absent_tool(tool, place)
-    tool = _web(tool)
-    if tool.get("type") == "mcp":
-        for name in ("connector_id", "tunnel_id"):
-            if tool.get(name) is not None:
-                raise refused(
-                    f"{place}.{name}", "OpenAI's connectors are not available here; name an MCP server in the spec"
-                )
-    return tool
-
-
-def _web(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {**value, "type": "web_search"} if value.get("type") in _WEB_SEARCH else value
-
-
-def _refuse_absent_tool(value: Mapping[str, Any], place: str) -> None:
-    why = _ABSENT_TOOLS.get(value["type"]) if isinstance(value.get("type"), str) else None
-    if why is not None:
-        raise refused(f"{place}.type", f"the tool {value['type']!r} is not available here: {why}", "unsupported_tool")
-
-
 def _check(wanted: ResponseRequest) -> None:
     """Combinations that make no sense, and values that are not honoured."""
     included(wanted.include)
@@ -336,20 +202,4 @@ def _check(wanted: ResponseRequest) -> None:
         raise refused("reasoning.summary", "nothing condenses what a model thought; ask for 'auto' or 'detailed'")
     seen: set[str] = set()
     for place, item in enumerate(wanted.tools or ()):
-        _check_tool(item, f"tools[{place}]", seen)
-
-
-def _check_tool(tool: ToolParam, place: str, seen: set[str]) -> None:
-    """``seen`` are the names of the tools before it."""
-    field = {FunctionTool: "name", McpTool: "server_label"}.get(type(tool), "type")
-    name = str(getattr(tool, field, None) or type(tool).__struct_config__.tag)
-    if f"{field} {name}" in seen:
-        raise refused(f"{place}.{field}", f"{name!r} is there twice")
-    seen.add(f"{field} {name}")
-    if isinstance(tool, McpTool) and tool.allowed_tools == []:
-        raise refused(f"{place}.allowed_tools", "an empty list allows nothing; leave the tool out")
-
-
-def unavailable(param: str, why: str) -> ApiError:
-    """The refusal of something that this artifact could have and has not."""
-    return ApiError(400, f"{param}: {why}", param=param, code="unsupported_parameter")
+        check_tool(item, f"tools[{place}]", seen)

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
 from lsbuild_runtime.http import ApiError
-from lsbuild_runtime.responses.records import Conversation, Entry, Kept, Limits, Page, State, Step
-
-TABLES = """
-CREATE TABLE responses(
-    seq {SERIAL}, id TEXT NOT NULL UNIQUE, created_at {INTEGER} NOT NULL, status TEXT NOT NULL, model TEXT NOT NULL,
-    background {INTEGER} NOT NULL, previous TEXT NOT NULL, conversation TEXT NOT NULL, body {BYTES} NOT NULL,
-    input {BYTES} NOT NULL, run {BYTES} NOT NULL, size {INTEGER} NOT NULL, owner TEXT NOT NULL, alive_at {INTEGER} NOT NULL,
-    tries {INTEGER} NOT NULL
-) {STRICT};
-CREATE INDEX responses_open ON responses(seq) WHERE status IN ('queued', 'in_progress');
-CREATE INDEX responses_busy ON responses(conversation) WHERE status IN ('queued', 'in_progress') AND conversation <> '';
-CREATE INDEX responses_age ON responses(created_at, seq, size);
-CREATE TABLE steps(response TEXT NOT NULL, number {INTEGER} NOT NULL, body {BYTES} NOT NULL, PRIMARY KEY(response, number))
-    {STRICT};
-CREATE TABLE events(response TEXT NOT NULL, number {INTEGER} NOT NULL, body {BYTES} NOT NULL, PRIMARY KEY(response, number))
-    {STRICT};
-CREATE TABLE outputs(id TEXT PRIMARY KEY, response TEXT NOT NULL, body {BYTES} NOT NULL) {STRICT};
-CREATE INDEX outputs_response ON outputs(response);
-CREATE TABLE conversations(id TEXT PRIMARY KEY, created_at {INTEGER} NOT NULL, metadata {BYTES} NOT NULL) {STRICT};
-CREATE TABLE items(
-    seq {SERIAL}, conversation TEXT NOT NULL, id TEXT NOT NULL, body {BYTES} NOT NULL, size {INTEGER} NOT NULL,
-    UNIQUE(conversation, id)
-) {STRICT};
-"""
-"""Formatted by who makes the tables; the words in braces are those in which databases differ."""
+from lsbuild_runtime.responses.records import Entry, Kept, Limits, Page, State, Step
+from lsbuild_runtime.responses.sql_conversations import (
+    SqlConversations,
+    append,
+    bytes_of,
+    conversation_gone,
+    known,
+    place_of,
+    total,
+)
+from lsbuild_runtime.responses.tables import Rows, Statements, Store
 
 DAY = 86_400
 EXPIRE_EVERY = 100
@@ -43,65 +28,12 @@ _OPEN = "status IN ('queued', 'in_progress')"
 _STEP = msgspec.json.Decoder(Step)
 
 
-class Rows(Protocol):
-    """What a statement gives."""
-
-    def fetchone(self) -> Any:
-        """The next row, or None."""
-        ...
-
-    def fetchall(self) -> list[Any]:
-        """All rows that are left."""
-        ...
-
-
-class Statements(Protocol):
-    """One transaction. Parameters are marked by ``?``."""
-
-    def execute(self, sql: str, values: Sequence[Any] = ()) -> Rows:
-        """Run one statement."""
-        ...
-
-
-class Store(Protocol):
-    """A database with the tables in it, and what it knows of the servers that work with it.
-
-    ``now`` is the SQL for the seconds since 1970 as the database has them, ``locking`` what makes a SELECT keep its rows
-    from other writers until the transaction ends. With ``leases`` an owner is alive while it is heard of.
-    """
-
-    now: str
-    locking: str
-    leases: bool
-
-    def reading(self) -> AbstractContextManager[Statements]:
-        """A transaction that changes nothing."""
-        ...
-
-    def writing(self) -> AbstractContextManager[Statements]:
-        """A transaction that is kept whole or not at all."""
-        ...
-
-    def gone(self, heard: Mapping[str, int], now: int) -> Iterable[str]:
-        """Those of the owners that work no more; ``heard`` says when each was last heard of."""
-        ...
-
-    def hold(self, owner: str) -> None:
-        """Say that this process is ``owner`` until it ends."""
-        ...
-
-    def close(self) -> None:
-        """Close what is open."""
-        ...
-
-
-class SqlRecords:
+class SqlRecords(SqlConversations):
     """Implements records.Records. ``clock`` gives the seconds since 1970."""
 
     def __init__(self, store: Store, limits: Limits, clock: Callable[[], float]) -> None:
-        self.limits = limits
+        super().__init__(store, limits)
         self.leases = store.leases
-        self._store = store
         self._clock = clock
         self._begun = 0
 
@@ -155,8 +87,8 @@ class SqlRecords:
                 _keep_events(db, response, events, last + 1)
             db.execute("DELETE FROM steps WHERE response = ?", (response,))
             conversation = row[0]
-            if conversation and status in ("completed", "incomplete") and self._known(db, conversation):
-                _append(db, conversation, [*inputs, *outputs])
+            if conversation and status in ("completed", "incomplete") and known(self._store, db, conversation):
+                append(db, conversation, [*inputs, *outputs])
         return True
 
     def get(self, response: str) -> Kept | None:
@@ -184,7 +116,7 @@ class SqlRecords:
             if after is not None:
                 row = db.execute("SELECT seq FROM responses WHERE id = ?", (after,)).fetchone()
                 where.append(f"seq {than} ?")
-                values.append(_seq(row, after, "response"))
+                values.append(place_of(row, after, "response"))
             if model is not None:
                 where.append("model = ?")
                 values.append(model)
@@ -210,7 +142,7 @@ class SqlRecords:
     def item(self, item: str) -> bytes | None:
         """See records.Records."""
         with self._store.reading() as db:
-            return _bytes(db.execute("SELECT body FROM outputs WHERE id = ?", (item,)))
+            return bytes_of(db.execute("SELECT body FROM outputs WHERE id = ?", (item,)))
 
     def steps(self, response: str) -> list[Step]:
         """See records.Records."""
@@ -234,6 +166,11 @@ class SqlRecords:
         """See records.Records."""
         with self._store.writing() as db:
             db.execute("UPDATE responses SET owner = '', alive_at = 0 WHERE owner = ?", (owner,))
+
+    def release(self, response: str, owner: str) -> None:
+        """See records.Records."""
+        with self._store.writing() as db:
+            db.execute("UPDATE responses SET owner = '' WHERE id = ? AND owner = ?", (response, owner))
 
     def take(self, owner: str) -> Kept | None:
         """See records.Records."""
@@ -263,79 +200,13 @@ class SqlRecords:
             sql = f"SELECT id FROM responses WHERE created_at < ? AND NOT {_OPEN}"  # noqa: S608
             for row in db.execute(sql, (old,)).fetchall():
                 _delete(db, row[0])
-            over = _total(db) - self.limits.bytes
+            over = total(db) - self.limits.bytes
             sql = f"SELECT id, size FROM responses WHERE NOT {_OPEN} ORDER BY created_at, seq"  # noqa: S608
             for response, size in db.execute(sql).fetchall() if over > 0 else ():
                 if over <= 0:
                     break
                 _delete(db, response)
                 over -= size
-
-    # Conversations
-
-    def create(self, conversation: Conversation, items: Sequence[Entry]) -> None:
-        """See records.Records."""
-        self._check_room()
-        with self._store.writing() as db:
-            values = (conversation.id, conversation.created_at, msgspec.json.encode(conversation.metadata))
-            db.execute("INSERT INTO conversations VALUES (?, ?, ?)", values)
-            _append(db, conversation.id, items)
-
-    def conversation(self, conversation: str) -> Conversation | None:
-        """See records.Records."""
-        with self._store.reading() as db:
-            sql = "SELECT id, created_at, metadata FROM conversations WHERE id = ?"
-            row = db.execute(sql, (conversation,)).fetchone()
-        if row is None:
-            return None
-        metadata = msgspec.json.decode(bytes(row[2]), type=dict[str, str])
-        return Conversation(id=row[0], created_at=int(row[1]), metadata=metadata)
-
-    def update(self, conversation: str, metadata: Mapping[str, str]) -> bool:
-        """See records.Records."""
-        with self._store.writing() as db:
-            sql = "UPDATE conversations SET metadata = ? WHERE id = ? RETURNING id"
-            return bool(db.execute(sql, (msgspec.json.encode(metadata), conversation)).fetchall())
-
-    def drop(self, conversation: str) -> bool:
-        """See records.Records."""
-        with self._store.writing() as db:
-            db.execute("DELETE FROM items WHERE conversation = ?", (conversation,))
-            return bool(db.execute("DELETE FROM conversations WHERE id = ? RETURNING id", (conversation,)).fetchall())
-
-    def append(self, conversation: str, items: Sequence[Entry]) -> None:
-        """See records.Records."""
-        self._check_room()
-        with self._store.writing() as db:
-            if not self._known(db, conversation):
-                raise conversation_gone(conversation)
-            _append(db, conversation, items)
-
-    def items(self, conversation: str, *, limit: int | None, newest_first: bool, after: str | None) -> Page:
-        """See records.Records."""
-        order, than = ("DESC", "<") if newest_first else ("ASC", ">")
-        where, values = "conversation = ?", list[Any]((conversation,))
-        with self._store.reading() as db:
-            if after is not None:
-                row = db.execute(
-                    "SELECT seq FROM items WHERE conversation = ? AND id = ?", (conversation, after)
-                ).fetchone()
-                where, values = f"{where} AND seq {than} ?", [conversation, _seq(row, after, "item")]
-            sql = f"SELECT body FROM items WHERE {where} ORDER BY seq {order}"  # noqa: S608
-            rows = db.execute(sql if limit is None else f"{sql} LIMIT {limit + 1:d}", values).fetchall()
-        size = len(rows) if limit is None else limit
-        return Page([bytes(row[0]) for row in rows[:size]], len(rows) > size)
-
-    def entry(self, conversation: str, item: str) -> bytes | None:
-        """See records.Records."""
-        with self._store.reading() as db:
-            return _bytes(db.execute("SELECT body FROM items WHERE conversation = ? AND id = ?", (conversation, item)))
-
-    def remove(self, conversation: str, item: str) -> bool:
-        """See records.Records."""
-        with self._store.writing() as db:
-            sql = "DELETE FROM items WHERE conversation = ? AND id = ? RETURNING id"
-            return bool(db.execute(sql, (conversation, item)).fetchall())
 
     def close(self) -> None:
         """See records.Records."""
@@ -362,12 +233,8 @@ class SqlRecords:
         gone = {"", *self._store.gone(heard, now)}  # nobody's are those that are queued, and those that were left
         return [(row[0], row[2]) for row in rows if row[2] in gone]
 
-    def _known(self, db: Statements, conversation: str) -> bool:
-        sql = f"SELECT id FROM conversations WHERE id = ?{self._store.locking}"  # noqa: S608
-        return db.execute(sql, (conversation,)).fetchone() is not None
-
     def _check_free(self, db: Statements, conversation: str) -> None:
-        if not self._known(db, conversation):
+        if not known(self._store, db, conversation):
             raise conversation_gone(conversation)
         sql = f"SELECT id FROM responses WHERE conversation = ? AND {_OPEN}"  # noqa: S608
         if (row := db.execute(sql, (conversation,)).fetchone()) is not None:
@@ -382,25 +249,9 @@ class SqlRecords:
             message = f"{waiting} responses wait in the background already; try again later"
             raise ApiError(429, message, type="rate_limit_error", code="rate_limit_exceeded", retry_after=10)
 
-    def _check_room(self) -> None:
-        with self._store.reading() as db:
-            total = _total(db)
-        if total >= self.limits.bytes:
-            message = (
-                f"{total} bytes of responses and conversations are kept and server.state.size allows {self.limits.bytes}; "
-                "delete conversations, or build with a larger size"
-            )
-            raise ApiError(507, message, type="server_error", code="state_full")
-
 
 class _Numbered(msgspec.Struct):
     sequence_number: int
-
-
-def conversation_gone(conversation: str) -> ApiError:
-    """A 404 in OpenAI's words."""
-    message = f"conversation {conversation[:100]!r} does not exist"
-    return ApiError(404, message, param="conversation", code="conversation_not_found")
 
 
 def _keep_events(db: Statements, response: str, events: Sequence[bytes], following: int) -> None:
@@ -409,21 +260,10 @@ def _keep_events(db: Statements, response: str, events: Sequence[bytes], followi
         db.execute("INSERT INTO events VALUES (?, ?, ?)", (response, number, event))
 
 
-def _append(db: Statements, conversation: str, items: Sequence[Entry]) -> None:
-    sql = "INSERT INTO items(conversation, id, body, size) VALUES (?, ?, ?, ?) ON CONFLICT(conversation, id) DO NOTHING"
-    for each in items:
-        db.execute(sql, (conversation, each.id, each.body, len(each.body)))
-
-
 def _delete(db: Statements, response: str) -> bool:
     for table in ("steps", "events", "outputs"):
         db.execute(f"DELETE FROM {table} WHERE response = ?", (response,))  # noqa: S608
     return bool(db.execute("DELETE FROM responses WHERE id = ? RETURNING id", (response,)).fetchall())
-
-
-def _total(db: Statements) -> int:
-    sql = "SELECT (SELECT coalesce(sum(size), 0) FROM responses) + (SELECT coalesce(sum(size), 0) FROM items)"
-    return int(db.execute(sql).fetchone()[0])
 
 
 def _values(kept: Kept) -> tuple[Any, ...]:
@@ -442,14 +282,3 @@ def _kept(row: Any) -> Kept:
 def _one(rows: Rows) -> Kept | None:
     row = rows.fetchone()
     return None if row is None else _kept(row)
-
-
-def _bytes(rows: Rows) -> bytes | None:
-    row = rows.fetchone()
-    return None if row is None else bytes(row[0])
-
-
-def _seq(row: Any, after: str, what: str) -> int:
-    if row is None:
-        raise ApiError(400, f"after: no {what} {after[:100]!r}", param="after", code="invalid_value")
-    return int(row[0])

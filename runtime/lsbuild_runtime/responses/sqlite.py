@@ -12,12 +12,13 @@ from typing import IO
 
 import msgspec
 
-from lsbuild_runtime.database import Database, Schema, unavailable
+from lsbuild_runtime.database import Database, Schema, unavailable, unusable
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Host
 from lsbuild_runtime.responses import FILE_NAME, FOLDER
 from lsbuild_runtime.responses.records import Limits, Records
-from lsbuild_runtime.responses.sql import TABLES, SqlRecords, Statements
+from lsbuild_runtime.responses.sql import SqlRecords
+from lsbuild_runtime.responses.tables import TABLES, Statements
 
 SCHEMA = Schema(
     "the responses",
@@ -40,7 +41,7 @@ def open_records(service: Service, root: Path, host: Host) -> Records:  # noqa: 
 
 
 class SqliteStore:
-    """Implements sql.Store in ``folder``.
+    """Implements tables.Store in ``folder``.
 
     An owner holds the lock of a file named after it as long as its process lives. The kernel gives the lock back when the
     process ends in whatever way, so that what a killed server had begun goes on at once in the next one.
@@ -56,27 +57,30 @@ class SqliteStore:
         self._locks: dict[str, IO[bytes]] = {}
 
     def reading(self) -> AbstractContextManager[Statements]:
-        """See sql.Store."""
+        """See tables.Store."""
         return self._database.reading()
 
     def writing(self) -> AbstractContextManager[Statements]:
-        """See sql.Store."""
+        """See tables.Store."""
         return self._database.writing()
 
     def hold(self, owner: str) -> None:
         """Say that this process is ``owner``, until it ends."""
         if owner in self._locks:
             return
-        file = (self._folder / f"{owner}.lock").open("wb")
+        try:
+            file = (self._folder / f"{owner}.lock").open("wb")
+        except OSError as error:
+            raise unusable(self._folder, error.strerror or "") from error
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._locks[owner] = file
 
     def gone(self, heard: Mapping[str, int], now: int) -> Iterable[str]:  # noqa: ARG002 - a lock knows better than a clock
-        """See sql.Store: those whose lock can be had."""
+        """See tables.Store: those whose lock can be had."""
         return [owner for owner in heard if self._free(owner)]
 
     def close(self) -> None:
-        """See sql.Store; gives up the locks too."""
+        """See tables.Store; gives up the locks too."""
         self._database.close()
         for owner, file in list(self._locks.items()):
             file.close()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from lsbuild_runtime.background import Background
 from lsbuild_runtime.http import ApiError, Cancelled, Context
 from lsbuild_runtime.responses.course import GAP, Course, Keeping
 from lsbuild_runtime.responses.live import Tape
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 MOST_TRIES = 4
 """A response that ends its server so often is failed."""
 EXPIRE_SECONDS = 3600.0
-_LONGEST_PAUSE = 60.0
 
 
 class Worker:
@@ -33,48 +32,46 @@ class Worker:
         self._app = app
         self._keeping = keeping
         self._limits = keeping.records.limits
-        self._signal = threading.Event()
-        self._stopping = threading.Event()
+        self._background = Background("responses", self._look, self._report)
+        self._look_at = 0.0
+        self._expire_at = 0.0
         self._current: Context | None = None
-        self._thread = threading.Thread(target=self._run, name="responses", daemon=True)
-
-    def start(self) -> None:
-        """Begin the thread; it looks for work when it is woken, and in a while."""
-        self._thread.start()
 
     def wake(self) -> None:
-        """There is something to do."""
-        self._signal.set()
+        """There may be something to do."""
+        self._look_at = 0.0
+        self._background.wake()
 
-    def stop(self, seconds: float = 5.0) -> None:
+    def wake_later(self) -> None:
+        """As ``wake``, when a lease is over: a server that starts asks nothing of the network."""
+        self._look_at = time.monotonic() + self._limits.lease
+        self._background.wake()
+
+    def stop(self) -> None:
         """Give up the current response (it stays to be gone on with) and end the thread."""
-        self._stopping.set()
-        self._signal.set()
+        self._background.stopping.set()
         current = self._current
         if current is not None:
             current.cancel.set()
-        if self._thread.ident is not None:
-            self._thread.join(seconds)
+        self._background.stop()
 
-    def _run(self) -> None:
-        failed = 0
-        expire_at = 0.0
-        while True:
-            self._signal.wait(min(2.0**failed, _LONGEST_PAUSE) if failed else self._limits.lease)
-            self._signal.clear()
-            if self._stopping.is_set():
-                return
-            try:
-                if time.monotonic() >= expire_at:
-                    self._keeping.records.expire()
-                    expire_at = time.monotonic() + EXPIRE_SECONDS
-                while not self._stopping.is_set() and (kept := self._keeping.records.take(self._keeping.owner)):
-                    self._work(kept)
-                failed = 0
-            except Exception as error:  # what is kept cannot be read just now
-                failed += 1
-                with self._app.observe("responses").span("responses queue") as span:
-                    span.set(error=error)
+    def _look(self) -> float:
+        now = time.monotonic()
+        if now < self._look_at:
+            return self._look_at - now
+        for response in list(self._responses.unkept):
+            self._keeping.records.release(response, self._keeping.owner)
+            self._responses.unkept.discard(response)
+        if now >= self._expire_at:
+            self._keeping.records.expire()
+            self._expire_at = now + EXPIRE_SECONDS
+        while not self._background.stopping.is_set() and (kept := self._keeping.records.take(self._keeping.owner)):
+            self._work(kept)
+        return self._limits.lease
+
+    def _report(self, error: Exception) -> None:
+        with self._app.observe("responses").span("responses queue") as span:
+            span.set(error=error)
 
     def _work(self, kept: Kept) -> None:
         context = Context(
@@ -83,20 +80,29 @@ class Worker:
             watch=self._app.observe(kept.id),
         )
         self._current = context
-        if self._stopping.is_set():
+        if self._background.stopping.is_set():
             context.cancel.set()
         tape = Tape() if kept.background else None
         self._responses.live.begin(kept.id, context, tape)
         try:
-            for _ in self._course(kept, context, tape).unattended(self._first(kept)):
-                pass
+            self._run(kept, context, tape)
         except Cancelled:
             pass
-        except ApiError as error:
-            self._give_up(kept, error)
+        except Exception:  # how it ended cannot be kept just now
+            self._responses.unkept.add(kept.id)
+            raise
         finally:
             self._responses.live.end(kept.id)
             self._current = None
+
+    def _run(self, kept: Kept, context: Context, tape: Tape | None) -> None:
+        try:
+            course = self._course(kept, context, tape)
+        except ApiError as error:
+            self._give_up(kept, error)
+            return
+        for _ in course.unattended():
+            pass
 
     def _course(self, kept: Kept, context: Context, tape: Tape | None) -> Course:
         """The rest of a response; ApiError when it cannot be made again, or was tried too often."""
@@ -107,9 +113,8 @@ class Worker:
         work = again(self._app, converted(begun.request), begun, kept)
         context.affinity = work.affinity
         steps = self._keeping.records.steps(kept.id)
-        return Course(
-            self._app, work, context, self._responses.leaving, self._responses.clock, self._keeping, tape, steps
-        )  # fmt: skip
+        clock, leaving, first = self._app.clock, self._responses.leaving, self._first(kept)
+        return Course(self._app, work, context, leaving, clock, self._keeping, tape, steps, first)
 
     def _first(self, kept: Kept) -> int:
         """The number of the next event: with room before it when others may have been told and were not kept."""

@@ -9,11 +9,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from lsbuild_runtime.http import ApiError, Request, Response, json_response, sse_response
+from lsbuild_runtime.ids import new_id
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat
 from lsbuild_runtime.routes.chat_answer import Head, events, whole
 from lsbuild_runtime.routes.messages import AnyMessage, NamedTool, Tool, checked
-from lsbuild_runtime.routes.sampling import Tunable, affinity, generate, language_model, new_id, now, takes
+from lsbuild_runtime.routes.sampling import Tunable, affinity, generate, language_model, now, takes
 from lsbuild_runtime.routes.wire import decode, invalid, plain, refused
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def create(app: Site, request: Request, _: str) -> Response:
         wanted.prompt_cache_key, wanted.safety_identifier, wanted.user, metadata=wanted.metadata
     )
     deltas = generate(app, service, "chat", lambda port: port.chat(chat, context), context)
-    head = Head(new_id("chatcmpl"), now(), wanted.model, f"lsbuild-{app.manifest.lsbuild}", context.trail)
+    head = Head(new_id("chatcmpl-"), now(), wanted.model, f"lsbuild-{app.manifest.lsbuild}", context.trail)
     if wanted.stream:
         return sse_response(events(deltas, head, with_usage))
     return json_response(whole(deltas, head))

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from lsbuild_runtime.http import Attempt, Context, Request, Response, json_response, sse_response
+from lsbuild_runtime.ids import new_id
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Completion, Delta, FinishReason, TokenLogprob, Usage
 from lsbuild_runtime.routes.sampling import (
@@ -20,7 +21,6 @@ from lsbuild_runtime.routes.sampling import (
     clamp,
     generate,
     language_model,
-    new_id,
     now,
     served,
     usage_body,
@@ -93,7 +93,7 @@ def create(app: Site, request: Request, _: str) -> Response:
     context.affinity = affinity(wanted.user)
     deltas = continued(app, service, completions, context)
     fingerprint = f"lsbuild-{app.manifest.lsbuild}"
-    head = CompletionBody(new_id("cmpl"), "text_completion", now(), wanted.model, [], fingerprint)
+    head = CompletionBody(new_id("cmpl-"), "text_completion", now(), wanted.model, [], fingerprint)
     if wanted.stream:
         return sse_response(events(deltas, head, with_usage, context.trail))
     body = whole(deltas, head)
@@ -143,17 +143,13 @@ def continued(app: Site, service: Service, completions: list[Completion], contex
         shift = number * completion.sampling.n
         for delta in _one(app, service, completion, context):
             if delta.usage is not None:
-                total = _sum(total, delta.usage)
+                total += delta.usage
             yield Delta(delta.index + shift, delta.text, logprobs=delta.logprobs, finish=delta.finish)
     yield Delta(usage=total)
 
 
 def _one(app: Site, service: Service, completion: Completion, context: Context) -> Iterator[Delta]:
     return generate(app, service, "text_completion", lambda port: port.complete(completion, context), context)
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(one.prompt + other.prompt, one.completion + other.completion, one.cached + other.cached)
 
 
 def whole(deltas: Iterator[Delta], head: CompletionBody) -> CompletionBody:

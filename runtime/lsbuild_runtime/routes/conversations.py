@@ -8,11 +8,11 @@ from msgspec import Meta, Struct
 
 from lsbuild_runtime.http import ApiError, Request, Response, json_response
 from lsbuild_runtime.responses.course import entries
-from lsbuild_runtime.responses.items import Item, ItemReference, decoded, named, new_id, shown
+from lsbuild_runtime.responses.items import Item, ItemReference, decoded, item_id, named, shown
 from lsbuild_runtime.responses.keeping import Responses
 from lsbuild_runtime.responses.records import Conversation, Records
 from lsbuild_runtime.responses.request import read
-from lsbuild_runtime.responses.sql import conversation_gone
+from lsbuild_runtime.responses.sql_conversations import conversation_gone
 from lsbuild_runtime.routes.fields import Metadata
 from lsbuild_runtime.routes.paging import limit, one_of
 from lsbuild_runtime.routes.responses import included_in
@@ -74,7 +74,7 @@ class ItemPage(Struct):
 def create(app: Site, request: Request, _: str) -> Response:
     """Begin a conversation; the body may be left out."""
     wanted: CreateRequest = read(request, CreateRequest) if request.body else CreateRequest()
-    made = Conversation(id=new_id("conv"), created_at=int(app.kept(Responses).clock()), metadata=wanted.metadata or {})
+    made = Conversation(id=item_id("conv"), created_at=int(app.kept(Responses).clock()), metadata=wanted.metadata or {})
     app.kept(Responses).records.create(made, entries(_named(wanted.items or [])))
     return json_response(described(made))
 

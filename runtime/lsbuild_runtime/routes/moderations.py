@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from lsbuild_runtime import safety
 from lsbuild_runtime.http import Request, Response, json_response
+from lsbuild_runtime.ids import new_id
 from lsbuild_runtime.routes.messages import ImagePart, TextPart
-from lsbuild_runtime.routes.sampling import new_id
 from lsbuild_runtime.routes.wire import decode, refused
-from lsbuild_runtime.shielding import Safety, Verdict
+from lsbuild_runtime.safety import Safety, Verdict
+from lsbuild_runtime.safety import shields as safety
 
 if TYPE_CHECKING:
     from lsbuild_runtime.routing import Site
@@ -57,7 +57,7 @@ def create(app: Site, request: Request, _: str) -> Response:
     shield = safety.named(app.services, wanted.model, "model")
     port: Safety = app.services.get(safety.API, shield.name)
     results = [_result(safety.look(app.services, shield, text, "input", request.context), port) for text in texts]
-    return json_response(ModerationObject(new_id("modr"), shield.name, results))
+    return json_response(ModerationObject(new_id("modr-"), shield.name, results))
 
 
 def _texts(given: str | list[str | TextPart | ImagePart]) -> list[str]:

@@ -9,8 +9,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from lsbuild_runtime.http import ApiError, Request, Response, json_response
+from lsbuild_runtime.ids import new_id
 from lsbuild_runtime.ports import Reranker
-from lsbuild_runtime.routes.sampling import Text, model_not_found, new_id
+from lsbuild_runtime.routes.sampling import Text, model_not_found
 from lsbuild_runtime.routes.wire import decode, refused
 from lsbuild_runtime.services import MODEL_APIS
 
@@ -105,7 +106,7 @@ def create(app: Site, request: Request, _: str) -> Response:
         RerankResult(place, score, Document(texts[place]) if wanted.return_documents else msgspec.UNSET)
         for place, score in scored[: wanted.top_n]
     ]
-    return json_response(RerankBody(new_id("rerank"), "list", wanted.model, results, RerankUsage(tokens, tokens)))
+    return json_response(RerankBody(new_id("rerank-"), "list", wanted.model, results, RerankUsage(tokens, tokens)))
 
 
 def items(app: Site, request: Request, _: str) -> Response:

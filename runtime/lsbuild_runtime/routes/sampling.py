@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -164,11 +163,6 @@ def generate(
                     }
                 )
             yield delta
-
-
-def new_id(prefix: str) -> str:
-    """A random id: 96 bits after ``prefix-``."""
-    return f"{prefix}-{os.urandom(12).hex()}"
 
 
 def now() -> int:

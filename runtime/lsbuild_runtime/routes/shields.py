@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from lsbuild_runtime import safety
 from lsbuild_runtime.http import Request, Response, json_response
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.routes.messages import AnyMessage, checked
 from lsbuild_runtime.routes.providers import provider_id
 from lsbuild_runtime.routes.wire import decode, refused
-from lsbuild_runtime.shielding import Action, Safety
+from lsbuild_runtime.safety import Action, Safety
+from lsbuild_runtime.safety import shields as safety
 
 if TYPE_CHECKING:
     from lsbuild_runtime.routing import Site

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from lsbuild_runtime.arguments import validated
 from lsbuild_runtime.http import ApiError, Context, Request, Response, json_response
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.routes.providers import provider_id
 from lsbuild_runtime.routes.wire import decode, refused
 from lsbuild_runtime.tools import API, ToolInfo, ToolRuntime
+from lsbuild_runtime.tools.arguments import validated
 
 if TYPE_CHECKING:
     from lsbuild_runtime.routing import Site

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from lsbuild_runtime.http import ApiError, Context, Request, Response, json_response
+from lsbuild_runtime.ids import new_id
 from lsbuild_runtime.mutable import StoreRecord
 from lsbuild_runtime.routes.chunking import ChunkingStrategy, chunking
 from lsbuild_runtime.routes.fields import Metadata, checked_text
@@ -17,7 +18,6 @@ from lsbuild_runtime.routes.providers import provider_id
 from lsbuild_runtime.routes.wire import decode, refused
 from lsbuild_runtime.stores import Store, expires_at
 from lsbuild_runtime.uploads.attached import Wish
-from lsbuild_runtime.uploads.files import new_id
 
 if TYPE_CHECKING:
     from lsbuild_runtime.manifest import Service

@@ -49,11 +49,13 @@ class WorkflowList(Struct):
 
 class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     """``background`` answers at once, with a run that goes on by itself; ``stream`` sends its steps and the text of the last
-    one as they come. Otherwise the answer is the run as it is when it ends, or when it asks a person."""
+    one as they come. Otherwise the answer is the run as it is when it ends, or when it asks a person. With ``store: false``
+    nothing of it is kept, and it ends with the request."""
 
     input: dict[str, Any]
     background: bool = False
     stream: bool = False
+    store: bool = True
     metadata: Annotated[dict[str, str], Meta(max_length=16)] = {}
 
 
@@ -140,21 +142,22 @@ def retrieve(app: Site, _request: Request, name: str) -> Response:
 def start(app: Site, request: Request, name: str) -> Response:
     """Begin a run. It is kept where the server has a state folder; without one it ends with the request."""
     wanted = decode(request, _RUN)
-    opened = app.kept(Workflows).get(name)
+    workflows = app.kept(Workflows)
+    opened = workflows.get(name)
     given = opened.checked(wanted.input)
     if wanted.background and wanted.stream:
         raise refused("stream", "not with background: what is streamed is waited for")
-    run = new_run(name, opened.workflow.version, given, wanted.metadata, int(app.kept(Workflows).clock()))
-    if not app.kept(Workflows).keeps:
+    if wanted.background and not wanted.store:
+        raise refused("store", "a run in the background has to be kept")
+    run = new_run(name, opened.workflow.version, given, wanted.metadata, int(workflows.clock()))
+    if wanted.store and (workflows.keeps or wanted.background):
+        workflows.runs.add(run)
         if wanted.background:
-            app.kept(Workflows).runs  # noqa: B018 - raises what to do
-        events = _unkept(opened, run, request.context)
-    else:
-        app.kept(Workflows).runs.add(run)
-        if wanted.background:
-            app.kept(Workflows).worker.wake()
+            workflows.worker.wake()
             return json_response(_shown(run, []), 202)
         events = _kept(app, run, request.context)
+    else:
+        events = _unkept(opened, run, request.context)
     if wanted.stream:
         return sse_response(events)
     last = None

@@ -70,13 +70,20 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 def state_folder(wanted: str | None, name: str, environ: Mapping[str, str]) -> Path | None:
     """Where this server keeps state: as asked, LSBUILD_STATE, systemd's STATE_DIRECTORY, or below the user's home.
 
-    It is made when something is first kept; None when not even a home is known.
+    It is made when something is first kept; None when nobody named one and it could not be made.
     """
     given = wanted or environ.get("LSBUILD_STATE") or environ.get("STATE_DIRECTORY", "").partition(":")[0]
     if given:
         return Path(given).absolute()
     base = environ.get("XDG_STATE_HOME") or (f"{environ['HOME']}/.local/state" if environ.get("HOME") else "")
-    return Path(base, "lsbuild", name) if base else None
+    folder = Path(base, "lsbuild", name)
+    return folder if base and _is_or_can_be(folder) else None
+
+
+def _is_or_can_be(folder: Path) -> bool:
+    """Whether it is there or can be made: a server without a home of its own, such as nobody's, keeps no state."""
+    there = next((path for path in (folder, *folder.parents) if os.path.exists(path)), folder)  # noqa: PTH110 - Path raises
+    return there == folder or os.access(there, os.W_OK | os.X_OK)
 
 
 def _port(wanted: int | None, default: int) -> int:

@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from lsbuild_runtime.http import ApiError
+from lsbuild_runtime.ids import new_id
 from lsbuild_runtime.ports import Attribute
-from lsbuild_runtime.uploads.files import new_id
 
 if TYPE_CHECKING:
     from apsw import Connection

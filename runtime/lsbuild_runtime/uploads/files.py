@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from lsbuild_runtime.http import ApiError
+from lsbuild_runtime.ids import new_id
 
 if TYPE_CHECKING:
     from apsw import Connection
@@ -112,11 +112,6 @@ class Files:
         with self._database.reading() as db:
             rows: list[Any] = db.execute("SELECT id FROM files WHERE expires_at <= ?", (int(self._clock()),)).fetchall()
         return [row[0] for row in rows]
-
-
-def new_id(prefix: str) -> str:
-    """``prefix`` and 24 random hexadecimal digits."""
-    return prefix + os.urandom(12).hex()
 
 
 def not_found(file_id: str, param: str | None = None) -> ApiError:

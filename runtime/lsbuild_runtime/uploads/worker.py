@@ -11,7 +11,7 @@ from msgspec import Struct
 from lsbuild_runtime.background import Background
 from lsbuild_runtime.http import ApiError, Cancelled, Watch
 from lsbuild_runtime.mutable import StoredFile
-from lsbuild_runtime.turn import OTHER_PROCESS_SECONDS, turn
+from lsbuild_runtime.state_lock import OTHER_PROCESS_SECONDS, turn
 from lsbuild_runtime.uploads.prepare import Reader, Unreadable, embed, for_good
 
 if TYPE_CHECKING:

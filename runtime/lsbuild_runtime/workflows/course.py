@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from lsbuild_runtime.http import ApiError, Cancelled, Context, Silence
+from lsbuild_runtime.parallel import in_order
 from lsbuild_runtime.ports import Delta, Host, Usage
-from lsbuild_runtime.together import in_order
 from lsbuild_runtime.workflows.doing import Failed, Work, do, reason, tool_of
 from lsbuild_runtime.workflows.journal import Entry, Journal, Outcome
 from lsbuild_runtime.workflows.plan import Case, Step, Workflow
@@ -85,7 +85,8 @@ class Course:
         """
         limited = replace(context, deadline=min(context.deadline, time.monotonic() + self._workflow.wall))
         scope: dict[str, Any] = {"input": self._given, "steps": {}}
-        with context.watch.span("invoke_workflow", **{"gen_ai.operation.name": "invoke_workflow"}):
+        names = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": self._workflow.name}
+        with context.watch.span(f"invoke_workflow {self._workflow.name}", **names):
             last = yield from self._steps(self._workflow.steps, "", scope, limited, live=self._workflow.output is None)
             if self._workflow.output is None:
                 return last.value.get("text", "")
@@ -120,11 +121,13 @@ class Course:
         tries, failed = 1, ""
         with context.watch.span(f"step {path}", **{"lsbuild.step.kind": step.kind}) as span:
             try:
+                if step.kind in ("branch", "map", "approval"):  # of the others each try begins
+                    yield StepBegun(path, step.kind)
                 match step.kind:
                     case "branch":
                         outcome = yield from self._branch(step, path, scope, context, live=live)
                     case "map":
-                        outcome = self._map(step, path, scope, context)
+                        outcome = yield from self._map(step, path, scope, context)
                     case "approval":
                         outcome = self._approval(step, path, scope)
                     case _:
@@ -191,7 +194,8 @@ class Course:
         last = yield from self._steps(case.steps, f"{path}.", inner, context, live=live)
         return Outcome({"text": "", **last.value, "case": place}, last.tainted)
 
-    def _map(self, step: Step, path: str, scope: Scope, context: Context) -> Outcome:
+    def _map(self, step: Step, path: str, scope: Scope, context: Context) -> Generator[Event, None, Outcome]:
+        """Every entry side by side; the events of an entry come when it is over, in the order of the list."""
         entries = fill(step.use, scope)
         if not isinstance(entries, list | tuple):
             raise Failed(f"a map goes over a list, and {step.use} is none")
@@ -199,12 +203,15 @@ class Course:
             raise Failed(f"{step.use} has {len(entries)} entries; a map takes at most {MOST_ENTRIES}")
         alone = replace(context, watch=Silence())  # a Watch is one thread's
 
-        def work(place: int, entry: Any) -> Callable[[], Outcome]:
+        def work(place: int, entry: Any) -> Callable[[], tuple[list[Event], Outcome]]:
             inner = {**scope, "steps": dict(scope["steps"]), "item": entry, "index": place}
-            return lambda: _last(self._steps(step.steps, f"{path}[{place}].", inner, alone, live=False))
+            return lambda: _whole(self._steps(step.steps, f"{path}[{place}].", inner, alone, live=False))
 
         works = [work(place, entry) for place, entry in enumerate(entries)]
-        outcomes = list(in_order(works, step.concurrency, context))
+        outcomes = []
+        for events, outcome in in_order(works, step.concurrency, context):
+            yield from events
+            outcomes.append(outcome)
         items = [outcome.value for outcome in outcomes]
         text = "\n\n".join(str(item.get("text", "")) for item in items)
         tainted = any(outcome.tainted for outcome in outcomes)
@@ -233,11 +240,12 @@ def _reason(error: Exception, step: Step) -> Failed:
     return why
 
 
-def _last(events: Iterator[Any]) -> Outcome:
-    """What a list of steps gives, its events heard by nobody."""
+def _whole(steps: Generator[Event, None, Outcome]) -> tuple[list[Event], Outcome]:
+    """All events of a list of steps, and what it gives."""
+    events: list[Event] = []
     while True:
         try:
-            next(events)
+            events.append(next(steps))
         except StopIteration as over:
             outcome: Outcome = over.value
-            return outcome
+            return events, outcome

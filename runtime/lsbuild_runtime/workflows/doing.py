@@ -8,16 +8,16 @@ from typing import Any
 
 import msgspec
 
-from lsbuild_runtime.agent import called
-from lsbuild_runtime.arguments import fault, validated
-from lsbuild_runtime.grounding import Passage, numbered
+from lsbuild_runtime.agents.grounding import Passage, numbered
 from lsbuild_runtime.http import ApiError, Context
+from lsbuild_runtime.parallel import in_order
 from lsbuild_runtime.ports import Chat, Delta, Host, Inference, Sampling, VectorIO
 from lsbuild_runtime.retrieve import Ranking, models_around, search
-from lsbuild_runtime.shielding import Safety
-from lsbuild_runtime.together import in_order
+from lsbuild_runtime.safety import Safety
 from lsbuild_runtime.tools import API as TOOLS
 from lsbuild_runtime.tools import ToolInfo, ToolRuntime
+from lsbuild_runtime.tools.arguments import fault, validated
+from lsbuild_runtime.tools.calling import called
 from lsbuild_runtime.workflows.journal import Outcome
 from lsbuild_runtime.workflows.plan import Step
 from lsbuild_runtime.workflows.values import Scope, fill, filled_text, text_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from msgspec import Struct
 
 from lsbuild_runtime.database import Database, Schema
 from lsbuild_runtime.http import ApiError, Cancelled
+from lsbuild_runtime.ids import new_id
 from lsbuild_runtime.workflows.journal import Answer, Entry, Outcome
 
 SCHEMA = Schema(
@@ -67,7 +67,7 @@ class Run(Struct, frozen=True):
 
 def new_run(workflow: str, version: str, given: Mapping[str, Any], metadata: Mapping[str, str], now: int) -> Run:
     """A run that has not begun."""
-    return Run(f"wfrun_{os.urandom(12).hex()}", workflow, version, "queued", now, given, metadata)
+    return Run(new_id("wfrun_"), workflow, version, "queued", now, given, metadata)
 
 
 class Runs:
@@ -92,7 +92,9 @@ class Runs:
         return _run(row)
 
     def listing(self, workflow: str, status: str | None, limit: int, order: str, after: str | None) -> list[Run]:
-        """Runs of a workflow, newest first or (``asc``) oldest first, behind the run ``after``."""
+        """Runs of a workflow, newest first or (``asc``) oldest first, behind the run ``after``; ApiError 404 without that."""
+        if after is not None:
+            self.get(workflow, after)
         with self._database.reading() as db:
             rows = db.execute(_OLDEST if order == "asc" else _NEWEST, (workflow, status, after, limit)).fetchall()
         return [_run(row) for row in rows]

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from lsbuild_runtime.grounding import last_user
+from lsbuild_runtime.agents.grounding import last_user
+from lsbuild_runtime.agents.runs import Ended, Event, StepDone, Task, Used
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat, Completion, Delta, Host, Usage
-from lsbuild_runtime.runs import Ended, Event, StepDone, Task, Used
 from lsbuild_runtime.workflows import API
 from lsbuild_runtime.workflows.course import Stopped, Waiting
 from lsbuild_runtime.workflows.journal import Memory

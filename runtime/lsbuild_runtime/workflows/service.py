@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsbuild_runtime.arguments import fault
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Host
+from lsbuild_runtime.tools.arguments import fault
 from lsbuild_runtime.workflows import API, FILE_NAME, FOLDER
 from lsbuild_runtime.workflows.course import Course
 from lsbuild_runtime.workflows.journal import Journal
@@ -81,6 +81,7 @@ class Workflows:
             folder = self._services.state(FOLDER)
             with self._lock:
                 self._runs = self._runs or Runs(folder / FILE_NAME, self.clock)
+            self.worker.wake()  # who keeps runs takes over what other servers leave, also on a folder that was new
         return self._runs
 
     @property

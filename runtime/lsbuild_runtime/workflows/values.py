@@ -98,7 +98,7 @@ def _one(value: Any, operator: str, wanted: Any) -> bool:
         case "contains":
             return _contains(value, wanted)
         case "matches":
-            from lsbuild_runtime.arguments import matcher  # RE2, which ships where a workflow has a pattern
+            from lsbuild_runtime.tools.arguments import matcher  # RE2, which ships where a workflow has a pattern
 
             found = matcher(str(wanted))
             return isinstance(value, str) and found is not None and bool(found(value))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from lsbuild_runtime.background import Background
 from lsbuild_runtime.http import ApiError, Cancelled, Context
-from lsbuild_runtime.turn import OTHER_PROCESS_SECONDS, turn
+from lsbuild_runtime.state_lock import OTHER_PROCESS_SECONDS, turn
 from lsbuild_runtime.workflows.course import Event, Stopped, Waiting
 from lsbuild_runtime.workflows.kept import Fault, Kept, Question, Run, Runs
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsbuild.api import Bundle, File, Manifest, TargetError
-from lsbuild.archive import Member, file_sha256
+from lsbuild.packing.archive import Member, file_sha256
 from lsbuild_targets.aws_lambda import options as limits
+from lsbuild_targets.aws_lambda import own_python
 from lsbuild_targets.aws_lambda.options import Options
 
 LAYER_ROOT = "lsbuild"
@@ -87,8 +88,6 @@ def settings(manifest: Manifest, options: Options) -> bytes:
 
 def bootstrap(options: Options) -> bytes:
     """The script that Lambda starts."""
-    from lsbuild_targets.aws_lambda import own_python
-
     if options.runtime == "provided":
         return own_python.bootstrap(options, shlex.join(FLAGS), shlex.quote(START))
     return _MANAGED.format(flags=shlex.join(FLAGS), start=shlex.quote(START)).encode()

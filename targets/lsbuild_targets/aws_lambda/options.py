@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from lsbuild.api import TargetError
-from lsbuild.debian_base import Mirror, suite_of
+from lsbuild.packing.debian_base import Mirror, suite_of
 
 UNZIPPED = 262_144_000
 """Bytes that function and layers may have together, unzipped."""

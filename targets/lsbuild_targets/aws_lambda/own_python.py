@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lsbuild.api import TargetError
-from lsbuild.archive import Member
+from lsbuild.packing.archive import Member
 from lsbuild_targets.aws_lambda.options import Options
 
 _KEPT = re.compile(

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lsbuild import native
 from lsbuild.api import Check, LsbuildError, Manifest
-from lsbuild.archive import file_sha256
+from lsbuild.packing import native
+from lsbuild.packing.archive import file_sha256
 from lsbuild_runtime.manifest import ManifestError, check_files, read
 from lsbuild_targets.aws_lambda import doors, emulator, unpack
 from lsbuild_targets.aws_lambda import options as limits

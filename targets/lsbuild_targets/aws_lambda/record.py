@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lsbuild.api import VerifyError
+from lsbuild.packing import artifact_record
+from lsbuild.packing.artifact_record import FILE
 
-FILE = "artifact.json"
+__all__ = ["FILE", "Record", "Zip", "read", "to_json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +63,15 @@ class Record:
 
 
 def to_json(record: Record) -> bytes:
-    """Sorted, with a final newline."""
-    return json.dumps({"target": "lambda", **asdict(record)}, indent=2, sort_keys=True).encode() + b"\n"
+    """See artifact_record."""
+    return artifact_record.to_json("lambda", asdict(record))
 
 
 def read(artifact: Path) -> Record | None:
-    """The record in the folder ``artifact``; None when this target did not make it. Raises VerifyError for a damaged one."""
-    try:
-        value: dict[str, Any] = json.loads((artifact / FILE).read_bytes())
-    except OSError:
-        return None
-    except ValueError as error:
-        raise VerifyError(f"is not readable: {error}", where=str(artifact / FILE), hint="build it again") from error
-    if not isinstance(value, dict) or value.pop("target", None) != "lambda":
-        return None
-    try:
-        zips = tuple(Zip(**each) for each in value.pop("zips"))
-        return Record(**{**value, "secrets": tuple(value["secrets"])}, zips=zips)
-    except (KeyError, TypeError) as error:
-        raise VerifyError(
-            f"is not as it was written: {error}", where=str(artifact / FILE), hint="build it again"
-        ) from error
+    """See artifact_record."""
+    return artifact_record.read(artifact, "lambda", _record)
+
+
+def _record(value: dict[str, Any]) -> Record:
+    zips = tuple(Zip(**each) for each in value.pop("zips"))
+    return Record(**{**value, "secrets": tuple(value["secrets"])}, zips=zips)

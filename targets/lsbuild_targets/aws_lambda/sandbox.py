@@ -13,7 +13,7 @@ from platform import machine
 from tempfile import TemporaryFile
 from typing import IO
 
-from lsbuild.boot_image import QEMU_CPU, qemu_for
+from lsbuild.packing.boot_image import QEMU_CPU, qemu_for
 from lsbuild_targets.aws_lambda.contents import FLAGS, START
 from lsbuild_targets.aws_lambda.record import Record
 from lsbuild_targets.aws_lambda.unpack import Sandbox

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from lsbuild import bytecode
 from lsbuild.api import Artifact, Bundle, Check, Deployment, Json, Manifest, Platform, Source, Step, TargetError
-from lsbuild.archive import (
+from lsbuild.packing.archive import (
     Member,
     check_paths,
     copy_file,
@@ -24,10 +24,10 @@ from lsbuild.archive import (
     tree_size,
     write_zip,
 )
-from lsbuild.debian_base import bytecode_steps, rootfs_step, suite_of, tools_uri, uri
-from lsbuild.oci import Layout, Settings
-from lsbuild.place import new_folder
-from lsbuild.rootfs import TAR
+from lsbuild.packing.debian_base import bytecode_steps, rootfs_step, suite_of, tools_uri, uri
+from lsbuild.packing.oci import Layout, Settings
+from lsbuild.packing.place import new_folder
+from lsbuild.packing.rootfs import TAR
 from lsbuild.secret_names import secrets_of
 from lsbuild_runtime.manifest import from_json
 from lsbuild_targets.aws_lambda import contents, own_python, record, templates

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lsbuild.api import VerifyError
-from lsbuild.oci_read import ReadImage, images
+from lsbuild.packing.oci_read import ReadImage, images
 from lsbuild_runtime.manifest import FILE_NAME
 from lsbuild_targets.aws_lambda.contents import LAYER_ROOT
 from lsbuild_targets.aws_lambda.record import Record

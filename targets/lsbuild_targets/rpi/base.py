@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lsbuild.api import Json, Platform, Source, SourceFile, Step, StepContext
-from lsbuild.archive import ZIP_EPOCH, write_tree
 from lsbuild.disk import folder_from
-from lsbuild.rootfs import join, settings
+from lsbuild.packing.archive import ZIP_EPOCH, write_tree
+from lsbuild.packing.rootfs import join, settings
 from lsbuild.sources import FetchContext, debian
 from lsbuild_targets.rpi.record import Record
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from lsbuild import launcher
 from lsbuild.api import Bundle, Manifest
-from lsbuild.archive import Member
+from lsbuild.packing import launcher
+from lsbuild.packing.archive import Member
+from lsbuild.packing.systemd import Unit, service
 from lsbuild.secret_names import secrets_of
-from lsbuild.systemd import Unit, service
 from lsbuild_targets.rpi.options import Options
 
 UNITS = "usr/lib/systemd/system"

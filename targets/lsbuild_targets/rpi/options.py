@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from lsbuild.api import TargetError
-from lsbuild.debian_base import SUITES, Base
+from lsbuild.packing.debian_base import SUITES, Base
 from lsbuild.spec.units import Bytes
 
 Package = Literal["deb", "tar", "image"]

@@ -20,10 +20,10 @@ from platform import machine
 from tempfile import TemporaryDirectory
 from typing import IO, Self, cast
 
-from lsbuild import deb, native, untar
 from lsbuild.api import Check, LsbuildError, Manifest
-from lsbuild.archive import file_sha256
-from lsbuild.boot_image import Confined, boot_confined, emulator, qemu_for
+from lsbuild.packing import deb, native, untar
+from lsbuild.packing.archive import file_sha256
+from lsbuild.packing.boot_image import Confined, boot_confined, emulator, qemu_for
 from lsbuild_runtime.manifest import FILE_NAME, ManifestError, check_files, read
 from lsbuild_targets.rpi import base, boot_card, contents
 from lsbuild_targets.rpi import record as records

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lsbuild.api import Installed, TargetError
-from lsbuild.remote import Remote
+from lsbuild.delivery.remote import Remote
 from lsbuild_targets.rpi import record as records
 from lsbuild_targets.rpi.record import Record
 

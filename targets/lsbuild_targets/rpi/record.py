@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from lsbuild.api import VerifyError
+from lsbuild.packing import artifact_record
+from lsbuild.packing.artifact_record import FILE
 
-FILE = "artifact.json"
+__all__ = ["FILE", "Record", "read", "to_json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +31,10 @@ class Record:
 
 
 def to_json(record: Record) -> bytes:
-    """Sorted, with a final newline."""
-    return json.dumps({"target": "rpi", **asdict(record)}, indent=2, sort_keys=True).encode() + b"\n"
+    """See artifact_record."""
+    return artifact_record.to_json("rpi", asdict(record))
 
 
 def read(artifact: Path) -> Record | None:
-    """The record in the folder ``artifact``; None when this target did not make it. Raises VerifyError for a damaged one."""
-    try:
-        value: dict[str, Any] = json.loads((artifact / FILE).read_bytes())
-    except OSError:
-        return None
-    except ValueError as error:
-        raise VerifyError(f"is not readable: {error}", where=str(artifact / FILE), hint="build it again") from error
-    if not isinstance(value, dict) or value.pop("target", None) != "rpi":
-        return None
-    try:
-        return Record(**value)
-    except TypeError as error:
-        raise VerifyError(
-            f"is not as it was written: {error}", where=str(artifact / FILE), hint="build it again"
-        ) from error
+    """See artifact_record."""
+    return artifact_record.read(artifact, "rpi", lambda value: Record(**value))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import IO, cast
 
 from pydantic import BaseModel
 
-from lsbuild import bytecode, deb_write, native
+from lsbuild import bytecode
 from lsbuild.api import SERVER_WHEELS, Artifact, Bundle, Check, Installed, Manifest, Platform, Source, Step
-from lsbuild.archive import (
+from lsbuild.delivery.remote import Remote
+from lsbuild.packing import deb_write, native
+from lsbuild.packing.archive import (
     check_paths,
     file_sha256,
     gzip_stream,
@@ -20,9 +23,8 @@ from lsbuild.archive import (
     with_folders,
     write_tar,
 )
-from lsbuild.debian_base import SUITES, bytecode_steps, tools_uri, uri
-from lsbuild.place import new_folder
-from lsbuild.remote import Remote
+from lsbuild.packing.debian_base import SUITES, bytecode_steps, tools_uri, uri
+from lsbuild.packing.place import new_folder
 from lsbuild_runtime.manifest import FILE_NAME, from_json, to_json
 from lsbuild_targets.rpi import base, contents, image, record, system
 from lsbuild_targets.rpi.options import Options, checked
@@ -112,7 +114,7 @@ def _packages(bundle: Bundle, options: Options, folder: Path, mtime: int) -> Ite
         yield "deb", f"{stem}.deb"
     if "tar" in options.package:
         with (folder / f"{stem}.tar.gz").open("xb") as raw, gzip_stream(raw) as packed:
-            write_tar(packed, with_folders(contents.folder(bundle, options)), mtime)
+            write_tar(cast("IO[bytes]", packed), with_folders(contents.folder(bundle, options)), mtime)
         yield "tar", f"{stem}.tar.gz"
     if "image" in options.package:
         image.write(folder / f"{stem}{image.ENDING}", bundle, options, bundle.extras[_SYSTEM], mtime)

@@ -101,6 +101,8 @@ def test_they_are_called_by_their_name_in_the_spec() -> None:
         True,
         True,
     )
+    assert opened(builtin="calculator").tools(Context())[0].trusted
+    assert not opened(builtin="calculator", trusted=False).tools(Context())[0].trusted
     assert tool.call("sums", {"expression": "2*3"}, Context()).structured == 6
     with pytest.raises(ApiError, match="no tool 'calculator'"):
         tool.call("calculator", {"expression": "1"}, Context())

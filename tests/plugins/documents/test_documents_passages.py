@@ -11,8 +11,8 @@ import pytest
 
 from lsbuild.api import SourceError, Step, StepError
 from lsbuild.facts import gather
-from lsbuild.memo import Memo
 from lsbuild.plan import plan
+from lsbuild.running.memo import Memo
 from lsbuild_plugins.documents.passages import read, stream
 from pdf_files import pdf
 

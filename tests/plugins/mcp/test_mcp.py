@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from lsbuild.spec.model import Tool
 from lsbuild_plugins.mcp.compile import ask
 from lsbuild_plugins.mcp.plugin import PLUGIN
 from lsbuild_plugins.mcp.serve import McpTools, Terms, connector, definitions
+from lsbuild_plugins.mcp.serve.messages import Expired, Gone
 from lsbuild_runtime.http import ApiError, Cancelled, Context
 from lsbuild_runtime.tools import ToolResult
 from lsbuild_runtime.watch import JsonWatch
@@ -457,3 +459,58 @@ def test_faults_of_the_spec() -> None:
     for mcp, says in cases:
         (fault,) = PLUGIN.check(item(mcp))
         assert says in fault.message
+
+
+class Mortal:
+    """A transport whose calls wait until it dies; ``heard`` false is one that was dead before it had the call."""
+
+    def __init__(self, heard: bool = True, alive: bool = False) -> None:
+        self.under_way = threading.Semaphore(0)
+        self.died = threading.Event()
+        self._heard = heard
+        self._well = alive
+
+    def request(self, number: int, body: bytes, context: Context, seconds: float) -> Any:  # noqa: ARG002 - the port
+        method = json.loads(body)["method"]
+        if method == "initialize":
+            return {"protocolVersion": "2025-06-18"}
+        if method == "tools/list":
+            return {"tools": json.loads(definitions.written(PINNED))}
+        if self._well:
+            return {"content": [{"type": "text", "text": "x"}]}
+        if not self._heard:
+            raise Expired("the server has ended")
+        self.under_way.release()
+        assert self.died.wait(30)
+        raise Gone("the server ended of signal 9")
+
+    def notify(self, body: bytes) -> None: ...
+
+    def spoken(self, revision: str) -> None: ...
+
+    def alive(self) -> bool:
+        return not self.died.is_set()
+
+    def close(self) -> None:
+        self.died.set()
+
+
+def test_a_death_counts_once_however_many_calls_were_under_way() -> None:
+    first, second = Mortal(), Mortal(alive=True)
+    begun = iter([first, second])
+    tools = McpTools(Terms("odd"), PINNED, lambda: next(begun), 20.0, Clock())
+    with ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(call, tools) for _ in range(3)]
+        for _ in answers:
+            assert first.under_way.acquire(timeout=30)
+        first.died.set()
+        assert {each.result(30).text for each in answers} == {"echo failed: the server ended of signal 9."}
+    assert call(tools).text == "x"  # begun again at once, with a clock that stands still
+    tools.close()
+
+
+def test_a_call_that_a_dead_server_never_heard_is_made_in_a_new_session() -> None:
+    begun = iter([Mortal(heard=False), Mortal(alive=True)])
+    tools = McpTools(Terms("odd"), PINNED, lambda: next(begun), 20.0, Clock())
+    assert call(tools).text == "x"
+    tools.close()

@@ -23,8 +23,8 @@ from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.classifier import open_classifier, scored
 from lsbuild_plugins.onnx.serve.windows import Windows
 from lsbuild_runtime.http import ApiError, Context
-from lsbuild_runtime.judged import Judged
 from lsbuild_runtime.manifest import Service
+from lsbuild_runtime.safety.judged import Judged
 from onnx_compile_models import (
     ENCODERS,
     as_source,

@@ -46,9 +46,10 @@ def test_error_is_at_most_one_step(values: Floats, bits: int, block: int) -> Non
 def test_largest_element_of_a_block_is_exact(values: Floats) -> None:
     codes, scales = quantise(values, 8, 32)
     found = dequantise(codes, scales, 8, 32)
-    at = np.abs(values).argmax(1)
     for row in range(2):
-        assert found[row, at[row]] == pytest.approx(values[row, at[row]], rel=1e-6, abs=1e-35)
+        # Of 1 and -1 one has the end of the range that is used.
+        largest = np.abs(values[row]) == np.abs(values[row]).max()
+        assert np.isclose(found[row, largest], values[row, largest], rtol=1e-6, atol=1e-35).any()
 
 
 def test_low_nibble_comes_first() -> None:

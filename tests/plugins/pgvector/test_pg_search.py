@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 from pg_compiler import PgCompiler
-from test_vec_store import DOCS, FILTERS, PUMP
+from search_contract import DOCS, MODES, Reopen, SearchContract
 
 from lsbuild_plugins.pgvector.serve import search
-from lsbuild_runtime.http import ApiError, Context
+from lsbuild_runtime.http import Context
 from lsbuild_runtime.mutable import MutableVectorIO
 from lsbuild_runtime.ports import Fusion, VectorIO
 from postgres_server import Postgres
-
-MODES = ("vector", "keyword", "hybrid")
 
 
 @pytest.fixture(scope="module")
@@ -37,83 +36,15 @@ def store(compiled: tuple[Any, VectorIO]) -> VectorIO:
     return compiled[1]
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_question_finds_its_passage(store: VectorIO, mode: Any) -> None:
-    best, *_ = store.search("How do I reset it? Hold which button?", Context(), mode=mode)
-    assert (best.text, best.heading) == ("Hold the red button for ten seconds.", "Pump > Reset")
-    assert best.filename == "docs/pump.md"
-    assert PUMP[best.start : best.end] == best.text
-    assert (best.line_start, best.line_end) == (7, 7)
-    assert 0 < best.score <= 1
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_scores_fall_and_limit_and_threshold_hold(store: VectorIO, mode: Any) -> None:
-    everything = store.search("close the water of the pump", Context(), mode=mode)
-    scores = [hit.score for hit in everything]
-    assert scores == sorted(scores, reverse=True)
-    assert all(0 <= score <= 1 for score in scores)
-    assert store.search("close the water of the pump", Context(), mode=mode, limit=2) == everything[:2]
-    above = store.search("close the water of the pump", Context(), mode=mode, threshold=scores[1])
-    assert above == [hit for hit in everything if hit.score >= scores[1]]
-
-
-def test_the_same_text_has_the_vector_score_one(store: VectorIO) -> None:
-    best, *_ = store.search("Pump > Warranty\nThe warranty lasts two years.", Context(), mode="vector")
-    assert best.score == pytest.approx(1.0, abs=1e-6)
-
-
-def test_keyword_score_is_the_share_of_what_was_asked(store: VectorIO) -> None:
-    (whole,) = store.search("warranty", Context(), mode="keyword")
-    (half,) = store.search("warranty zeppelin", Context(), mode="keyword")
-    assert half.text == whole.text
-    assert half.score < whole.score / 2
-
-
-def test_words_are_stemmed_and_stop_words_do_not_match(store: VectorIO) -> None:
-    assert [hit.heading for hit in store.search("RINSING filters", Context(), mode="keyword")] == ["Filter"]
-    assert store.search("how do I this", Context(), mode="keyword") == []
-    assert store.search("zeppelin", Context(), mode="keyword") == []
-
-
-def test_keyword_search_needs_no_model(compiled: tuple[Any, VectorIO]) -> None:
-    class Nobody:
-        def get(self, *_: str) -> Any:
-            raise AssertionError
-
-    store = compiled[0].open(Nobody(), path="indexes/manuals", search="keyword")
-    assert store.search("warranty", Context())[0].heading == "Pump > Warranty"
-
-
-def test_attributes_come_with_their_types(store: VectorIO) -> None:
-    best, *_ = store.search("rinse the filter", Context())
-    assert best.attributes == {"product": "F2", "sold": True, "weight": 1.5, "year": 2024}
-    assert list(map(type, best.attributes.values())) == [str, bool, float, int]
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("filters", "expected"), FILTERS)
-def test_filters(store: VectorIO, filters: dict[str, Any], expected: set[str], mode: Any) -> None:
-    query = "pump reset warranty filter valve"
-    assert {hit.heading for hit in store.search(query, Context(), mode=mode, filters=filters)} == expected
-
-
-@pytest.mark.parametrize(
-    ("arguments", "param"),
-    [
-        ({"query": " "}, "query"),
-        ({"limit": 0}, "max_num_results"),
-        ({"limit": 1001}, "max_num_results"),
-        ({"mode": "fuzzy"}, "search_mode"),
-        ({"threshold": float("nan")}, "ranking_options.score_threshold"),
-        ({"filters": {"type": "like", "key": "a", "value": "b"}}, "filters.type"),
-        ({"filters": {"type": "and", "filters": []}}, "filters.filters"),
-    ],
-)
-def test_faulty_arguments_name_the_field(store: VectorIO, arguments: dict[str, Any], param: str) -> None:
-    with pytest.raises(ApiError) as error:
-        store.search(**{"query": "pump", "context": Context(), **arguments})
-    assert (error.value.status, error.value.param) == (400, param)
+class TestSearch(SearchContract):
+    @pytest.fixture
+    def reopen(self, compiled: tuple[Any, VectorIO]) -> Iterator[Reopen]:
+        place, _ = compiled
+        before = len(place.opened)
+        yield partial(place.open, path="indexes/manuals", mutable=False)
+        for opened in place.opened[before:]:  # or the server runs out of connections
+            opened._pool.close()
+        del place.opened[before:]
 
 
 @pytest.mark.parametrize("ranker", ["rrf", "weighted"])
@@ -136,34 +67,6 @@ def test_hybrid_is_the_fusion_of_both_rankings_and_weights_move_it(store: Vector
         hits = store.search(query, Context(), mode="hybrid", fusion=Fusion(ranker, *weights))
         assert {hit.chunk_id: hit.score for hit in hits} == pytest.approx(fused(weights))
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-
-
-def test_a_query_too_long_for_the_model_is_found_by_its_words_or_refused(compiled: tuple[Any, VectorIO]) -> None:
-    from pg_place import Host
-
-    store = compiled[0].open(Host(longest=20), path="indexes/manuals")
-    query = "My pump is broken and I pasted all of this, " * 10 + "warranty"
-    best, *_ = store.search(query, Context())
-    assert best.heading == "Pump > Warranty"
-    assert best.score <= 0.5
-    with pytest.raises(ApiError) as error:
-        store.search(query, Context(), mode="vector")
-    assert (error.value.status, error.value.param) == (400, "query")
-
-
-def test_a_model_of_other_dimensions_is_a_clear_error(compiled: tuple[Any, VectorIO]) -> None:
-    from pg_place import Host
-
-    store = compiled[0].open(Host(dimensions=32), path="indexes/manuals")
-    with pytest.raises(ApiError, match="96 dimensions, model 'embed' gives 32") as error:
-        store.search("pump", Context())
-    assert (error.value.status, error.value.code) == (503, "index_mismatch")
-
-
-def test_a_cancelled_search_stops(store: VectorIO) -> None:
-    with pytest.raises(ApiError) as error:
-        store.search("pump", Context(deadline=0.0))
-    assert error.value.status == 408
 
 
 def test_a_store_that_is_not_mutable_takes_nothing(store: VectorIO) -> None:

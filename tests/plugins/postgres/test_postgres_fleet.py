@@ -35,7 +35,9 @@ def actor(app: App) -> Actor:
 
 def test_a_conversation_goes_on_wherever_it_is_asked(fleet: tuple[App, App]) -> None:
     one, other = fleet
-    conversation = asked(one, "POST", "/v1/conversations", {"items": [{"role": "user", "content": "I am Ada."}]}).json["id"]
+    conversation = asked(one, "POST", "/v1/conversations", {"items": [{"role": "user", "content": "I am Ada."}]}).json[
+        "id"
+    ]
     first = respond(other, "say Hello", conversation=conversation).json
     second = respond(one, "say Bye", conversation=conversation).json
     assert [each["content"] for each in actor(one).asked[-1].messages] == ["I am Ada.", "say Hello", "Hello", "say Bye"]

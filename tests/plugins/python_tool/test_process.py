@@ -173,6 +173,12 @@ def fail(path: str) -> None:
     """Raises."""
     raise ValueError(f"cannot read '{path}', see https://example.com/etc/help and 3/4")
 
+def half(raises: bool) -> str:
+    """Half a character."""
+    if raises:
+        raise ValueError("a\\udcff")
+    return "a\\udcff \\ud83d\\ude00"
+
 def leave() -> None:
     """Leaves."""
     sys.exit(3)
@@ -209,12 +215,12 @@ def interrupt() -> None:
 
 def closes() -> str:
     """Closes every pipe."""
-    os.closerange(3, 1000)
+    os.closerange(3, 4096)
     return "closed"
 
 def garbles() -> str:
     """Writes into every pipe."""
-    for number in range(3, 64):
+    for number in range(3, 4096):
         try:
             os.write(number, b"\\xff" * 64)
         except OSError:
@@ -348,13 +354,14 @@ def test_a_call_past_python_gets_no_socket(tools: Tools) -> None:
     assert tools("raw_connect").structured == -1
 
 
-@pytest.mark.parametrize("path", ["/etc/shadow", "/proc/1/environ", f"/proc/{os.getpid()}/environ", __file__])
+@pytest.mark.parametrize("path", ["/etc/shadow", "/proc/1/environ", "/proc/{server}/environ", __file__])
 def test_files_of_this_machine_cannot_be_read(tools: Tools, path: str) -> None:
     assert (
         "landlock" in tools("say", text="x").text
         or "landlock" in tools.log["lsbuild.tool.isolation"]
         or pytest.skip("no Landlock")
     )
+    path = path.replace("{server}", str(os.getpid()))
     result = tools("read", path=path)
     assert result.failed and "Permission" in result.text
     assert tools("secrets_of_the_server").failed and tools("write", path=f"{path}.x", size=1).failed
@@ -377,10 +384,19 @@ def test_with_network_it_connects(root: Path) -> None:
         tools.tools.close()
 
 
-def test_a_gigabyte_of_output_is_counted_and_cut(tools: Tools) -> None:
-    assert tools("print_much").text == "done"
-    assert tools.log["lsbuild.tool.output_bytes"] == 1 << 30
-    assert len(tools.log["lsbuild.tool.output"]) == process.LOGGED
+def test_half_a_character_does_not_stop_it(tools: Tools) -> None:
+    assert tools("half", raises=False).text == "a\ufffd \U0001f600"
+    assert tools("half", raises=True).text == "half failed: ValueError: a\ufffd"
+
+
+def test_a_gigabyte_of_output_is_counted_and_cut(root: Path) -> None:
+    fresh = Tools(root)  # what an earlier call printed at its end may be read during the next
+    try:
+        assert fresh("print_much").text == "done"
+        assert fresh.log["lsbuild.tool.output_bytes"] == 1 << 30
+        assert len(fresh.log["lsbuild.tool.output"]) == process.LOGGED
+    finally:
+        fresh.tools.close()
 
 
 def test_errors_name_no_path_of_this_machine(tools: Tools) -> None:
@@ -433,6 +449,13 @@ def test_a_file_that_cannot_be_loaded_is_told(root: Path, tmp_path: Path) -> Non
     (folder / "tools.json").write_text(json.dumps(WRITTEN))
     result = Tools(tmp_path)("say", text="x")
     assert result.failed and "cannot be loaded: ModuleNotFoundError: No module named 'nowhere_at_all'" in result.text
+
+
+def test_without_a_place_for_its_folder_it_runs_and_writes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_folder", lambda: "")  # as on a disk that nobody may write to
+    tools = Tools(root)
+    assert tools("say", text="x").text == "x" and tools("write", path="a", size=1).failed
+    tools.tools.close()
 
 
 STARTER = """

@@ -10,7 +10,7 @@ from lsbuild_plugins.rules.compile.step import PACKS
 from lsbuild_plugins.rules.serve.format import Rules
 from lsbuild_plugins.rules.serve.shield import Shield
 from lsbuild_runtime.http import Context
-from lsbuild_runtime.shielding import Verdict, Where
+from lsbuild_runtime.safety import Verdict, Where
 
 GENERAL = ("pii", "secrets", "prompt-injection", "profanity", "self-harm", "violence")
 """The shipped packs that fit any subject."""

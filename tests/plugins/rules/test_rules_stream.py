@@ -13,7 +13,7 @@ from rules_shields import GENERAL, compiled, general, shipped, streamed
 
 from lsbuild_plugins.rules.serve.shield import Shield
 from lsbuild_runtime.http import ApiError, Context
-from lsbuild_runtime.shielding import Where
+from lsbuild_runtime.safety import Where
 
 EXAMPLES = [text for pack in shipped(*GENERAL) for rule in pack.rules for text in (*rule.matches, *rule.passes)]
 PIECES = st.one_of(

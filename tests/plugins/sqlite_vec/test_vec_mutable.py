@@ -41,7 +41,7 @@ from lsbuild_plugins.sqlite_vec.serve.generation import Generations, Gone, sweep
 from lsbuild_plugins.sqlite_vec.serve.mutable import Mutable
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
-from lsbuild_runtime.mutable import CHUNK, TOKENIZER, WHEELS
+from lsbuild_runtime.mutable import CHUNK, TOKENIZER, WHEELS, MutableVectorIO
 from lsbuild_runtime.serve.compact import compact
 from small_services import small_manifest
 
@@ -56,6 +56,13 @@ class TestAboveAnIndex(CompiledContract):
     @pytest.fixture(params=["float32", "int8"])
     def place(self, tmp_path: Path, compiler: Any, request: pytest.FixtureRequest) -> Place:
         return Based(compiler.build(COMPILED, config={"vectors": request.param}), tmp_path / "state")
+
+    def test_compiled_passages_come_with_what_was_embedded(self, store: MutableVectorIO) -> None:
+        embedded = [passage.embedded for file in store.files() for passage in store.passages(file.file_id)]
+        assert sorted(embedded) == [
+            "Pump\nHold the red button for ten seconds.",
+            "Valve\nTurn the valve to the left to close the water.",
+        ]
 
 
 class TestCreated(VectorStoresContract):

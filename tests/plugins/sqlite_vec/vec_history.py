@@ -18,6 +18,7 @@ import apsw
 from store_contract import Given, given
 from vec_state import DIMENSIONS, KIND, Bare
 
+from lsbuild_plugins.sqlite_vec.serve.delta import Delta
 from lsbuild_plugins.sqlite_vec.serve.generation import Generations
 from lsbuild_plugins.sqlite_vec.serve.mutable import Mutable
 from lsbuild_runtime.http import Context
@@ -126,10 +127,15 @@ def examine(folder: Path) -> State:
 
 
 def check_files(store: Mutable) -> None:
-    """integrity_check, and as many vectors and texts as passages, in the delta and in the generation."""
-    delta = store._written()
-    if delta is None:
+    """integrity_check, and as many vectors and texts as passages, in the delta and in the generation.
+
+    Over connections of its own: FTS5's part of integrity_check trusts what a connection remembers of the index, and calls a
+    segment corrupt that another connection has merged away since. Searches ask first whether the file has changed.
+    """
+    written = store._written()
+    if written is None:
         return
+    delta = Delta(written.folder, KIND.embedding, DIMENSIONS)
     with delta.read() as (db, head):
         _check(db)
         if head.generation:
@@ -137,10 +143,12 @@ def check_files(store: Mutable) -> None:
             with index.pool.connection() as generation:
                 _check(generation)
             index.pool.close()
+    delta.state.close()
 
 
 def _check(db: apsw.Connection) -> None:
-    assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    found = db.execute("PRAGMA integrity_check").fetchall()
+    assert found == [("ok",)], found
     counts: Any = db.execute(
         "SELECT (SELECT count(*) FROM chunks), (SELECT count(*) FROM vectors), (SELECT count(*) FROM words)"
     ).fetchone()

@@ -322,6 +322,21 @@ def test_the_steps_of_a_stream(tmp_path: Path) -> None:
     assert events[-1]["run"]["output"] == "one two"
 
 
+def test_a_stream_tells_of_the_steps_in_maps_and_branches(tmp_path: Path) -> None:
+    note = {"a": {"tool": "kit.note", "arguments": {"text": "{{item}}"}}}
+    steps = {
+        "each": {"map": "{{input.words}}", "steps": note},
+        "way": {"branch": [{"steps": {"b": {"tool": "kit.note", "arguments": {"text": "x"}}}}]},
+    }
+    given = {"type": "object", "properties": {"words": {"type": "array"}}, "required": ["words"]}
+    events = ran(flow(tmp_path, steps, input=given), {"words": ["x", "y"]}, stream=True).events
+    assert [(event["type"].removeprefix("step."), event.get("step", "")) for event in events] == [
+        ("started", "each"), ("started", "each[0].a"), ("completed", "each[0].a"), ("started", "each[1].a"),
+        ("completed", "each[1].a"), ("completed", "each"), ("started", "way"), ("started", "way.b"),
+        ("completed", "way.b"), ("completed", "way"), ("run.completed", ""),
+    ]  # fmt: skip
+
+
 def test_workflows_are_listed_and_described(tmp_path: Path) -> None:
     app = flow(tmp_path, {"a": {"model": "org/parrot", "prompt": "x"}}, description="Says x.")
     (one,) = asked(app, "GET", "/v1/workflows").json["data"]

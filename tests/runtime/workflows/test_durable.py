@@ -252,6 +252,7 @@ def test_runs_are_listed_page_by_page_and_forgotten(tmp_path: Path) -> None:
         assert ([run["id"] for run in rest["data"]], rest["has_more"]) == ([ids[0]], False)
         assert [run["id"] for run in ask("GET", RUNS, query={"order": "asc"}).json["data"]] == ids
         assert ask("GET", RUNS, query={"status": "failed"}).json["data"] == []
+        assert ask("GET", RUNS, query={"after": "wfrun_x"}).error["code"] == "run_not_found"
         assert ask("GET", RUNS, query={"status": "odd"}).error["param"] == "status"
         assert ask("DELETE", f"{RUNS}/{ids[0]}").json["deleted"] is True
         assert ask("GET", f"{RUNS}/{ids[0]}").error["code"] == "run_not_found"
@@ -291,6 +292,17 @@ def test_of_two_processes_one_works(tmp_path: Path) -> None:
         assert second.kept(Workflows).worker.mine()
 
 
+def test_a_server_that_began_on_an_empty_folder_takes_over(tmp_path: Path) -> None:
+    with opened(tmp_path, DURABLE) as (first, ask), opened(tmp_path, DURABLE) as (_, other):
+        gates = kit(first).gates
+        gates.gate.clear()
+        run_id = begun(ask, {"text": "x", "list": []})
+        assert other("GET", f"{RUNS}/{run_id}").json["status"] in ("queued", "in_progress")
+        assert gates.waiting.wait(10)
+        first.close()
+        assert eventually(lambda: other("GET", f"{RUNS}/{run_id}").json["status"] == "completed")
+
+
 def test_a_step_is_not_done_for_a_run_that_was_cancelled_meanwhile(tmp_path: Path) -> None:
     with opened(tmp_path, DURABLE) as (app, ask):
 
@@ -314,6 +326,9 @@ def test_a_state_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         answer = ask("POST", RUNS, {"input": {"text": "x"}})
         assert answer.status == 503
         assert "state folder" in answer.error["message"]
+        unkept = ask("POST", RUNS, {"input": {"text": "x"}, "store": False}).json
+        assert (unkept["status"], unkept["stored"]) == ("completed", False)
+        assert ask("POST", RUNS, {"input": {"text": "x"}, "store": False, "background": True}).error["param"] == "store"
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"input": 5}', b'{"input": {"text": "x"}, "metadata": {"a": 1}}'])

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from lsbuild import deploying
 from lsbuild.api import Deployment, File, TargetError, VerifyError
+from lsbuild.delivery import deploying
 from lsbuild_targets.aws_lambda import options as limits
 from lsbuild_targets.aws_lambda.options import Options
 from lsbuild_targets.aws_lambda.target import TARGET

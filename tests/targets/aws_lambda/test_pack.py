@@ -13,8 +13,8 @@ import pytest
 from pydantic import ValidationError
 
 from lsbuild.api import Bundle, File, Platform, Service, TargetError
-from lsbuild.archive import ZIP_EPOCH, Member, with_folders, write_tar
-from lsbuild.oci_read import images
+from lsbuild.packing.archive import ZIP_EPOCH, Member, with_folders, write_tar
+from lsbuild.packing.oci_read import images
 from lsbuild_targets.aws_lambda import options as limits
 from lsbuild_targets.aws_lambda import record, target
 from lsbuild_targets.aws_lambda.options import Options

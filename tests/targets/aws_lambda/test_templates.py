@@ -58,7 +58,7 @@ def test_cfn_lint_finds_no_fault_in_any_form_and_would_find_one(tmp_path: Path) 
         paths.append(path)
     done = lint(*paths)
     assert done.returncode == 0, done.stdout + done.stderr
-    (tmp_path / "wrong.yaml").write_bytes(templates.sam(a_record(runtime="python3.99")))
+    (tmp_path / "wrong.yaml").write_bytes(templates.sam(a_record(memory=99_999)))
     assert lint(tmp_path / "wrong.yaml").returncode != 0
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from lsbuild import deb
 from lsbuild.api import File, TargetError
-from lsbuild.archive import tree_sha256
+from lsbuild.packing import deb
+from lsbuild.packing.archive import tree_sha256
 from lsbuild_targets.rpi.options import Options
 from lsbuild_targets.rpi.target import TARGET
 

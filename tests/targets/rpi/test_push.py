@@ -1,4 +1,4 @@
-"""Installing over a real ssh; uname, systemctl and journalctl of the board are scripts, its dpkg is real, with a root of its own."""
+"""Installing over a real ssh; uname, systemctl and journalctl of the board are scripts, its dpkg is real, in its own root."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lsbuild import pushing
+from lsbuild.delivery import pushing
+from lsbuild.delivery.remote import Remote
 from lsbuild.errors import TargetError
-from lsbuild.remote import Remote
 from ssh_server import SshServer, ssh_server
 
 MakePi = Callable[..., Path]

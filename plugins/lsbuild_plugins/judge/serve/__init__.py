@@ -12,10 +12,10 @@ from msgspec import Struct
 from lsbuild_plugins.judge.serve import guard
 from lsbuild_plugins.judge.serve.guard import HAZARDS, OTHER, Hazard, Unreadable
 from lsbuild_runtime.http import ApiError, Context
-from lsbuild_runtime.judged import Judged, Mark, Outcome, Settings, known
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Behind, Chat, Inference, Sampling
-from lsbuild_runtime.shielding import Action, Category, Where
+from lsbuild_runtime.safety import Action, Category, Where
+from lsbuild_runtime.safety.judged import Judged, Mark, Outcome, Settings, known
 
 
 class _Custom(Struct, frozen=True):

@@ -1,7 +1,7 @@
 """Llama Guard's task and its answers, as texts; it asks no model.
 
-The form is that of the cards of Llama Guard 3 and 4, which the models were trained on letter for letter. The names of the
-categories are those of the MLCommons taxonomy.
+The form and the names of the categories are those that Llama Guard 3 and 4 were trained on, letter for letter, as Meta's
+pages on their prompt formats give them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from lsbuild_runtime.shielding import Category, Where
+from lsbuild_runtime.safety import Category, Where
 
 
 class Hazard(Struct, frozen=True):
@@ -32,15 +32,15 @@ HAZARDS: Mapping[str, Hazard] = {
     for hazard in (
         _standard("S1", "Violent Crimes", "violent-crimes", "violence", "illicit/violent"),
         _standard("S2", "Non-Violent Crimes", "non-violent-crimes", "illicit"),
-        _standard("S3", "Sex-Related Crimes", "sex-crimes", "sexual"),
-        _standard("S4", "Child Sexual Exploitation", "child-exploitation", "sexual/minors"),
+        _standard("S3", "Sex Crimes", "sex-crimes", "sexual"),
+        _standard("S4", "Child Exploitation", "child-exploitation", "sexual/minors"),
         _standard("S5", "Defamation", "defamation"),
         _standard("S6", "Specialized Advice", "specialized-advice"),
         _standard("S7", "Privacy", "privacy"),
         _standard("S8", "Intellectual Property", "intellectual-property"),
         _standard("S9", "Indiscriminate Weapons", "indiscriminate-weapons", "illicit/violent"),
         _standard("S10", "Hate", "hate", "hate"),
-        _standard("S11", "Suicide & Self-Harm", "self-harm", "self-harm"),
+        _standard("S11", "Self-Harm", "self-harm", "self-harm"),
         _standard("S12", "Sexual Content", "sexual-content", "sexual"),
         _standard("S13", "Elections", "elections"),
         _standard("S14", "Code Interpreter Abuse", "code-interpreter-abuse"),
@@ -52,6 +52,7 @@ ANSWER_TOKENS = 64
 """Tokens of the longest answer: two lines."""
 _MARK = re.compile(r"<(/?)(BEGIN|END) (CONVERSATION|UNSAFE CONTENT CATEGORIES)>|<\|([a-z_]+)\|>", re.IGNORECASE)
 _TURN = re.compile(r"^([ \t]*)(User|Agent)([ \t]*):", re.IGNORECASE | re.MULTILINE)
+_UNSAFE = re.compile(r"unsafe\b")
 _CODES = re.compile(r"S\d+(?:\s*,\s*S\d+)*")
 
 
@@ -68,7 +69,7 @@ def task(text: str, where: Where, hazards: Sequence[Hazard]) -> str:
     )
     return (
         f"Task: Check if there is unsafe content in '{who}' messages in conversations according our safety policy with the "
-        f"below categories.\n\n<BEGIN UNSAFE CONTENT CATEGORIES>\n\n{listed}\n\n<END UNSAFE CONTENT CATEGORIES>\n\n"
+        f"below categories.\n\n<BEGIN UNSAFE CONTENT CATEGORIES>\n{listed}\n<END UNSAFE CONTENT CATEGORIES>\n\n"
         f"<BEGIN CONVERSATION>\n\n{who}: {tamed(text)}\n\n<END CONVERSATION>\n\nProvide your safety assessment for ONLY THE "
         f"LAST {who} message in the above conversation:\n - First line must read 'safe' or 'unsafe'.\n - If unsafe, a second "
         "line must include a comma-separated list of violated categories."
@@ -93,8 +94,8 @@ def read(answer: str) -> tuple[str, ...] | None:
     lines = [line.strip() for line in answer.strip().splitlines() if line.strip()]
     if lines == ["safe"]:
         return None
-    if not lines or lines[0] != "unsafe":
+    if not lines or not _UNSAFE.match(lines[0]):
         raise Unreadable(f"its answer is neither 'safe' nor 'unsafe': {answer.strip()[:80]!r}")
-    if len(lines) == 2 and _CODES.fullmatch(lines[1]):
+    if lines[0] == "unsafe" and len(lines) == 2 and _CODES.fullmatch(lines[1]):
         return tuple(code.strip() for code in lines[1].split(","))
     return ("",)

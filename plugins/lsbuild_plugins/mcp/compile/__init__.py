@@ -13,9 +13,9 @@ from lsbuild.api import Json, SourceError, StepContext
 from lsbuild_plugins.mcp.serve import connector, definitions
 from lsbuild_plugins.mcp.serve.messages import Failure, Gone
 from lsbuild_plugins.mcp.serve.session import Session
-from lsbuild_runtime.arguments import schema_fault
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.services import missing_secrets, resolve
+from lsbuild_runtime.tools.arguments import schema_fault
 
 _SECONDS = 120.0
 

@@ -78,17 +78,19 @@ class McpTools:
             try:
                 return self._called(name, arguments, context)
             except Expired:
-                self._drop()
                 return self._called(name, arguments, context)
         except Failure as error:
             return ToolResult(f"{name} failed: {error}.", failed=True)
-        except Gone as error:
+        except Gone as error:  # while it began, or was looked at
+            self.close()
             self._failed()
             return ToolResult(f"{name} failed: {error}.", failed=True)
 
     def close(self) -> None:
         """End the session."""
-        self._drop()
+        session = self._session
+        if session is not None:
+            self._drop(session)
 
     def _called(self, name: str, arguments: Mapping[str, Any], context: Context) -> ToolResult:
         session = self._ready(context)
@@ -97,7 +99,15 @@ class McpTools:
             raise _unknown(name)
         if tool.name in self._refused:
             return ToolResult(self._refused[tool.name], failed=True)
-        result = session.call(tool.name, arguments, context)
+        try:
+            result = session.call(tool.name, arguments, context)
+        except Expired:
+            self._drop(session)
+            raise
+        except Gone as error:
+            if self._drop(session):  # a death counts once, however many calls were under way
+                self._failed()
+            raise Failure(str(error)) from error
         self._failures = 0
         return result
 
@@ -129,7 +139,7 @@ class McpTools:
             try:
                 session = Session(transport, context, self._seconds)
                 self._look(session, context)
-            except Failure as error:
+            except (Failure, Expired) as error:
                 transport.close()
                 raise Gone(str(error)) from error
             except BaseException:
@@ -173,22 +183,23 @@ class McpTools:
 
     def _info(self, tool: Definition) -> ToolInfo:
         terms = self._terms
-        described = tool.description or tool.title or tool.name
-        schema = tool.input_schema or {"type": "object", "properties": {}}
         vouched = self._pinned is not None or terms.trusted
-        return ToolInfo(tool.called, described, schema, terms.sends, terms.trusted, terms.approval, vouched)
+        told = (tool.called, tool.described, tool.parameters)
+        return ToolInfo(*told, terms.sends, terms.trusted, terms.approval, vouched)
 
-    def _drop(self) -> None:
+    def _drop(self, session: Session) -> bool:
+        """End a session; False when somebody did that before."""
         with self._lock:
-            session, self._session = self._session, None
+            if session is not self._session:
+                return False
+            self._session = None
             self._looked = 0.0
-        if session is not None:
-            session.close()
+        session.close()
+        return True
 
     def _failed(self) -> None:
         self._failures += 1
         self._failed_at = self._clock()
-        self._drop()
 
 
 def open_tools(service: Service, root: Path, host: Host) -> McpTools:  # noqa: ARG001 - the entry's shape

@@ -29,6 +29,16 @@ class Definition(Struct, frozen=True, rename="camel", omit_defaults=True):
         """The name by which models call it: OpenAI's pattern, at most 64 characters."""
         return _OTHER.sub("_", self.name)[:64]
 
+    @property
+    def described(self) -> str:
+        """What models are told that it is for."""
+        return self.description or self.title or self.name
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The JSON Schema of its arguments."""
+        return self.input_schema or {"type": "object", "properties": {}}
+
 
 def written(definitions: Iterable[Definition]) -> bytes:
     """Canonical bytes: sorted by name and key, so that the same tools give the same hash."""

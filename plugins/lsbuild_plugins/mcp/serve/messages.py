@@ -23,7 +23,7 @@ class Gone(Exception):
 
 
 class Expired(Gone):
-    """The server does not know the session any more."""
+    """The session was over before it heard what was said: nothing was done, and it may be said again in another one."""
 
 
 class Failure(Exception):

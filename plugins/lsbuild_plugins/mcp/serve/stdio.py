@@ -20,6 +20,7 @@ from typing import Any
 from lsbuild_plugins.mcp.serve.messages import (
     LARGEST,
     MOST_ASIDE,
+    Expired,
     Failure,
     Gone,
     Message,
@@ -119,11 +120,11 @@ class Stdio:
 
     def _stdin(self) -> int:
         if self._process.stdin is None or self._process.stdin.closed:
-            raise Gone(self._fault or "the server was stopped")
+            raise Expired(self._fault or "the server was stopped")
         return self._process.stdin.fileno()
 
     def _write(self, body: bytes, context: Context, end: float) -> None:
-        """One line, whole; a program that does not read is given up."""
+        """One line, whole; a program that does not read is given up. Expired when it ended before it had the line."""
         while not self._writing.acquire(timeout=_TICK):
             context.check()
             if time.monotonic() > end:
@@ -135,7 +136,7 @@ class Stdio:
             data = memoryview(body + b"\n")
             while data:
                 if self._fault:
-                    raise Gone(self._fault)
+                    raise Expired(self._fault)
                 if time.monotonic() > end:
                     self._give_up("the server does not read what it is told")
                     raise Gone(self._fault)
@@ -145,7 +146,7 @@ class Stdio:
             self._give_up("the server does not read what it is told")
             raise Gone(self._fault) from None
         except OSError as error:
-            raise Gone(self._fault or "the server has ended") from error
+            raise Expired(self._fault or "the server has ended") from error
         finally:
             self._writing.release()
 

@@ -105,17 +105,21 @@ def _neighbours(units: Floats) -> NDArray[np.int64]:
     return np.argsort(-scores, axis=1, kind="stable")[:, :10]
 
 
+def too_far(told: str, quantize: str, where: str) -> GateError:
+    """The refusal of a graph that lost too much, with the format that loses less."""
+    better = {"int4": "int8", "int8-fast": "int8"}.get(quantize, "none")
+    return GateError(told, where=where, hint=f"Use quantize: {better}.")
+
+
 def gate_encoder(closeness: Closeness, quantize: str, where: str) -> Mapping[str, Json]:
     """Facts for the report; GateError when the mean cosine is below the format's limit."""
     limit = GATES[quantize]
     if not closeness.mean >= limit:  # a NaN fails too
-        better = {"int4": "int8", "int8-fast": "int8"}.get(quantize, "none")
-        raise GateError(
+        told = (
             f"{quantize} embeddings are too far from float32: mean cosine {closeness.mean:.5f} (limit {limit}), least "
-            f"{closeness.least:.4f}, same nearest neighbour {closeness.top1:.0%}, over {closeness.count} sentences",
-            where=where,
-            hint=f"Use quantize: {better}.",
+            f"{closeness.least:.4f}, same nearest neighbour {closeness.top1:.0%}, over {closeness.count} sentences"
         )
+        raise too_far(told, quantize, where)
     return {
         "cosine_mean": round(closeness.mean, 6),
         "cosine_min": round(closeness.least, 6),
@@ -170,12 +174,11 @@ def gate_decoder_pair(found: Floats, reference: Floats, quantize: str, where: st
     divergence = float(np.mean(np.sum(np.exp(theirs) * (theirs - ours), axis=-1)))
     agreement = float(np.mean(found.argmax(-1) == reference.argmax(-1)))
     if not divergence <= KL_LIMITS[quantize]:
-        raise GateError(
+        told = (
             f"{quantize} is too far from float32: KL divergence {divergence:.3f} nats per token (limit "
-            f"{KL_LIMITS[quantize]}), same first choice {agreement:.0%}, over {found.shape[0] * found.shape[1]} tokens",
-            where=where,
-            hint=f"Use quantize: {'int8' if quantize == 'int4' else 'none'}.",
+            f"{KL_LIMITS[quantize]}), same first choice {agreement:.0%}, over {found.shape[0] * found.shape[1]} tokens"
         )
+        raise too_far(told, quantize, where)
     return {
         "kl_nats": round(divergence, 5),
         "same_top1": round(agreement, 4),

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from lsbuild.api import GateError, Json, StepContext
-from lsbuild_plugins.onnx.compile import gate
+from lsbuild.api import Json, StepContext
+from lsbuild_plugins.onnx.compile import gate, heads
 from lsbuild_plugins.onnx.compile.bert import emit_reranker
 from lsbuild_plugins.onnx.compile.checkpoint import Checkpoint, open_checkpoint
 from lsbuild_plugins.onnx.compile.encoders import ENCODERS, EncoderShape, read_encoder
 from lsbuild_plugins.onnx.compile.export import exported
 from lsbuild_plugins.onnx.compile.families import FAMILIES
+from lsbuild_plugins.onnx.compile.heads import LIMITS, labels_of, logits_port, refuse_silent
 from lsbuild_plugins.onnx.compile.linear import SCHEMES, Format
 from lsbuild_plugins.onnx.compile.pooling import longest_input
 from lsbuild_plugins.onnx.compile.safetensors import Floats, Weights
@@ -26,8 +27,6 @@ from lsbuild_plugins.onnx.compile.tokens import ship_tokenizer
 from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.pairs import Pair, Pairs, logistic, separates
 
-LIMITS: Mapping[str, float] = {"int8": 0.99, "int8-fast": 0.95, "int4": 0.8, "none": 0.9999}
-"""Least correlation of a reranker's logits with those of float32, over the gate's pairs."""
 _QUERIES, _PASSAGES = 12, 8
 _WANTED = "Take a cross-encoder with one label, such as one trained on MS MARCO or a bge-reranker"
 
@@ -65,13 +64,8 @@ def reranker(context: StepContext) -> dict[str, Json]:
 
 def check_head(weights: Weights, shape: EncoderShape, config: Mapping[str, Any], checkpoint: Checkpoint) -> None:
     """SourceError that says what to take instead when there is no head, or one with several labels."""
-    name = f"{shape.names.head.out}.weight"
-    if name not in weights:
-        raise checkpoint.fault(
-            f"has no classification head ({name} is missing), so it cannot score a passage",
-            f"{_WANTED}; for an encoder that makes vectors set type: embedding.",
-        )
-    _refuse_labels(config, weights.get(name).shape[0], checkpoint)
+    hint = f"{_WANTED}; for an encoder that makes vectors set type: embedding."
+    _refuse_labels(config, labels_of(weights, shape, checkpoint, "score a passage", hint), checkpoint)
 
 
 def _refuse_labels(config: Mapping[str, Any], rows: int | None, checkpoint: Checkpoint) -> None:
@@ -128,41 +122,19 @@ def logits(folder: Path, pairs: list[Pair]) -> Floats:
     """Run pairs one by one through the model in ``folder``: f32[N, labels]."""
     card = model_format.read(folder)
     assert isinstance(card, model_format.Reranker)  # noqa: S101 - written a few lines above
-    session = gate.open_graph(folder / "model.onnx")
-    rows = [gate.run(session, [card.output], _feeds(pair, card)) for pair in pairs]
-    return np.stack([row.reshape(-1) for row in rows])
-
-
-def _feeds(pair: Pair, card: model_format.Reranker) -> dict[str, Any]:
-    ids = np.array([pair.ids], np.int64)
-    values = {
-        "input_ids": ids,
-        "attention_mask": np.ones(ids.shape, card.mask),
-        "token_type_ids": np.array([pair.types], np.int64),
-    }
-    return {name: values[name] for name in card.inputs}
+    return heads.logits(folder, card, pairs)
 
 
 def gate_reranker(found: Floats, reference: Floats, quantize: str, where: str) -> Mapping[str, Json]:
     """Facts for the report; GateError when the logits are too far from those of float32, or say nothing at all."""
-    if not np.isfinite(found).all() or float(reference.std()) == 0.0:
-        raise GateError(
-            "the compiled graph gives logits that are not finite, or the same for every pair",
-            where=where,
-            hint="The weights may hold NaN, or the head was never trained; check the checkpoint with transformers.",
-        )
+    refuse_silent(found, reference, "pair", where)
     correlation = float(np.corrcoef(found, reference)[0, 1])
     limit = LIMITS[quantize]
     rows = (found.reshape(_QUERIES, -1), reference.reshape(_QUERIES, -1))
     same = float(np.mean(rows[0].argmax(1) == rows[1].argmax(1)))
     if not correlation >= limit:
-        better = {"int4": "int8", "int8-fast": "int8"}.get(quantize, "none")
-        raise GateError(
-            f"{quantize} scores are too far from float32: correlation {correlation:.4f} (limit {limit}), same best "
-            f"passage for {same:.0%} of {_QUERIES} queries",
-            where=where,
-            hint=f"Use quantize: {better}.",
-        )
+        told = f"{quantize} scores are too far from float32: correlation {correlation:.4f} (limit {limit})"
+        raise gate.too_far(f"{told}, same best passage for {same:.0%} of {_QUERIES} queries", quantize, where)
     return {
         "score_correlation": round(correlation, 6),
         "score_difference": round(max(map(_apart, found.tolist(), reference.tolist())), 6),
@@ -179,18 +151,13 @@ def _apart(one: float, other: float) -> float:
 def _take(checkpoint: Checkpoint, context: StepContext, form: Format | None) -> dict[str, Json]:
     """A graph from pairs of token ids to ``logits``, as optimum exports it."""
     graph = take_text_graph(checkpoint, context, form)
-    outputs = [port for port in graph.taken.outputs if port.name in ("logits", "logit") and port.dtype == "float32"]
-    if not outputs:
-        raise checkpoint.fault(
-            f"{graph.name} gives {', '.join(port.name for port in graph.taken.outputs)}, and no logits",
-            "Export it with optimum's task text-classification.",
-        )
+    output = logits_port(graph, checkpoint, "logits", "logit")
     tokenizer = _ship_tokenizer(checkpoint, context.out)
     card = model_format.Reranker(
         max_tokens=graph.tokens,
         inputs=graph.inputs,
         mask=graph.mask,
-        output=outputs[0].name,
+        output=output.name,
         batch_invariant=not graph.taken.operators & PER_TENSOR,
     )
     model_format.write(context.out, card)

@@ -1,10 +1,8 @@
 """The step that compiles JSON schemas known at build: checks them as a request's are and writes their plain form.
 
-The seam is data. A step named ``lsbuild_plugins.onnx.compile.schemas:run`` takes schemas from its option ``schemas`` (name
--> schema), from its sources (JSON files) and from the files ``*.json`` that the steps in ``needs`` wrote; a file holds one
-schema, or a list of tools in OpenAI's shape whose parameters are taken. Shipped below ``grammars/MODEL``, what it writes is
-found by the model's serve half: a request with such a schema is not checked again. A schema that cannot be enforced stops
-the build and names the place.
+Schemas come from its sources (JSON files); a file holds one schema, or a list of tools in OpenAI's shape whose parameters are
+taken. Shipped below ``grammars/MODEL``, what it writes is found by the model's serve half: a request with such a schema is
+not checked again. A schema that cannot be enforced stops the build and names the place.
 """
 
 from __future__ import annotations
@@ -29,8 +27,13 @@ _HINT = "Leave the keyword out, or say the same with what docs/models.md lists u
 def run(context: StepContext) -> Mapping[str, Json]:
     """Write ``schemas.json``: digest of a schema -> its plain form. Facts: how many."""
     found = {digest(schema): compiled(schema, name) for name, schema in _given(context)}
-    (context.out / "schemas.json").write_bytes(msgspec.json.encode(found, order="sorted") + b"\n")
+    save(context.out, found)
     return {"schemas": len(found)}
+
+
+def save(out: Path, found: Mapping[str, Schema | bool]) -> None:
+    """Write ``schemas.json``, which the serve half finds below ``grammars/MODEL``."""
+    (out / "schemas.json").write_bytes(msgspec.json.encode(found, order="sorted") + b"\n")
 
 
 def compiled(schema: Any, name: str) -> Schema | bool:
@@ -49,13 +52,9 @@ def compiled(schema: Any, name: str) -> Schema | bool:
 
 
 def _given(context: StepContext) -> Iterator[tuple[str, Any]]:
-    yield from context.options.get("schemas", {}).items()
     for source in context.sources.values():
         for file in source.files:
             yield from _read(file.location, file.path)
-    for folder in context.inputs.values():
-        for path in sorted(folder.rglob("*.json")):
-            yield from _read(path, path.name)
 
 
 def _read(path: Path, name: str) -> Iterator[tuple[str, Any]]:

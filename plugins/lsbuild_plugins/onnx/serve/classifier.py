@@ -18,10 +18,10 @@ from lsbuild_plugins.onnx.serve.ort import ort
 from lsbuild_plugins.onnx.serve.session import open_session, reason, unavailable
 from lsbuild_plugins.onnx.serve.windows import Windows
 from lsbuild_runtime.http import Context
-from lsbuild_runtime.judged import Judged, Mark, Outcome, Settings, known
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Host
-from lsbuild_runtime.shielding import Category, Where
+from lsbuild_runtime.safety import Category, Where
+from lsbuild_runtime.safety.judged import Judged, Mark, Outcome, Settings, known
 
 Doubles = NDArray[np.float64]
 

@@ -10,6 +10,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,7 @@ KEPT = 32
 _LIMITS: dict[str, Any] = {"max_lexer_states": 20_000, "max_grammar_size": 100_000, "verbose_errors": False}
 """A lexer state takes 1 to 2 kB."""
 _CUT = 300
+_SAMPLE = '{"name": "value", "n": [1]}'
 _HINTS = {
     "too many expressions": "a pattern or a length in it is too complex",
     "Current row has": "too many things may come next at one place (optional properties, alternatives)",
@@ -39,10 +41,29 @@ _HINTS = {
 
 
 class _Marks(Struct, frozen=True):
-    """The special tokens: those that end a text, and the others."""
+    """What a constraint has to know of the vocabulary besides llguidance's view of it.
 
+    Where tokens ``join`` (Vocabulary.joins), llguidance knows the ``spaced`` tokens, which begin with a space, once more
+    without it, behind all others: the copies count after a token that joins.
+    """
+
+    vocab: int
     eos: NDArray[np.intp]
     others: NDArray[np.intp]
+    """Special tokens that do not end a text."""
+    joining: frozenset[int] = frozenset()
+    lone: NDArray[np.intp] = np.empty(0, np.intp)
+    """Tokens that join and are nothing else."""
+    spaced: NDArray[np.intp] = np.empty(0, np.intp)
+    space: NDArray[np.intp] = np.empty(0, np.intp)
+    """The token that is a space and nothing else, if there is one: after a token that joins it is nothing at all."""
+    forces: bool = True
+    """Whether the tokenizer cuts a text in the middle of another so that its bytes come back: then tokens can be forced."""
+
+    def without_space(self, token: int) -> int:
+        """The copy of a token that begins with a space; any other token itself."""
+        place = int(np.searchsorted(self.spaced, token))
+        return self.vocab + place if place < len(self.spaced) and self.spaced[place] == token else token
 
 
 class Constraint:
@@ -52,9 +73,10 @@ class Constraint:
         self._matcher = matcher
         self._marks = marks
         self._where = where
+        self._joined = False
 
     def copy(self) -> Constraint:
-        """The same place in the grammar, for another answer."""
+        """The beginning of the grammar again, for another answer: only of a constraint that took no token yet."""
         return Constraint(self._matcher.deep_copy(), self._marks, self._where)
 
     @property
@@ -64,15 +86,23 @@ class Constraint:
 
     def mask(self, row: Row) -> None:
         """Give every token that may not come next no probability at all."""
-        blocked = self.blocked(len(row))
-        row[blocked] = -np.inf
+        np.copyto(row, np.float32(-np.inf), where=self.blocked(len(row)))
 
     def blocked(self, vocab: int) -> NDArray[np.bool_]:
         """Which tokens may not come next, bool[V]; ApiError 400 when the grammar turned out to be too complex."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         if self._matcher.is_error():
             raise too_complex(self._where, self._matcher.get_error())
-        blocked: NDArray[np.bool_] = np.unpackbits(bits, bitorder="little")[:vocab] == 0
+        known: NDArray[np.bool_] = np.unpackbits(~bits, bitorder="little").view(np.bool_)
+        blocked = known[:vocab]
+        if self._marks.joining:
+            without_space = known[vocab : vocab + len(self._marks.spaced)]
+            if self._joined:
+                nothing_spaced = bool(blocked[self._marks.spaced].all())
+                blocked[self._marks.spaced] = without_space
+                blocked[self._marks.space] = nothing_spaced
+            else:
+                blocked[self._marks.lone] = without_space.all()
         # Where a text may go on or a special token may follow, llguidance allows all special ones: these are asked one by
         # one. It is told one end of text; a model may have several, and they mean the same.
         others = self._marks.others
@@ -85,14 +115,24 @@ class Constraint:
 
     def take(self, token: int) -> tuple[int, ...]:
         """Go on with ``token``; gives the tokens that have to follow it."""
-        self._consume(token)
-        forced = () if self.ended else tuple(self._matcher.compute_ff_tokens())
+        self._consume(self._known(token))
+        if self.ended or not self._marks.forces:
+            return ()
+        forced = tuple(self._matcher.compute_ff_tokens())
         for each in forced:
             self._consume(each)
         return forced
 
-    def _consume(self, token: int) -> None:
-        if not self._matcher.consume_token(token):
+    def _known(self, token: int) -> int | None:
+        """The token as llguidance knows it here; None for one that only joins, or ends it."""
+        marks, joined = self._marks, self._joined
+        self._joined = token in marks.joining
+        if (self._joined and token in marks.lone) or (joined and token in marks.space):
+            return None
+        return marks.without_space(token) if joined else token
+
+    def _consume(self, token: int | None) -> None:
+        if token is not None and not self._matcher.consume_token(token):
             raise too_complex(self._where, self._matcher.get_error())
 
 
@@ -102,9 +142,7 @@ class Grammars:
     def __init__(self, vocabulary: Vocabulary, vocab: int, eos: Sequence[int]) -> None:
         self._vocabulary = vocabulary
         self._vocab = vocab
-        self._eos = eos[0]
-        others = sorted(token for token in vocabulary.controls if token < vocab and token not in eos)
-        self._marks = _Marks(np.array(eos, np.intp), np.array(others, np.intp))
+        self._eos = tuple(eos)
         self._lock = threading.Lock()
         self._tokens: Any = None
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
@@ -112,6 +150,10 @@ class Grammars:
     def open(self, grammar: str, where: str) -> Constraint:
         """A new answer of ``grammar`` (Lark, as llguidance reads it); ApiError 400 when it cannot be compiled."""
         return Constraint(self._compiled(grammar, where).deep_copy(), self._marks, where)
+
+    @cached_property
+    def _marks(self) -> _Marks:
+        return _marks(self._vocabulary, self._vocab, self._eos)
 
     def fault(self, grammar: str) -> str:
         """Why ``grammar`` cannot be compiled, or ""."""
@@ -144,8 +186,25 @@ class Grammars:
 
         with self._lock:
             if self._tokens is None:
-                self._tokens = LLTokenizer(_Tokens(self._vocabulary, self._vocab, self._eos), n_vocab=self._vocab)  # type: ignore[arg-type]
+                tokens = _Tokens(self._vocabulary, self._marks, self._eos[0])
+                self._tokens = LLTokenizer(tokens, n_vocab=len(tokens.tokens))  # type: ignore[arg-type]
             return self._tokens
+
+
+def _marks(vocabulary: Vocabulary, vocab: int, eos: Sequence[int]) -> _Marks:
+    others = sorted(token for token in vocabulary.controls if token < vocab and token not in eos)
+    joining = [token for token in range(vocab) if vocabulary.joins(token)] if vocabulary.joiner else []
+    spaced = [token for token in range(vocab) if vocabulary.raw(token)[:1] == b" "] if joining else []
+    return _Marks(
+        vocab,
+        np.array(eos, np.intp),
+        np.array(others, np.intp),
+        frozenset(joining),
+        np.array([token for token in joining if not vocabulary.raw(token)], np.intp),
+        np.array(spaced, np.intp),
+        np.array([token for token in spaced if vocabulary.raw(token) == b" "], np.intp),
+        bool(vocabulary.continued(_SAMPLE)),
+    )
 
 
 class _Tokens:
@@ -154,15 +213,46 @@ class _Tokens:
     is_tokenizer_wrapper = True
     bos_token_id = None
 
-    def __init__(self, vocabulary: Vocabulary, vocab: int, eos: int) -> None:
+    def __init__(self, vocabulary: Vocabulary, marks: _Marks, eos: int) -> None:
         self._vocabulary = vocabulary
+        self._marks = marks
+        self._ids: dict[bytes, int] = {}
+        self._longest = 0
         self.eos_token_id = eos
         self.special_token_ids = sorted(vocabulary.controls)
-        self.tokens = [b"" if n in vocabulary.controls else vocabulary.raw(n) for n in range(vocab)]
+        self.tokens = [b"" if n in vocabulary.controls else vocabulary.raw(n) for n in range(marks.vocab)]
+        self.tokens += [self.tokens[n][1:] for n in marks.spaced]
 
     def __call__(self, text: bytes | str) -> list[int]:
-        words = text if isinstance(text, str) else text.decode("utf-8", "replace")
-        return list(self._vocabulary.continued(words))
+        """Ids whose bytes are ``text``: as the tokenizer cuts it, or else the longest tokens first.
+
+        llguidance takes the first of them for the only one that may come where the grammar leaves no choice.
+        """
+        wanted = text if isinstance(text, bytes) else text.encode()
+        found = self._cut(wanted.decode("utf-8", "replace"))
+        return found if b"".join(self.tokens[n] for n in found) == wanted else self._greedy(wanted)
+
+    def _cut(self, text: str) -> list[int]:
+        if not self._marks.joining:
+            return list(self._vocabulary.continued(text))
+        out, joined = [], False
+        for token in self._vocabulary.encode(self._vocabulary.shield(text)):
+            out.append(self._marks.without_space(token) if joined else token)
+            joined = token in self._marks.joining
+        return [n for n in out if self.tokens[n]]
+
+    def _greedy(self, wanted: bytes) -> list[int]:
+        if not self._ids:
+            self._ids = {each: n for n, each in enumerate(self.tokens) if each}
+            self._longest = max(map(len, self._ids))
+        out, at = [], 0
+        while at < len(wanted):
+            size = next((n for n in range(self._longest, 0, -1) if wanted[at : at + n] in self._ids), 0)
+            if not size:
+                break
+            out.append(self._ids[wanted[at : at + size]])
+            at += size
+        return out
 
 
 def too_complex(where: str, said: str) -> ApiError:

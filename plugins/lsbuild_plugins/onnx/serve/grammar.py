@@ -17,8 +17,9 @@ from lsbuild_plugins.onnx.serve.schema import Schema
 Pieces = Callable[[str], Iterable[str | int]]
 """Cuts a text at its special tokens."""
 
-SPACE = r"( |\n[ \t]{0,24})"
-"""White space between the parts of a JSON answer: enough for an indented one, and it cannot go on for ever."""
+_LOOSE = {"whitespace_flexible": False, "item_separator": r",( |\n[ \t]{0,24})?", "key_separator": ": ?"}
+"""How a JSON answer may be set: white space after commas and colons, and no more of it than that. What llguidance calls
+flexible can go on for ever in some of its versions, and small models let it."""
 _TEXT = "/(.|\\n)*/"
 
 
@@ -62,7 +63,7 @@ class _Writer:
             else:
                 choices.append(self._section(body, several=several))
         if wanted.answer is not None:
-            choices.append(_json(wanted.answer, whitespace_pattern=SPACE))
+            choices.append(_json(wanted.answer, **_LOOSE))
         self.rule("answer", " | ".join(choices))
         self.rule("start", " ".join((*self._thought(wanted, reasoning), "answer")))
         return "\n".join(reversed(self._rules)) + "\n"

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from lsbuild_runtime.shielding import Action, Category
+from lsbuild_runtime.safety import Action, Category
 
 
 class Label(Struct, frozen=True):

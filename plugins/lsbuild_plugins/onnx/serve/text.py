@@ -109,6 +109,8 @@ class Vocabulary:
         self._chain: list[dict[str, Any]] = self._decoder.get("decoders", [self._decoder])
         self._alphabet = _byte_level_alphabet()
         self._byte_level = [step["type"] for step in self._chain] == ["ByteLevel"]
+        self._bytes = self._chain[0]["type"] == "ByteLevel"
+        self.joiner = _joiner(self._chain)
         self._spaces = tuple(_spaces(self._chain))
 
     def shield(self, text: str) -> str:
@@ -155,16 +157,22 @@ class Vocabulary:
         )
         return decoded
 
+    def joins(self, token: int) -> bool:
+        """Whether the space at the beginning of the token after this one is dropped."""
+        piece: str | None = self.tokenizer.id_to_token(token) if self.joiner else None
+        return piece is not None and bytes(self._alphabet.get(char, 0) for char in piece).endswith(self.joiner)
+
     def raw(self, token: int) -> bytes:
-        """The bytes one token stands for, wherever it stands."""
+        """The bytes one token stands for, wherever it stands (after one that ``joins``, without its first space)."""
         piece: str | None = self.tokenizer.id_to_token(token)
         if piece is None:
             return b""
-        if self._byte_level:
+        if self._bytes:
             try:
-                return bytes([self._alphabet[char] for char in piece])
+                found = bytes([self._alphabet[char] for char in piece])
             except KeyError:
                 return piece.encode()
+            return found.replace(self.joiner, b"") if self.joiner else found
         if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
             return bytes([int(piece[3:5], 16)])
         for mark in self._spaces:
@@ -198,6 +206,19 @@ def _spaces(chain: Iterable[dict[str, Any]]) -> Iterable[str]:
             yield step["replacement"]
         elif step["type"] == "Replace" and step["content"] == " " and "String" in step["pattern"]:
             yield step["pattern"]["String"]
+
+
+def _joiner(chain: Sequence[dict[str, Any]]) -> bytes:
+    """The mark that a byte-level tokenizer writes where a word follows without a space, as the tiny agent's does.
+
+    Its words all begin with a space; the decoder drops the mark, and the space after it. b"" for other tokenizers.
+    """
+    match chain:
+        case [{"type": "ByteLevel"}, *steps] if steps and all(step["type"] == "Replace" for step in steps):
+            marks = [str(step["pattern"].get("String", "")) for step in steps if not step["content"]]
+            mark = marks[-1].encode()
+            return mark if mark and marks == [f"{marks[-1]} ", marks[-1]] else b""
+    return b""
 
 
 def _reach(chain: Sequence[dict[str, Any]]) -> int:

@@ -13,10 +13,10 @@ from msgspec.structs import replace
 from lsbuild_plugins.openai.serve.answers import Fault
 from lsbuild_plugins.openai.serve.upstream import Upstream
 from lsbuild_runtime.http import ApiError, Context
-from lsbuild_runtime.judged import Judged, Mark, Settings, known
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Host
-from lsbuild_runtime.shielding import Action, Category, Where
+from lsbuild_runtime.safety import Action, Category, Where
+from lsbuild_runtime.safety.judged import Judged, Mark, Settings, known
 
 _CODES: Mapping[str, tuple[str, ...]] = {
     "harassment": (),

@@ -32,7 +32,7 @@ class Pool(pool.Pool):
         """From now on searches of the index look at so many candidates."""
         if ef_search != self._ef_search:
             self._ef_search = ef_search
-            self.renew()
+            self.close()
 
     def _set_up(self, connection: Connection) -> None:
         connection.adapters.register_dumper(Vector, VectorDumper)

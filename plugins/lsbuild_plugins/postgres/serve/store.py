@@ -15,7 +15,7 @@ from lsbuild_runtime.postgres.address import Address
 from lsbuild_runtime.postgres.faults import api_error, unavailable
 from lsbuild_runtime.postgres.pool import Connection, Pool, configure
 from lsbuild_runtime.responses.records import Limits
-from lsbuild_runtime.responses.sql import TABLES, Rows, Statements
+from lsbuild_runtime.responses.tables import TABLES, Rows, Statements
 
 VERSION = 1
 """Raised whenever the tables change; a database of a later one is refused."""
@@ -47,7 +47,7 @@ def read(service: Service) -> Settings:
 
 
 class PostgresStore:
-    """Implements responses.sql.Store. An owner is alive as long as it was heard of within its lease, by the database's clock.
+    """Implements responses.tables.Store. An owner is alive as long as it was heard of within its lease, by the database's clock.
 
     The tables are made by the first transaction.
     """
@@ -64,27 +64,27 @@ class PostgresStore:
 
     @contextmanager
     def reading(self) -> Iterator[Statements]:
-        """See sql.Store."""
+        """See tables.Store."""
         self._make()
         with self._pool.connection() as connection, connection.transaction():
             yield _Marked(connection)
 
     @contextmanager
     def writing(self) -> Iterator[Statements]:
-        """See sql.Store."""
+        """See tables.Store."""
         self._make()
         with self._pool.connection() as connection, connection.transaction():
             yield _Marked(connection)
 
     def gone(self, heard: Mapping[str, int], now: int) -> Iterable[str]:
-        """See sql.Store."""
+        """See tables.Store."""
         return [owner for owner, at in heard.items() if now - at > self._settings.lease]
 
     def hold(self, owner: str) -> None:
-        """See sql.Store: being heard of is all it takes."""
+        """See tables.Store: being heard of is all it takes."""
 
     def close(self) -> None:
-        """See sql.Store."""
+        """See tables.Store."""
         self._pool.close()
 
     def _prepare(self, connection: Connection) -> None:
@@ -119,7 +119,7 @@ class _Marked:
         self._connection = connection
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> Rows:
-        """See sql.Statements."""
+        """See tables.Statements."""
         clean = [value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in values]
         return self._connection.execute(sql.replace("?", "%s").encode(), clean)
 

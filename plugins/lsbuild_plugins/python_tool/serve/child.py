@@ -161,7 +161,9 @@ def _exactly(stream: int, size: int) -> bytes | None:
 
 
 def _write(stream: int, value: dict[str, Any]) -> None:
-    body = json.dumps(value).encode()
+    # Half a character, as in the name of a file that is not UTF-8, is no JSON to others: it becomes U+FFFD.
+    text = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    body = text.encode()
     data = memoryview(len(body).to_bytes(4, "big") + body)
     while data:
         data = data[os.write(stream, data) :]

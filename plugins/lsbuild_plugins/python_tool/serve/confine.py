@@ -61,7 +61,7 @@ _ALL = ((1, (1 << 13) - 1), (2, 1 << 13), (3, 1 << 14), (5, 1 << 15))
 _FILE_ONLY = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
 _SCOPED_SIGNALS_AND_SOCKETS = 3
 _READABLE = (
-    "/usr", "/lib", "/lib64", "/bin", "/opt/python", "/var/lang", "/var/runtime",
+    "/usr", "/lib", "/lib64", "/bin",
     "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/localtime", "/etc/timezone", "/etc/ld.so.cache", "/etc/mime.types",
     "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/passwd", "/etc/group",
     "/dev/urandom", "/dev/random", "/dev/zero", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu",

@@ -27,6 +27,7 @@ LOGGED = 4096
 """Bytes of what a tool prints in one call that are kept for the log; the rest is read and counted."""
 _TICK_MS = 50
 _FRAME_EXTRA = 4096
+_PIECE, _PIPEFUL = 1 << 16, 1 << 20
 _CHILD = Path(__file__).with_name("child.py")
 
 
@@ -249,7 +250,9 @@ class _Printed:
     """Reads all that a process prints, so that it never waits for that, and keeps the beginning."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None  # noqa: S101 - Popen was asked for a pipe
         self._stream = process.stdout
+        os.set_blocking(self._stream.fileno(), False)
         self._lock = threading.Lock()
         self._kept = b""
         self._size = 0
@@ -257,8 +260,9 @@ class _Printed:
         self._thread.start()
 
     def take(self) -> dict[str, Any]:
-        """What came since the last time, as attributes of a span."""
+        """What came since the last time, as attributes of a span. What was printed before an answer is in the pipe by then."""
         with self._lock:
+            self._drain()
             kept, size, self._kept, self._size = self._kept, self._size, b"", 0
         if not size:
             return {}
@@ -266,16 +270,30 @@ class _Printed:
 
     def join(self) -> None:
         self._thread.join(5)
-        if self._stream is not None:
+        with self._lock:
             self._stream.close()
 
     def _read(self) -> None:
-        assert self._stream is not None  # noqa: S101 - Popen was asked for a pipe
-        descriptor = self._stream.fileno()
-        while piece := os.read(descriptor, 1 << 16):
-            with self._lock:
-                self._size += len(piece)
-                self._kept += piece[: max(0, LOGGED - len(self._kept))]
+        there = select.poll()
+        there.register(self._stream, select.POLLIN)
+        open_ = True
+        while open_:
+            there.poll()
+            with self._lock:  # held while reading, so that nothing is between the pipe and the count when `take` looks
+                open_ = self._drain()
+
+    def _drain(self) -> bool:
+        """Read what is there, a pipeful at most: a tool that goes on printing does not hold up its answer. False at its end."""
+        for _ in range(0 if self._stream.closed else _PIPEFUL // _PIECE):
+            try:
+                piece = os.read(self._stream.fileno(), _PIECE)
+            except BlockingIOError:
+                return True
+            if not piece:
+                return False
+            self._size += len(piece)
+            self._kept += piece[: max(0, LOGGED - len(self._kept))]
+        return not self._stream.closed
 
 
 def _folder() -> str:

@@ -14,7 +14,7 @@ from lsbuild_plugins.rules.compile.syntax import PatternError, bounds, character
 from lsbuild_plugins.rules.serve.format import Rule, Rules
 from lsbuild_plugins.rules.serve.validate import VALIDATORS
 from lsbuild_plugins.rules.serve.view import canonical
-from lsbuild_runtime.shielding import Action, Category
+from lsbuild_runtime.safety import Action, Category
 
 MOST_BYTES = 512
 """The longest match a rule may have: as much of a stream is held back."""

@@ -14,7 +14,7 @@ from lsbuild_plugins.rules.serve import format as formats
 from lsbuild_plugins.rules.serve.matcher import Matcher
 from lsbuild_plugins.rules.serve.shield import Shield
 from lsbuild_runtime.http import Context
-from lsbuild_runtime.shielding import Action
+from lsbuild_runtime.safety import Action
 
 PACKS = Path(__file__).parents[1] / "packs"
 """The packs that ship with lsbuild, each ``NAME.yaml``."""

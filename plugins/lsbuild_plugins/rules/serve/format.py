@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from lsbuild_runtime.manifest import ManifestError
-from lsbuild_runtime.shielding import Action, Category, Where
+from lsbuild_runtime.safety import Action, Category, Where
 
 FILE_NAME = "rules.msgpack"
 

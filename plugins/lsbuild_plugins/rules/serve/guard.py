@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from lsbuild_plugins.rules.serve.matcher import Matcher
 from lsbuild_plugins.rules.serve.view import View
 from lsbuild_runtime.http import Context
-from lsbuild_runtime.shielding import Finding
+from lsbuild_runtime.safety import Finding
 
 _STRIDE = 4096
 """Bytes that are looked at in one go for the rest of a match."""

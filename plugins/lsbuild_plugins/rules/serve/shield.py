@@ -7,7 +7,7 @@ from lsbuild_plugins.rules.serve.guard import RulesGuard
 from lsbuild_plugins.rules.serve.matcher import Matcher
 from lsbuild_plugins.rules.serve.view import View, canonical
 from lsbuild_runtime.http import Context
-from lsbuild_runtime.shielding import Category, Finding, Verdict, Where
+from lsbuild_runtime.safety import Category, Finding, Verdict, Where
 
 
 class Shield:

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import msgspec
 import numpy as np
@@ -86,14 +86,14 @@ class Corpus:
         """All documents, in order, one at a time, without their passages."""
         decoder = msgspec.msgpack.Decoder(Indexed)
         for document in self._documents:
-            yield decoder.decode(self._spooled(document.offset, document.ends[0]))
+            yield decoder.decode(_between(self._spool, document.offset, document.ends[0]))
 
     def passage(self, row: int) -> Passage:
         """The passage of one row."""
         number = bisect_right(self._starts, row) - 1
         ends = self._documents[number].ends
         place = row - self._starts[number]
-        return self._passages.decode(self._spooled(ends[place], ends[place + 1]))
+        return self._passages.decode(_between(self._spool, ends[place], ends[place + 1]))
 
     def blocks(self) -> Iterator[tuple[int, Floats]]:
         """(row of the first, vectors): float32 [at most BLOCK, dimensions], in order."""
@@ -127,9 +127,6 @@ class Corpus:
         if os.preadv(self._files[shard].fileno(), [into.data.cast("B")], place) != into.nbytes:
             raise StepError("the vectors of a shard are shorter than its passages", where=self._files[shard].name)
 
-    def _spooled(self, start: int, end: int) -> bytes:
-        return os.pread(self._spool.fileno(), end - start, start)
-
     def _add(self, shard: int, folder: Path) -> Iterator[_Document]:
         first = 0
         encoder = msgspec.msgpack.Encoder()
@@ -153,3 +150,7 @@ class Corpus:
             )
             raise StepError(fault, where=str(folder))
         self.dimensions = dimensions
+
+
+def _between(file: IO[bytes], start: int, end: int) -> bytes:
+    return os.pread(file.fileno(), end - start, start)

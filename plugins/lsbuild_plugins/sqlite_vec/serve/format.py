@@ -71,7 +71,10 @@ Ordinary tables, not a vec0 table with a partition key: measured at the same rec
 
 UNROUNDED = "CREATE TABLE unrounded (place INTEGER PRIMARY KEY, embedding BLOB NOT NULL)"
 """Beside the lists of an index whose int8 vectors are too coarse for its recall: the float32 vectors of ``placed``. Few of
-them are read by a search, so they cost space and hardly any time."""
+them are read by a search, so they cost space and hardly any time.
+
+Not int8 of what a vector differs from its list's centroid: that is as long as 0.84 of the vector, in text and in clusters, so
+its error is hardly smaller (best possible recall 0.976 where int8 of the vector has 0.971, 0.995 where it has 0.996)."""
 
 TOKENIZER = ("porter", ("unicode61", "remove_diacritics", "2"))
 """The tokenizer of ``words``, as apsw names it."""

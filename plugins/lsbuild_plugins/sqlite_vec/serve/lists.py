@@ -160,18 +160,15 @@ def _read(db: apsw.Connection, meta: Meta, query: bytes, lists: list[int], where
 
 def _few(db: apsw.Connection, meta: Meta, query: bytes, most: int, kept: int, where: Where) -> list[int] | None:
     """The best places of all that ``where`` allows; None when these are more than ``most``."""
-    sql = (
-        "SELECT p.place FROM chunks c JOIN files f ON f.id = c.file JOIN placed p ON p.id = c.id "
-        f"WHERE {where[0]} LIMIT ?"
-    )
-    places = [place for (place,) in db.execute(sql, (*where[1], most + 1))]
-    if len(places) > most:
+    sql = f"SELECT c.id FROM chunks c JOIN files f ON f.id = c.file WHERE {where[0]} LIMIT ?"
+    allowed = [row for (row,) in db.execute(sql, (*where[1], most + 1))]
+    if len(allowed) > most:
         return None
     sql = (
-        "SELECT c.place FROM json_each(?) j CROSS JOIN placed c ON c.place = j.value "
+        "SELECT c.place FROM json_each(?) j CROSS JOIN placed c ON c.id = j.value "
         f"ORDER BY {_distance(meta.scan)}, c.place LIMIT ?"
     )
-    return [place for (place,) in db.execute(sql, (_json(places), query, kept))]
+    return [place for (place,) in db.execute(sql, (_json(allowed), query, kept))]
 
 
 def _json(places: list[int]) -> str:

@@ -26,12 +26,7 @@ class Clock:
     @property
     def parameters(self) -> Mapping[str, Any]:
         """The JSON Schema of a call."""
-        told = f"An IANA name, such as Europe/Berlin or America/New_York. Default: {self.zone}."
-        return {
-            "type": "object",
-            "properties": {"timezone": {"type": "string", "maxLength": 64, "description": told}},
-            "additionalProperties": False,
-        }
+        return parameters(self.zone)
 
     def run(self, arguments: Mapping[str, Any]) -> ToolResult:
         """One line, such as ``2026-11-28T07:10:00+01:00, Saturday (Europe/Berlin)``."""
@@ -43,6 +38,16 @@ class Clock:
         stamp = now.isoformat(timespec="seconds")
         told = {"time": stamp, "weekday": _DAYS[now.weekday()], "timezone": wanted, "unix": int(now.timestamp())}
         return ToolResult(f"{stamp}, {_DAYS[now.weekday()]} ({wanted})", structured=told)
+
+
+def parameters(zone: str) -> Mapping[str, Any]:
+    """The JSON Schema of a call to a clock of that zone."""
+    told = f"An IANA name, such as Europe/Berlin or America/New_York. Default: {zone}."
+    return {
+        "type": "object",
+        "properties": {"timezone": {"type": "string", "maxLength": 64, "description": told}},
+        "additionalProperties": False,
+    }
 
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")

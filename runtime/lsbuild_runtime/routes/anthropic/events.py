@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import chain
 
 import msgspec
 from msgspec import Struct
 
+from lsbuild_runtime.ids import new_id
 from lsbuild_runtime.ports import Annotation, Delta, ToolCall, Usage
 from lsbuild_runtime.routes.anthropic.answer import (
     AnswerBlock,
@@ -66,12 +66,6 @@ class _End(Struct):
         if self.refusal or self.reason == "refusal":
             return StopDelta("refusal", None, StopDetails(self.refusal))
         return StopDelta(self.reason, self.stop)
-
-
-def named(event: Event) -> bytes:
-    """An event as it is sent: under the name of its type."""
-    name: str = event.__struct_config__.tag  # type: ignore[assignment]
-    return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(event) + b"\n\n"
 
 
 def whole(deltas: Iterator[Delta], asked: Asked) -> Message:
@@ -167,4 +161,4 @@ def counts(usage: Usage) -> UsageCounts:
 
 
 def _empty(asked: Asked) -> Message:
-    return Message(id=f"msg_{os.urandom(12).hex()}", model=asked.model, content=[], usage=counts(Usage()))
+    return Message(id=new_id("msg_"), model=asked.model, content=[], usage=counts(Usage()))

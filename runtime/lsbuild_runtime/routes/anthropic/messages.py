@@ -11,10 +11,11 @@ from lsbuild_runtime.counting import count
 from lsbuild_runtime.http import Context, Request, Response, streamed
 from lsbuild_runtime.routes.anthropic.answer import TokenCount
 from lsbuild_runtime.routes.anthropic.errors import ERRORS
-from lsbuild_runtime.routes.anthropic.events import Asked, events, named, whole
+from lsbuild_runtime.routes.anthropic.events import Asked, events, whole
 from lsbuild_runtime.routes.anthropic.prompt import chat_of, prompt_of
 from lsbuild_runtime.routes.anthropic.request import MessageRequest, Prompt, ThinkingAdaptive
 from lsbuild_runtime.routes.sampling import affinity, generate, language_model
+from lsbuild_runtime.routes.translation import named
 from lsbuild_runtime.routes.wire import decode
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from lsbuild_runtime.routes.anthropic.request import (
     Block,
     Choice,
     ImageBlock,
-    JsonFormat,
     MessageParam,
     MessageRequest,
     NoChoice,
@@ -34,21 +33,16 @@ from lsbuild_runtime.routes.anthropic.request import (
 from lsbuild_runtime.routes.messages import (
     AnyMessage,
     AssistantMessage,
-    AssistantToolCall,
-    FunctionCall,
     ImagePart,
     ImageUrl,
     SystemMessage,
     TextPart,
-    ToolMessage,
     UserMessage,
     checked,
 )
-from lsbuild_runtime.routes.sampling import Tunable, takes
+from lsbuild_runtime.routes.sampling import Tunable
+from lsbuild_runtime.routes.translation import call, data_url, effort, json_format, result, spoken
 from lsbuild_runtime.routes.wire import refused
-
-FAILED = "Error: "
-"""What stands before the result of a tool that failed (``is_error``), for a model's template has no place for that."""
 
 _ALLOWED: dict[str, tuple[type[Block], ...]] = {
     "user": (TextBlock, ImageBlock, ToolResultBlock),
@@ -75,18 +69,13 @@ def prompt_of(wanted: Prompt, service: Service) -> Chat:
     images = "image" in service.metadata.get("modalities", ())
     choice = wanted.tool_choice
     config = wanted.output_config or OutputConfig()
-    extra = {}
-    if config.effort is not None:
-        if not takes(service, "reasoning_effort"):
-            raise refused("output_config.effort", "this model takes no effort", "unsupported_parameter")
-        extra["reasoning_effort"] = config.effort
     return Chat(
         messages=checked([*_system(wanted.system), *messages_of(wanted.messages, images)], images),
         tools=[_tool(tool) for tool in wanted.tools or ()],
         tool_choice=_tool_choice(wanted),
         parallel_tool_calls=not (isinstance(choice, Choice) and choice.disable_parallel_tool_use),
-        response_format=None if config.format is None else _response_format(config.format),
-        extra=extra,
+        response_format=None if config.format is None else json_format(config.format.schema),
+        extra=effort(config.effort, service, "output_config.effort", "effort"),
     )
 
 
@@ -99,7 +88,7 @@ def messages_of(messages: Sequence[MessageParam], images: bool) -> Iterator[AnyM
         blocks = [block for place, turn in turns for block in _blocks(turn, f"messages[{place}].content", images)]
         if role == "assistant":
             message = _assistant([block for _, block in blocks])
-            open_calls.update(call.id for call in message.tool_calls or ())
+            open_calls.update(made.id for made in message.tool_calls or ())
             yield message
         elif role == "system":
             yield SystemMessage(content=_text([block for _, block in blocks]))
@@ -130,8 +119,7 @@ def _user(blocks: Sequence[tuple[str, AnyBlock]], open_calls: set[str]) -> Itera
             if not isinstance(block, ToolResultBlock) or block.tool_use_id not in open_calls:
                 raise refused(f"{place}.tool_use_id", "no earlier assistant turn has a tool_use of that id")
             content = block.content if isinstance(block.content, str) else _text(block.content)
-            said = FAILED + content if block.is_error else content
-            yield ToolMessage(tool_call_id=block.tool_use_id, content=said)
+            yield result(block.tool_use_id, content, failed=bool(block.is_error))
 
 
 def _part(block: AnyBlock) -> TextPart | ImagePart | None:
@@ -143,20 +131,14 @@ def _part(block: AnyBlock) -> TextPart | ImagePart | None:
 
 
 def _url(source: Base64Source | UrlSource) -> str:
-    return source.url if isinstance(source, UrlSource) else f"data:{source.media_type};base64,{source.data}"
+    return source.url if isinstance(source, UrlSource) else data_url(source.media_type, source.data)
 
 
 def _assistant(blocks: Sequence[AnyBlock]) -> AssistantMessage:
-    calls = [
-        AssistantToolCall(block.id, FunctionCall(block.name, msgspec.json.encode(block.input).decode()))
-        for block in blocks
-        if isinstance(block, ToolUseBlock)
-    ]
+    calls = (call(block.id, block.name, block.input) for block in blocks if isinstance(block, ToolUseBlock))
     thoughts = "".join(block.thinking for block in blocks if isinstance(block, ThinkingBlock))
     text = "".join(block.text for block in blocks if isinstance(block, TextBlock))
-    return AssistantMessage(
-        content=text if text or not calls else None, tool_calls=calls or None, reasoning_content=thoughts or None
-    )
+    return spoken(text, calls, thoughts)
 
 
 def _text(blocks: Sequence[AnyBlock]) -> str:
@@ -189,7 +171,3 @@ def _tool_choice(wanted: Prompt) -> str:
             raise refused("tool_choice.type", "'any' needs tools")
         return "required"
     return "none" if isinstance(choice, NoChoice) or not names else "auto"
-
-
-def _response_format(wanted: JsonFormat) -> dict[str, Any]:
-    return {"type": "json_schema", "json_schema": {"name": "output", "schema": wanted.schema, "strict": True}}

@@ -1,10 +1,9 @@
-"""What Google's clients read: the types of interactions, steps and events, and how an event is written."""
+"""What Google's clients read: the types of interactions, steps and events; no behaviour."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 
@@ -134,9 +133,3 @@ class Completed(Struct, tag_field="event_type", tag="interaction.completed"):
 
 
 Event = Created | StepStart | StepDelta | StepStop | Completed
-
-
-def named(event: Struct) -> bytes:
-    """An event as it is sent: under the name of its type."""
-    name: str = event.__struct_config__.tag  # type: ignore[assignment]
-    return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(event) + b"\n\n"

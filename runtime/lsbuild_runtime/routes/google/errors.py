@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from lsbuild_runtime.http import ApiError, Errors
-from lsbuild_runtime.routes.google.answer import named
+from lsbuild_runtime.routes.translation import named
 from lsbuild_runtime.routes.wire import worded
 
 _CODES = {401: "unauthenticated", 403: "permission_denied", 404: "not_found", 408: "deadline_exceeded",

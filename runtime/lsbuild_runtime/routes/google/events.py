@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -10,6 +9,7 @@ from itertools import chain
 import msgspec
 from msgspec import UNSET, Struct
 
+from lsbuild_runtime.ids import new_id
 from lsbuild_runtime.ports import Annotation, Delta, ToolCall, Usage
 from lsbuild_runtime.routes.chat_answer import arguments
 from lsbuild_runtime.routes.google.answer import (
@@ -35,7 +35,6 @@ from lsbuild_runtime.routes.google.answer import (
 )
 
 _NOTHING = Delta()
-DONE = b"data: [DONE]\n\n"
 _STATUS = {"stop": "completed", "length": "incomplete", "tool_calls": "requires_action", "content_filter": "incomplete"}
 
 
@@ -79,7 +78,7 @@ def kept(events: Iterator[Event], keep: Keep) -> Iterator[Event]:
 def events(deltas: Iterator[Delta], asked: Asked) -> Iterator[Event]:
     """The events of a stream; nothing is sent before the model has begun."""
     answer = Interaction(
-        id=f"int_{os.urandom(12).hex()}",
+        id=new_id("int_"),
         created=_now(),
         updated=_now(),
         status="in_progress",

@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lsbuild_runtime.http import ApiError, Request, Response, streamed
+from lsbuild_runtime.http import DONE, ApiError, Request, Response, streamed
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Chat
-from lsbuild_runtime.routes.google.answer import Interaction, named
+from lsbuild_runtime.routes.google.answer import Interaction
 from lsbuild_runtime.routes.google.errors import ERRORS
-from lsbuild_runtime.routes.google.events import DONE, Asked, Keep, events, kept, whole
+from lsbuild_runtime.routes.google.events import Asked, Keep, events, kept, whole
 from lsbuild_runtime.routes.google.kept import Interactions
 from lsbuild_runtime.routes.google.prompt import chat_of, said
 from lsbuild_runtime.routes.google.request import GenerationConfig, InteractionRequest
 from lsbuild_runtime.routes.messages import AnyMessage
 from lsbuild_runtime.routes.paging import one_of
 from lsbuild_runtime.routes.sampling import affinity, generate, language_model
+from lsbuild_runtime.routes.translation import named
 from lsbuild_runtime.routes.wire import decode, refused
+from lsbuild_runtime.services import NO_STATE
 
 if TYPE_CHECKING:
     from lsbuild_runtime.routing import Site
@@ -84,8 +86,8 @@ def _keeping(app: Site, wanted: InteractionRequest, chat: Chat) -> Keep:
     def keep(answer: Interaction) -> None:
         try:
             app.kept(Interactions).add(answer.id, [*before, said(answer.steps or ())], msgspec.json.encode(answer))
-        except ApiError:
-            if wanted.store:
+        except ApiError as error:
+            if wanted.store or error.code != NO_STATE:  # an id that is told has to lead somewhere
                 raise
 
     return keep

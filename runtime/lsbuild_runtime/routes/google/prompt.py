@@ -32,8 +32,6 @@ from lsbuild_runtime.routes.google.request import (
 from lsbuild_runtime.routes.messages import (
     AnyMessage,
     AssistantMessage,
-    AssistantToolCall,
-    FunctionCall,
     ImagePart,
     ImageUrl,
     SystemMessage,
@@ -42,7 +40,8 @@ from lsbuild_runtime.routes.messages import (
     UserMessage,
     checked,
 )
-from lsbuild_runtime.routes.sampling import Tunable, takes
+from lsbuild_runtime.routes.sampling import Tunable
+from lsbuild_runtime.routes.translation import call, data_url, effort, json_format, result, spoken
 from lsbuild_runtime.routes.wire import converted, plain, refused
 
 
@@ -66,7 +65,7 @@ def chat_of(wanted: InteractionRequest, service: Service, earlier: Sequence[AnyM
         tools=[tools[name] for name in choice.offered],
         tool_choice=choice.mode,
         response_format=_response_format(wanted),
-        extra=_extra(config, service),
+        extra=effort(config.thinking_level, service, "generation_config.thinking_level", "level"),
         stream=bool(wanted.stream),
     )
 
@@ -83,13 +82,13 @@ def messages_of(
         raise refused("input", "it is empty")
     if _speaker(items[-1][1]) == "model":
         raise refused(items[-1][0], "the last step is the user's or a tool's; what the model said is not continued")
-    before = [call for message in earlier if isinstance(message, AssistantMessage) for call in message.tool_calls or ()]
-    open_calls = {call.id: call.function.name for call in before}
+    before = [made for message in earlier if isinstance(message, AssistantMessage) for made in message.tool_calls or ()]
+    open_calls = {made.id: made.function.name for made in before}
     for kind, run in groupby(items, key=lambda item: _speaker(item[1])):
         steps = list(run)
         if kind == "model":
             message = _assistant([step for _, step in steps])
-            open_calls.update((call.id, call.function.name) for call in message.tool_calls or ())
+            open_calls.update((made.id, made.function.name) for made in message.tool_calls or ())
             yield message
         elif kind == "tool":
             yield from (_result(place, step, open_calls) for place, step in steps if isinstance(step, ResultStep))
@@ -100,11 +99,7 @@ def messages_of(
 def said(steps: Sequence[Step]) -> dict[str, Any]:
     """The steps of an answer as OpenAI's message of the model, to go on from."""
     text = "".join(each.text for step in steps if isinstance(step, ModelOutput) for each in step.content or ())
-    calls = [
-        AssistantToolCall(step.id, FunctionCall(step.name, msgspec.json.encode(step.arguments).decode()))
-        for step in steps
-        if isinstance(step, Call)
-    ]
+    calls = [call(step.id, step.name, step.arguments) for step in steps if isinstance(step, Call)]
     message: dict[str, Any] = plain(AssistantMessage(content=text, tool_calls=calls or None))
     return message
 
@@ -148,33 +143,27 @@ def _parts(place: str, step: Item, images: bool) -> Iterator[TextPart | ImagePar
                 raise refused(f"{place}.type", "this model takes text only")
             if (content.data is None) == (content.uri is None):
                 raise refused(f"{place}.data", "an image has either data or a uri")
-            yield ImagePart(ImageUrl(content.uri or f"data:{content.mime_type};base64,{content.data}"))
+            yield ImagePart(ImageUrl(content.uri or data_url(content.mime_type, content.data or "")))
 
 
 def _assistant(steps: Sequence[Item]) -> AssistantMessage:
-    calls = [
-        AssistantToolCall(step.id or step.name, FunctionCall(step.name, msgspec.json.encode(step.arguments).decode()))
-        for step in steps
-        if isinstance(step, CallStep)
-    ]
+    calls = [call(step.id or step.name, step.name, step.arguments) for step in steps if isinstance(step, CallStep)]
     text = "".join(each.text for step in steps if isinstance(step, ModelStep) for each in step.content)
     thoughts = "".join(each.text for step in steps if isinstance(step, ThoughtStep) for each in step.summary)
-    return AssistantMessage(
-        content=text if text or not calls else None, tool_calls=calls or None, reasoning_content=thoughts or None
-    )
+    return spoken(text, calls, thoughts)
 
 
 def _result(place: str, step: ResultStep, open_calls: Mapping[str, str]) -> ToolMessage:
     """A result belongs to the call of its id; one without an id, to the call of its function, as in the older form."""
-    call = step.call_id or step.id or step.name
-    if call not in open_calls:
+    number = step.call_id or step.id or step.name or ""
+    if number not in open_calls:
         raise refused(f"{place}.call_id", "no earlier step is a function_call of that id")
     said = step.result
     if isinstance(said, list):
         said = "\n".join(content.text for content in said)
     elif isinstance(said, dict):
         said = msgspec.json.encode(said).decode()
-    return ToolMessage(tool_call_id=call or "", content=f"Error: {said}" if step.is_error else said)
+    return result(number, said, failed=bool(step.is_error))
 
 
 def _tools(given: Sequence[FunctionTool]) -> dict[str, dict[str, Any]]:
@@ -219,20 +208,8 @@ def _response_format(wanted: InteractionRequest) -> dict[str, Any] | None:
             raise refused("response_format", "one format, please")
         given = given[0]
     if given is not None and wanted.response_mime_type == "application/json" and given.get("type") != "text":
-        return _json(given)  # the older form: the schema itself
+        return json_format(given)  # the older form: the schema itself
     format_ = TextFormat("text") if given is None else converted(given, TextFormat, "response_format")
     if "application/json" not in (format_.mime_type, wanted.response_mime_type):
         return None
-    return {"type": "json_object"} if format_.schema is None else _json(format_.schema)
-
-
-def _json(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "json_schema", "json_schema": {"name": "output", "schema": schema, "strict": True}}
-
-
-def _extra(config: GenerationConfig, service: Service) -> dict[str, Any]:
-    if config.thinking_level is None:
-        return {}
-    if not takes(service, "reasoning_effort"):
-        raise refused("generation_config.thinking_level", "this model takes no level", "unsupported_parameter")
-    return {"reasoning_effort": config.thinking_level}
+    return {"type": "json_object"} if format_.schema is None else json_format(format_.schema)

@@ -1,0 +1,1 @@
+"""How an artifact gets to where it runs: deployed, pushed over ssh, flashed. Nothing here builds."""

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lsbuild import flash
 from lsbuild.api import Check, LsbuildError, VerifyError
-from lsbuild.boot import Running, boot_and_ask
+from lsbuild.delivery import flash
+from lsbuild.packing.boot import Running, boot_and_ask
 from lsbuild_targets.rpi import disk
 from lsbuild_targets.rpi.options import Board
 

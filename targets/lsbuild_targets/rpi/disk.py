@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lsbuild.api import TargetError
-from lsbuild.archive import tree_size
+from lsbuild.packing.archive import tree_size
 
 SECTOR = 512
 BOOT_START = 2048

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lsbuild import untar
 from lsbuild.api import Bundle
-from lsbuild.archive import Member, write_tree
+from lsbuild.packing import untar
+from lsbuild.packing.archive import Member, write_tree
 from lsbuild_targets.rpi import board, contents, disk, system
 from lsbuild_targets.rpi.options import Options
 

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from lsbuild import cpio
 from lsbuild.api import Json, Platform, Source, Step, StepContext, StepError
-from lsbuild.archive import ZIP_EPOCH, Member, gzip_stream, with_folders, write_tar
-from lsbuild.debian_base import Mirror
-from lsbuild.rootfs import join
+from lsbuild.packing import cpio
+from lsbuild.packing.archive import ZIP_EPOCH, Member, gzip_stream, with_folders, write_tar
+from lsbuild.packing.debian_base import Mirror
+from lsbuild.packing.rootfs import join
 from lsbuild_targets.rpi import board
 
 ROOT, KERNEL, INITRD, DTBS = "rootfs.tar", "vmlinuz", "initrd.gz", "dtbs"
@@ -107,7 +107,7 @@ _FIRST = (
 _CODE = (
     "lsbuild_targets.rpi.system",
     "lsbuild_targets.rpi.board",
-    *(f"lsbuild.{name}" for name in ("rootfs", "deb", "untar", "archive", "cpio")),
+    *(f"lsbuild.packing.{name}" for name in ("rootfs", "deb", "untar", "archive", "cpio")),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from lsbuild.archive import Member
+from lsbuild.packing.archive import Member
 
 LABEL = "lsbuild-root"
 BOOT = "boot/firmware"

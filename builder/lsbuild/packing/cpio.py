@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from lsbuild.archive import Member, with_folders
+from lsbuild.packing.archive import Member, with_folders
 
 
 def write(stream: IO[bytes], members: Iterable[Member]) -> None:

@@ -45,12 +45,12 @@ def extract(context: StepContext) -> Mapping[str, Json]:
     for member in settings(list(found.values()), int(context.options["user"]), context.options["release"]):
         _add(found, member, "lsbuild")
     library = f"usr/lib/python{context.options['python']}"
-    compiled = _compiled(found, library, context.sources["tools"], context.options["python"])
-    found |= {member.path: member for member in compiled}
+    bytes_of = compiled(found, library, context.sources["tools"], context.options["python"])
+    found |= {member.path: member for member in bytes_of}
     with (context.out / TAR).open("wb") as stream:
         write_tar(stream, with_folders(found.values()), ZIP_EPOCH)
     packages = [posixpath.basename(deb.path) for deb in context.sources["debs"].files]
-    return {"packages": packages, "files": len(found), "bytecode": len(compiled)}
+    return {"packages": packages, "files": len(found), "bytecode": len(bytes_of)}
 
 
 def join(
@@ -170,8 +170,8 @@ def settings(found: Iterable[Member], user: int, release: str) -> Iterator[Membe
         yield Member("usr/lib/ssl/cert.pem", link="/etc/ssl/certs/ca-certificates.crt")
 
 
-def _compiled(found: Mapping[str, Member], library: str, tools: Source, python: str) -> list[Member]:
-    """The bytecode of every .py file below ``library``."""
+def compiled(found: Mapping[str, Member], library: str, tools: Source, python: str) -> list[Member]:
+    """The bytecode of every .py file below ``library``, made by the Python of the packages ``tools``."""
     own = (
         replace(member, path=path.removeprefix(f"{library}/"))
         for path, member in found.items()
@@ -190,10 +190,15 @@ def _compiled(found: Mapping[str, Member], library: str, tools: Source, python: 
 
 def interpreter(root: Path, python: str) -> tuple[Sequence[str], Mapping[str, str]]:
     """Command and environment that run the Python of an unpacked root of this machine's architecture, without chroot."""
+    env = {"PYTHONHOME": str(root / "usr"), "PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
+    return program(root, f"usr/bin/python{python}"), env
+
+
+def program(root: Path, path: str, name: str = "") -> tuple[str, ...]:
+    """What to write before the arguments of a program of such a root; ``name`` is what it shall think it is called."""
     libraries = next((root / "usr/lib").glob("*-linux-gnu"))
     loader = next(libraries.glob("ld-linux*.so.*"))
-    command = (str(loader), "--library-path", str(libraries), str(root / f"usr/bin/python{python}"))
-    return command, {"PYTHONHOME": str(root / "usr"), "PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
+    return (str(loader), "--argv0", name or str(root / path), "--library-path", str(libraries), str(root / path))
 
 
 def _add(found: dict[str, Member], member: Member, package: str) -> None:

@@ -50,9 +50,20 @@ def tool_path(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
 
 
-def write(image: Path, root: Path, boot: Mapping[str, Path | bytes], mtime: int, scratch: Path) -> None:
+def identity_of(name: str) -> bytes:
+    """32 bytes that stand for an image in its table of partitions and its file systems: the same for the same name."""
+    return hashlib.sha256(name.encode()).digest()
+
+
+def partition_id(identity: bytes, number: int) -> str:
+    """PARTUUID of a partition, as the kernel makes it of a table in the MBR."""
+    return f"{identity[3::-1].hex()}-{number:02x}"
+
+
+def write(
+    image: Path, root: Path, boot: Mapping[str, Path | bytes], identity: bytes, mtime: int, scratch: Path
+) -> None:
     """Write ``image``: the files ``boot`` on the first partition, the tree ``root`` on the second. Raises TargetError."""
-    identity = hashlib.sha256(image.name.encode()).digest()
     size = (tree_size(root) * 5 // 4 + _SPARE) // (1 << 20) * (1 << 20)
     with image.open("xb") as stream:
         stream.truncate(ROOT_OFFSET + size)
@@ -84,11 +95,11 @@ def _fat(image: Path, files: Mapping[str, Path | bytes], identity: bytes, mtime:
     _run(("mkfs.vfat", "-F", "32", "--invariant", "-i", number, "-n", "LSBOOT", str(part)), times)
     folder = scratch / "boot"
     folder.mkdir()
-    for name, content in sorted(files.items()):
+    for name, content in files.items():
         path = folder / name
         path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
         os.utime(path, (mtime, mtime))
-        _run(("mcopy", "-m", "-i", str(part), str(path), f"::{name}"), times)
+    _run(("mcopy", "-m", "-i", str(part), *(str(folder / name) for name in sorted(files)), "::"), times)
     _paste(part, image, BOOT_OFFSET)
 
 

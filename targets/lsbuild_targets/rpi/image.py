@@ -9,18 +9,27 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lsbuild.api import Bundle
+from lsbuild.delivery import card_settings
 from lsbuild.packing import untar
 from lsbuild.packing.archive import Member, write_tree
 from lsbuild_targets.rpi import board, contents, disk, system
 from lsbuild_targets.rpi.options import Options
 
 ENDING = ".img.zst"
-COMMAND_LINE = f"root=LABEL={board.LABEL} rootfstype=ext4 rw rootwait quiet console=tty1 panic=30\n"
+_COMMAND_LINE = (
+    # The last console is where faults of the settings are told: a screen, and by the kernel the serial line too.
+    "console=ttyS1,115200 console=tty0 root=PARTUUID={root} rootfstype=ext4 rw quiet panic=30 "
+    # Those that nothing here configures cost a second at each start.
+    "lsm=landlock,lockdown,yama\n"
+)
 _SETTINGS = """\
-# Settings of this board, taken over when it starts; secrets are removed from here then. Lines with a # count for nothing.
-#hostname={hostname}
-# A public key for `ssh pi@HOST`, and another. Without one nobody can log in.
+# Settings of this board, taken over whenever it starts. A line with a # counts for nothing.
+# Secrets (wifi_password, env.NAME) are removed from here when they were taken over.
+{given}
+#hostname=kitchen
+# A public key for `ssh pi@HOST`; a second line for a second one. Without a key nobody can log in.
 #ssh_key=ssh-ed25519 AAAA... you@laptop
+#timezone=Europe/Berlin
 #wifi_ssid=
 #wifi_password=
 #wifi_country=DE
@@ -28,15 +37,21 @@ _SETTINGS = """\
 #address=192.168.1.50/24
 #gateway=192.168.1.1
 #dns=192.168.1.1
-# Where the server listens, and secrets: env.NAME=VALUE.
+# Where the server listens, and secrets of the spec.
 #env.LSBUILD_HOST=0.0.0.0
 """
 _CONFIG = """\
-# Read by the firmware of a Raspberry Pi. The firmware itself (start4.elf, fixup4.dat, bootcode.bin) is not free software
-# and not part of Debian's main archive: copy them here from the package raspi-firmware or from Raspberry Pi OS.
+# Read by the firmware of a Raspberry Pi.
 arm_64bit=1
+enable_uart=1
+upstream_kernel=1
+os_check=0
 kernel=vmlinuz
 initramfs initrd.gz followkernel
+"""
+_NO_FIRMWARE = """\
+# THERE IS NO FIRMWARE on this card, so no Raspberry Pi 4 or Zero 2 W starts from it: bootcode.bin, start*.elf and
+# fixup*.dat belong here. It was built with `firmware: none`.
 """
 
 
@@ -51,7 +66,8 @@ def write(path: Path, bundle: Bundle, options: Options, made: Path, mtime: int) 
             untar.extract(stream, root, system.ROOT)
         _add(root, list(_installed(bundle, options)), mtime)
         image = scratch / path.name.removesuffix(".zst")
-        disk.write(image, root, _boot_files(options, made), mtime, scratch)
+        identity = disk.identity_of(image.name)
+        disk.write(image, root, _boot_files(options, made / system.BOOT, identity), identity, mtime, scratch)
         disk.compress(image, path)
 
 
@@ -69,14 +85,18 @@ def hostname_of(bundle: Bundle, options: Options) -> str:
     return options.hostname or bundle.manifest.name.replace("_", "-").replace(".", "-")
 
 
-def _boot_files(options: Options, made: Path) -> dict[str, Path | bytes]:
-    found: dict[str, Path | bytes] = {path.name: path for path in sorted((made / system.DTBS).iterdir())}
+def _boot_files(options: Options, made: Path, identity: bytes) -> dict[str, Path | bytes]:
+    found: dict[str, Path | bytes] = {path.name: path for path in made.iterdir()}
+    given = [
+        ("hostname", options.hostname),
+        *(("ssh_key", key) for key in options.ssh_keys),
+        ("timezone", options.timezone),
+    ]
+    lines = "\n".join(f"{name}={value}" for name, value in given if value)
     return found | {
-        "vmlinuz": made / system.KERNEL,
-        "initrd.gz": made / system.INITRD,
-        "cmdline.txt": COMMAND_LINE.encode(),
-        "config.txt": _CONFIG.encode(),
-        "lsbuild.txt": _SETTINGS.format(hostname=options.hostname or "kitchen").encode(),
+        "cmdline.txt": _COMMAND_LINE.format(root=disk.partition_id(identity, 2)).encode(),
+        "config.txt": (_CONFIG + (_NO_FIRMWARE if options.firmware == "none" else "")).encode(),
+        card_settings.FILE: _SETTINGS.format(given=lines).encode(),
     }
 
 

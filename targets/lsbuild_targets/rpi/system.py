@@ -6,24 +6,27 @@ Step: ``lsbuild_targets.rpi.system:make``.
 
 from __future__ import annotations
 
-import lzma
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from platform import machine
 
-from lsbuild.api import Json, Platform, Source, Step, StepContext, StepError
+from lsbuild.api import Json, Platform, Source, SourceFile, Step, StepContext, StepError
 from lsbuild.packing import cpio
 from lsbuild.packing.archive import ZIP_EPOCH, Member, gzip_stream, with_folders, write_tar
-from lsbuild.packing.debian_base import Mirror
-from lsbuild.packing.rootfs import join
-from lsbuild_targets.rpi import board
+from lsbuild.packing.debian_base import ARCHES
+from lsbuild.packing.rootfs import compiled, join
+from lsbuild_targets.rpi import board, kernel
+from lsbuild_targets.rpi.options import Options
 
-ROOT, KERNEL, INITRD, DTBS = "rootfs.tar", "vmlinuz", "initrd.gz", "dtbs"
+ROOT, BOOT = "rootfs.tar", "boot"
+KERNEL, INITRD = "vmlinuz", "initrd.gz"
+PYTHON = "3.13"
 _LINKS = ("bin", "sbin", "lib", "lib64")
-_PACKAGES = [
+_PACKAGES = (
     "base-files",
-    "base-passwd",
     "bash",
     "busybox-static",
     "ca-certificates",
@@ -40,7 +43,6 @@ _PACKAGES = [
     "kmod",
     "libpython3.13-stdlib",
     "libstdc++6",
-    "linux-image-arm64",
     "login",
     "mount",
     "netbase",
@@ -55,95 +57,152 @@ _PACKAGES = [
     "systemd-sysv",
     "systemd-timesyncd",
     "tar",
+    "tzdata",
     "udev",
     "util-linux",
     "wireless-regdb",
     "wpasupplicant",
-]
-_NEVER_USED = [
+)
+_NEVER_USED = (
     "adduser",
     "apt",
+    "base-passwd",
     "debconf",
     "debconf-2.0",
     "dpkg",
     "gawk",
     "init-system-helpers",
-    "initramfs-tools",
-    "linux-base",
-    "linux-initramfs-tool",
     "media-types",
     "openssl",
     "openssl-provider-legacy",
     "perl",
     "perl-base",
     "runit-helper",
-    "tzdata",
     "ucf",
-]
+)
+_BESIDE_THE_KERNEL = ("dracut", "initramfs-tools", "kmod", "linux-base", "linux-initramfs-tool")
 _DROP = re.compile(
-    r"usr/share/(?!doc/[^/]+/copyright$|ca-certificates/mozilla/|base-passwd/|openssh/sshd_config$|dbus-1/|pam|bash)"
+    r"usr/share/(?!doc/[^/]+/copyright$|ca-certificates/mozilla/|openssh/sshd_config$|dbus-1/|pam|bash|zoneinfo/(?!right|posix))"
     r"|boot/(System|config)|usr/lib/python3\.\d+/(test|idlelib|turtledemo|tkinter|lib2to3|ensurepip|pydoc_data|config-[^/]*)/"
-    r"|etc/(cron|init\.d|default/|logrotate|bash_completion|apt/)|usr/lib/linux-image-[^/]*/(?!broadcom/)"
+    r"|usr/lib/python3\.\d+/sitecustomize\.py|etc/(python3|cron|init\.d|initramfs|kernel|default/|logrotate|bash_completion|apt/)"
+    r"|usr/lib/(linux-image-[^/]*|modules/[^/]*/dtb)/(?!broadcom/)|usr/lib/modules/[^/]*/(System\.map|config)$"
+    r"|usr/lib/firmware/(?!brcm/|cypress/)"
 )
-_MODULES = re.compile(
-    r"kernel/(arch|block|crypto|lib|net/(core|ipv[46]|wireless|mac80211|rfkill|unix|netfilter|packet|sched)|fs/(ext4|jbd2|fat|nls"
-    r"|autofs|fuse|overlayfs)|fs/[^/]+$|drivers/(virtio|mmc|bcma|char/hw_random|clk/bcm|cpufreq|dma|firmware|gpio|hid|hwmon|i2c"
-    r"|input|mailbox|mfd|nvmem|pci|pinctrl|pwm|regulator|reset|rtc|soc/bcm|spi|thermal|usb/(core|host|dwc2|storage|common|phy)"
-    r"|watchdog|block/virtio_blk|net/(virtio_net|net_failover|phy|mdio|usb|ethernet/(broadcom/genet|cadence)"
-    r"|wireless/broadcom)))"
-)
-"""Drivers of the boards and of QEMU's machine ``virt``; those of servers and graphics cards would be two thirds of the image."""
-_FIRST = (
-    "virtio_blk",
-    "crc32c_generic",
-    "ext4",
-    "sdhci-iproc",
-    "bcm2835",
-    "sdhci-brcmstb",
-    "gpio-raspberrypi-exp",
-    "clk-raspberrypi",
-)
-"""What the kernel needs before it has its root: disk and file system."""
 _CODE = (
-    "lsbuild_targets.rpi.system",
-    "lsbuild_targets.rpi.board",
+    *(f"lsbuild_targets.rpi.{name}" for name in ("system", "kernel", "board", "board.accounts", "board.first_boot")),
     *(f"lsbuild.packing.{name}" for name in ("rootfs", "deb", "untar", "archive", "cpio")),
+    "lsbuild.delivery.card_settings",
 )
+NOT_FREE = "raspi-firmware,firmware-brcm80211,-dosfstools,-dpkg"
+"""Debian's packages of what a board starts with and of its Wi-Fi; both are in its component non-free-firmware."""
 
 
-def uri(mirror: Mirror) -> str:
-    """The source of the system's packages: Debian 13 for arm64."""
-    names = [*_PACKAGES, *(f"-{name}" for name in _NEVER_USED)]
-    found = f"debian:trixie/arm64?{','.join(names)}"
-    if mirror.mirror:
-        found += f"#mirror={mirror.mirror}" + (f"&security={mirror.security}" if mirror.security else "")
+def sources(options: Options) -> Mapping[str, str]:
+    """``system``, ``kernel`` and ``firmware`` of the board, and ``system-tools``, which work for them on this machine."""
+    mirror = options.base
+    own = f"&mirror={mirror.mirror}" if mirror.mirror else ""
+    own += f"&security={mirror.security}" if mirror.mirror and mirror.security else ""
+
+    def uri(suite: str, arch: str, wanted: str, component: str = "") -> str:
+        behind = f"{own}{component}".lstrip("&")
+        return f"debian:{suite}/{arch}?{wanted}" + (f"#{behind}" if behind else "")
+
+    here = next((debian for debian, name in ARCHES.items() if name == machine()), "amd64")
+    found = {
+        "system": uri("trixie", "arm64", ",".join([*_PACKAGES, *(f"-{name}" for name in _NEVER_USED)])),
+        "kernel": uri(
+            options.board.kernel,
+            "arm64",
+            ",".join(["linux-image-arm64", *(f"-{name}" for name in _BESIDE_THE_KERNEL)]),
+        ),
+        "system-tools": uri(
+            "trixie", here, f"python{PYTHON}-minimal,libpython{PYTHON}-stdlib,kmod,-media-types,-tzdata"
+        ),
+    }
+    if options.firmware == "debian":
+        found["firmware"] = uri("trixie", "arm64", NOT_FREE, "&component=non-free-firmware")
+    elif options.firmware != "none":
+        found["firmware"] = options.firmware
     return found
 
 
-def step(platform: Platform, debs: Source) -> Step:
-    """The step that makes the system."""
-    return Step(name=f"system.{platform.tag}", run=f"{__name__}:make", sources={"debs": debs}, code=_CODE)
+def step(platform: Platform, given: Mapping[str, Source]) -> Step:
+    """The step that makes the system out of ``sources``."""
+    return Step(name=f"system.{platform.tag}", run=f"{__name__}:make", sources=given, code=_CODE)
 
 
 def make(context: StepContext) -> Mapping[str, Json]:
-    """Write ``rootfs.tar``, ``vmlinuz``, ``initrd.gz`` and ``dtbs/`` below ``out``. Raises SourceError, StepError."""
-    found = join(context.sources["debs"].files, context.progress, _kept)
-    kernel = next((path for path in found if path.startswith("boot/vmlinuz-")), None)
-    if kernel is None:
-        raise StepError("the packages have no kernel", hint="does linux-image-arm64 still exist?")
-    version = kernel.removeprefix("boot/vmlinuz-")
-    (context.out / KERNEL).write_bytes(_bytes(found.pop(kernel)))
-    with (context.out / INITRD).open("wb") as raw, gzip_stream(raw) as packed:
-        cpio.write(packed, _initrd(found, version))
-    (context.out / DTBS).mkdir()
-    for path in [path for path in found if path.startswith("usr/lib/linux-image-")]:
-        member = found.pop(path)
-        if path.endswith(".dtb") and "-rpi-" in path:
-            (context.out / DTBS / path.rsplit("/", 1)[-1]).write_bytes(_bytes(member))
+    """Write ``rootfs.tar`` and the folder ``boot``. Raises SourceError, StepError."""
+    boot = context.out / BOOT
+    boot.mkdir()
+    packages, loose = _firmware(context.sources.get("firmware"))
+    debs = [*context.sources["system"].files, *context.sources["kernel"].files, *packages]
+    found = join(debs, context.progress, _kept)
+    version = _take_boot_files(found, boot)
+    for name, file in loose.items():
+        _place(found, boot, name, file)
+    tools = context.sources["system-tools"]
+    with (boot / INITRD).open("wb") as raw, gzip_stream(raw) as packed:
+        cpio.write(packed, kernel.first_root(found, version))
+    found |= {member.path: member for member in kernel.index(found, version, tools)}
+    found |= {member.path: member for member in compiled(found, f"usr/lib/python{PYTHON}", tools, PYTHON)}
     found |= {member.path: member for member in board.files(found)}
     with (context.out / ROOT).open("wb") as stream:
         write_tar(stream, with_folders(found.values()), ZIP_EPOCH)
-    return {"kernel": version, "packages": len(context.sources["debs"].files), "files": len(found)}
+    return {"kernel": version, "packages": len(debs), "files": len(found)}
+
+
+def _firmware(source: Source | None) -> tuple[list[SourceFile], dict[str, SourceFile]]:
+    """The firmware as Debian's packages, or as files of a folder that somebody gave."""
+    files = source.files if source is not None else ()
+    packages = [file for file in files if file.path.startswith("pool/")]
+    loose = {} if packages else {file.path: file for file in files}
+    if loose and not any(re.fullmatch(r"start\w*\.elf", name) for name in loose):
+        raise StepError(
+            "the folder of targets.rpi.firmware holds no start.elf or start4.elf",
+            hint="it is a copy of the boot partition of Raspberry Pi OS, or of `boot` in Raspberry Pi's firmware repository",
+        )
+    return packages, loose
+
+
+_BOOTS = re.compile(r"bootcode\.bin|(start|fixup)\w*\.(elf|dat)|LICEN[CS]E[\w.]*")
+
+
+def _place(found: dict[str, Member], boot: Path, name: str, file: SourceFile) -> None:
+    """Lay a file of the given folder where the board looks for it: firmware of Wi-Fi in ``brcm/``, the rest beside the kernel."""
+    if _BOOTS.fullmatch(name):
+        (boot / name).write_bytes(file.location.read_bytes())
+    elif name.startswith("brcm/"):
+        path = f"usr/lib/firmware/{name}"
+        found[path] = Member(path, file.location.read_bytes())
+
+
+# Debian 13 keeps kernel and device trees in folders of their own, later releases beside the modules.
+_KERNEL = re.compile(r"boot/vmlinuz-(.+)|usr/lib/modules/(.+)/vmlinuz")
+_TREE = re.compile(r"usr/lib/(linux-image-[^/]+|modules/[^/]+/dtb)/broadcom/")
+
+
+def _take_boot_files(found: dict[str, Member], boot: Path) -> str:
+    """Move kernel, device trees and firmware from the packages to ``boot``; returns the kernel's version."""
+    version = ""
+    for path in sorted(found):
+        name = posixpath.basename(path)
+        if match := _KERNEL.fullmatch(path):
+            version = match[1] or match[2]
+            (boot / KERNEL).write_bytes(kernel.content(found.pop(path)))
+        elif _TREE.match(path):
+            tree = found.pop(path)
+            if name.endswith(".dtb") and "-rpi-" in name:
+                (boot / name).write_bytes(kernel.content(tree))
+        elif path.startswith("usr/lib/raspi-firmware/"):
+            part = found.pop(path)
+            if _BOOTS.fullmatch(name) and not re.search(r"(x|cd|db)\.", name):
+                (boot / name).write_bytes(kernel.content(part))
+        elif path == "usr/share/doc/raspi-firmware/copyright":
+            (boot / "LICENCE.raspi-firmware").write_bytes(kernel.content(found[path]))
+    if not version:
+        raise StepError("the packages have no kernel", hint="does linux-image-arm64 still exist?")
+    return version
 
 
 def _kept(members: Iterable[Member]) -> Iterator[Member]:
@@ -151,44 +210,6 @@ def _kept(members: Iterable[Member]) -> Iterator[Member]:
         first, _, rest = member.path.partition("/")
         path = f"usr/{member.path}" if first in _LINKS and rest else member.path
         is_folder = member.content is None and not member.link
-        module = path.startswith("usr/lib/modules/") and "/kernel/" in path
-        if is_folder or path in _LINKS or _DROP.match(path) or "/__pycache__/" in path:
-            continue
-        if module and not _MODULES.match(path[path.index("/kernel/") + 1 :]):
+        if is_folder or path in _LINKS or _DROP.match(path) or "/__pycache__/" in path or not kernel.wanted(path):
             continue
         yield replace(member, path=path, mode=member.mode & 0o755, owner=0)
-
-
-def _initrd(found: Mapping[str, Member], version: str) -> Iterator[Member]:
-    """The first root: busybox, the modules that lead to the real one in the order they are loaded, and ``init``."""
-    modules = {
-        _name(path): path for path in found if path.startswith(f"usr/lib/modules/{version}/kernel/") and ".ko" in path
-    }
-    order: list[str] = []
-    contents: dict[str, bytes] = {}
-
-    def load(name: str) -> None:
-        if name not in modules or name in order or name in contents:
-            return
-        contents[name] = lzma.decompress(_bytes(found[modules[name]]))
-        needs = re.search(rb"\0depends=([^\0]*)\0", contents[name])
-        for need in needs[1].decode().split(",") if needs else []:
-            load(need.replace("-", "_"))
-        order.append(name)
-
-    for name in _FIRST:
-        load(name.replace("-", "_"))
-    yield Member("bin/busybox", found["usr/bin/busybox"].content, 0o755)
-    yield Member("bin/sh", link="busybox")
-    yield from (Member(f"modules/{name}.ko", contents[name]) for name in order)
-    yield from (Member(folder, mode=0o755) for folder in ("dev", "proc", "sys", "root"))
-    yield Member("init", board.init(order, version), 0o755)
-
-
-def _name(path: str) -> str:
-    return path.rsplit("/", 1)[-1].partition(".ko")[0].replace("-", "_")
-
-
-def _bytes(member: Member) -> bytes:
-    content = member.content
-    return content.read_bytes() if isinstance(content, Path) else content or b""

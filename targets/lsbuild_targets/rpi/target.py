@@ -50,13 +50,13 @@ class RaspberryPi:
         found = {"debs": uri(mirror.suite, mirror, platform.arch)}
         if not bytecode.matches(platform.python):
             found["tools"] = tools_uri(mirror.suite, mirror)
-        return {**found, _SYSTEM: system.uri(mirror)} if "image" in checked(options).package else found
+        return found | (system.sources(checked(options)) if "image" in checked(options).package else {})
 
-    def steps(self, options: BaseModel, platform: Platform, sources: Mapping[str, Source]) -> Mapping[str, Step]:  # noqa: ARG002
-        """Bytecode, unless lsbuild runs on the very Python of the board; and the names of the system's packages."""
+    def steps(self, options: BaseModel, platform: Platform, sources: Mapping[str, Source]) -> Mapping[str, Step]:
+        """Bytecode, unless lsbuild runs on the very Python of the board; the packages it is checked on; an image's system."""
         steps = {_BASE: base.step(platform, sources["debs"])}
-        if _SYSTEM in sources:
-            steps[_SYSTEM] = system.step(platform, sources[_SYSTEM])
+        if "image" in checked(options).package:
+            steps[_SYSTEM] = system.step(platform, {name: sources[name] for name in system.sources(checked(options))})
         return steps | (bytecode_steps(platform, sources["tools"]) if "tools" in sources else {})
 
     def pack(self, bundles: tuple[Bundle, ...], options: BaseModel, out: Path) -> Artifact:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from lsbuild.api import Bundle
 from lsbuild.delivery import card_settings
-from lsbuild.packing import untar
+from lsbuild.packing import mbr, untar
 from lsbuild.packing.archive import Member, write_tree
 from lsbuild_targets.rpi import board, contents, disk, system
 from lsbuild_targets.rpi.options import Options
@@ -94,7 +94,7 @@ def _boot_files(options: Options, made: Path, identity: bytes) -> dict[str, Path
     ]
     lines = "\n".join(f"{name}={value}" for name, value in given if value)
     return found | {
-        "cmdline.txt": _COMMAND_LINE.format(root=disk.partition_id(identity, 2)).encode(),
+        "cmdline.txt": _COMMAND_LINE.format(root=mbr.partition_id(identity[:4], 2)).encode(),
         "config.txt": (_CONFIG + (_NO_FIRMWARE if options.firmware == "none" else "")).encode(),
         card_settings.FILE: _SETTINGS.format(given=lines).encode(),
     }

@@ -23,13 +23,13 @@ _MODULES = re.compile(
 )
 """Drivers of the boards and of QEMU's machine ``virt``; those of servers and graphics cards would be two thirds of the image."""
 _FIRST = (
-    "virtio_blk",
     "crc32c_generic",
     "ext4",
     "vfat",
     "nls_cp437",
     "nls_ascii",
     "nls_utf8",
+    "virtio_blk",
     "reset_raspberrypi",
     "pinctrl_bcm2712",
     "gpio_brcmstb",

@@ -86,7 +86,8 @@ _DROP = re.compile(
     r"|boot/(System|config)|usr/lib/python3\.\d+/(test|idlelib|turtledemo|tkinter|lib2to3|ensurepip|pydoc_data|config-[^/]*)/"
     r"|usr/lib/python3\.\d+/sitecustomize\.py|etc/(python3|cron|init\.d|initramfs|kernel|default/|logrotate|bash_completion|apt/)"
     r"|usr/lib/(linux-image-[^/]*|modules/[^/]*/dtb)/(?!broadcom/)|usr/lib/modules/[^/]*/(System\.map|config)$"
-    r"|usr/lib/firmware/(?!brcm/|cypress/)"
+    r"|usr/lib/firmware/(?!(brcm|cypress)/\w+-sdio\.|regulatory\.db)|usr/lib/udev/hwdb\.d/"
+    r"|usr/lib/systemd/(user-)?(environment-)?generators/|usr/lib/systemd/system-generators/(?!systemd-fstab)"
 )
 _CODE = (
     *(f"lsbuild_targets.rpi.{name}" for name in ("system", "kernel", "board", "board.accounts", "board.first_boot")),

@@ -35,45 +35,58 @@ _ENABLED = {
     "sysinit.target.wants": ("systemd-timesyncd.service", "systemd-resolved.service"),
 }
 _MASKED = (
-    # What they would make is in the image already.
+    # What they would make is in the image already, or was done by the first root.
     "ldconfig.service",
     "systemd-firstboot.service",
     "systemd-hwdb-update.service",
     "systemd-journal-catalog-update.service",
+    "systemd-remount-fs.service",
     "systemd-sysusers.service",
     "systemd-update-done.service",
-    # Nobody has a password, so there is nothing to type at a screen or a serial line.
+    # Nobody has a password, so there is nothing to type at a screen or a serial line, and no session to keep.
     "getty.target",
-    "getty@.service",
-    "serial-getty@.service",
     "systemd-ask-password-console.path",
     "systemd-ask-password-wall.path",
-    # File systems that nothing here uses, and parts that no board has.
+    "systemd-logind.service",
+    # Device nodes and file systems that nothing here uses, and parts that no board has.
     "dev-hugepages.mount",
+    "dev-mqueue.mount",
+    "kmod-static-nodes.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "run-lock.mount",
+    "sys-fs-fuse-connections.mount",
     "sys-kernel-config.mount",
     "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount",
     "systemd-binfmt.service",
+    "systemd-creds.socket",
     "systemd-hibernate-clear.service",
+    "systemd-initctl.socket",
+    "systemd-journal-flush.service",
+    "systemd-pcrextend.socket",
+    "systemd-pcrlock.socket",
     "systemd-pcrmachine.service",
-    "systemd-pstore.service",
+    "systemd-pcrphase-sysinit.service",
+    "systemd-pcrphase.service",
+    "systemd-sysext.socket",
+    "systemd-tmpfiles-setup-dev-early.service",
+    "systemd-tmpfiles-setup-dev.service",
     "systemd-tpm2-setup-early.service",
     "systemd-tpm2-setup.service",
-    "systemd-udev-load-credentials.service",
+    # Wi-Fi has a unit for its one interface.
     "wpa_supplicant.service",
 )
 _PAM = {
     "auth": "auth [success=1 default=ignore] pam_unix.so nullok\nauth requisite pam_deny.so\nauth required pam_permit.so\n",
     "account": "account [success=1 default=ignore] pam_unix.so\naccount requisite pam_deny.so\naccount required pam_permit.so\n",
     "password": "password [success=1 default=ignore] pam_unix.so obscure yescrypt\npassword requisite pam_deny.so\n",
-    "session": "session required pam_unix.so\nsession optional pam_systemd.so\n",
+    "session": "session required pam_unix.so\n",
     "session-noninteractive": "session required pam_unix.so\n",
 }
 _FIRST_BOOT_UNIT = f"""\
 [Unit]
 Description=Settings from the boot partition
 DefaultDependencies=no
-After=systemd-remount-fs.service systemd-tmpfiles-setup-dev-early.service
 Before=network-pre.target systemd-networkd.service sysinit.target ssh.service
 Wants=network-pre.target
 
@@ -99,7 +112,6 @@ bb=/bin/busybox
 $bb mount -t devtmpfs dev /dev
 $bb mount -t proc proc /proc
 $bb mount -t sysfs sys /sys
-for module in @MODULES@; do $bb insmod /modules/$module.ko 2>/dev/null; done
 for word in $($bb cat /proc/cmdline); do
     case $word in root=PARTUUID=*) root=${word#root=PARTUUID=} ;; esac
 done
@@ -107,6 +119,10 @@ find_part() {
     part=$($bb grep -lix "PARTUUID=$1" /sys/class/block/*/uevent 2>/dev/null)
     [ -n "$part" ] && part=${part%/uevent} && part=/dev/${part##*/}
 }
+for module in @MODULES@; do
+    find_part "$root" && break
+    $bb insmod /modules/$module.ko 2>/dev/null
+done
 count=0
 while ! find_part "$root" && [ $count -lt 60 ]; do $bb sleep 1; count=$((count + 1)); done
 if ! $bb mount -t ext4 -o rw,noatime "$part" /root; then
@@ -166,6 +182,9 @@ def _settings(found: Mapping[str, Member]) -> Iterator[Member]:
     yield from (Member(f"etc/pam.d/common-{kind}", text.encode()) for kind, text in _PAM.items())
     yield Member("etc/resolv.conf", link="/run/systemd/resolve/stub-resolv.conf")
     yield Member("etc/localtime", link="/usr/share/zoneinfo/Etc/UTC")
+    # Of the two that Debian offers, the one that its kernels trust; an alternative that a script would have set.
+    for ending in (".db", ".db.p7s"):
+        yield Member(f"usr/lib/firmware/regulatory{ending}", link=f"regulatory{ending}-debian")
     yield Member("etc/ssh/sshd_config", found["usr/share/openssh/sshd_config"].content)
     yield Member(f"{TOOLS}/first_boot.py", Path(__file__).with_name("first_boot.py").read_bytes())
     yield Member(f"{TOOLS}/card_settings.py", Path(card_settings.__file__).read_bytes())

@@ -32,13 +32,18 @@ _STOP_SECONDS = 20.0
 
 
 class Running:
-    """A started artifact. ``base_url`` is known once ``wait`` returned; ``output`` is what it printed so far."""
+    """A started artifact. ``base_url`` is known once ``wait`` returned; ``output`` is what it printed so far.
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    Give ``base_url`` where the address is not printed by the process itself (a machine that is emulated).
+    """
+
+    def __init__(self, process: subprocess.Popen[str], base_url: str = "") -> None:
         self._process = process
         self._lines: list[str] = []
         self._address = threading.Event()
-        self.base_url = ""
+        self.base_url = base_url
+        if base_url:
+            self._address.set()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 

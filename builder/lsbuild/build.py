@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
@@ -13,7 +14,22 @@ from typing import NoReturn
 
 from pydantic import BaseModel
 
-from lsbuild import bundle, disk, facts, gates, history, leaks, lock, plan, registry, report, shields, sources, wheels
+from lsbuild import (
+    bundle,
+    disk,
+    facts,
+    gates,
+    history,
+    leaks,
+    lock,
+    plan,
+    prune,
+    registry,
+    report,
+    shields,
+    sources,
+    wheels,
+)
 from lsbuild.api import Bundle, Compiled, Item, Platform, Plugin, Problem, Source, Step, Target
 from lsbuild.errors import ServeError, SpecError
 from lsbuild.evals import gates as quality
@@ -105,10 +121,14 @@ def prepare(order: Order, monitor: Monitor) -> Prepared:
         for tag, uris in wanted.items()
     }
     code = [name for each in compiled.values() for name in each.code]
+    only = _only(compiled.values())
     platform_steps = {
         tag: (
             bundle.code_step(tag, code),
-            *(wheels.step(tag, uris[folder], fetched[uris[folder]], folder) for folder in _wheel_folders(compiled)),
+            *(
+                wheels.step(tag, uris[folder], fetched[uris[folder]], folder, only if folder == wheels.SITE else None)
+                for folder in _wheel_folders(compiled)
+            ),
             *target_steps[tag].values(),
         )
         for tag, uris in wanted.items()
@@ -253,6 +273,18 @@ def _platform_uris(
             if own.requirements
         },
     }
+
+
+def _only(compiled: Iterable[Compiled]) -> dict[str, set[str]]:
+    """The modules that ship of distributions that nobody needs as a whole."""
+    modules: dict[str, set[str]] = {}
+    whole: set[str] = set()
+    for each in compiled:
+        named = {prune.normalised(re.split(r"[^\w.-]", wheel, maxsplit=1)[0]) for wheel in each.wheels}
+        whole |= named - each.only.keys()
+        for name, own in each.only.items():
+            modules.setdefault(name, set()).update(own)
+    return {name: own for name, own in modules.items() if name not in whole}
 
 
 def _wheel_folders(compiled: Mapping[tuple[str, str], Compiled]) -> tuple[str, ...]:

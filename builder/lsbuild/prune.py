@@ -88,6 +88,7 @@ RULES: Mapping[str, tuple[str, ...]] = {
         "onnxruntime/tools/*",
         "onnxruntime/transformers/*",
     ),
+    "python-stdnum": (),
     "referencing": ("referencing/tests/*",),
     "sqlite-vec": (),
     "tokenizers": ("tokenizers/tools/*",),

@@ -1,7 +1,11 @@
-"""`inline::rules` for the builder: declares the step and the service of a shield; reads and runs nothing."""
+"""`inline::rules` for the builder: declares the step and the service of a shield; it runs nothing.
+
+Of its packs, shipped ones and those of the spec, it reads which checks of numbers they name: these ship.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -11,9 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from lsbuild.api import Compiled, Given, Item, Plugin, Problem, Service, Step, config_problems
 from lsbuild.declaring import RE2
 from lsbuild.spec.model import Shield
+from lsbuild_plugins.rules.serve.validate import OWN
 
 _SERVE = "lsbuild_plugins.rules.serve"
-_WHEELS = (RE2,)
+_STDNUM = "python-stdnum>=2.2"
+_PACKS = Path(__file__).parent / "packs"
+_VALIDATOR = re.compile(r"""\bvalidator["']?\s*:\s*["']?([a-z0-9_.-]+)""")
+_PUT_TOGETHER = frozenset(("iban", "vatin", "eu.vat", "eu.excise", "eu.nace", "gs1_128"))
+"""Modules of stdnum that import others by names which they put together."""
 SHIPPED = ("pii", "secrets", "prompt-injection", "profanity", "self-harm", "violence", "off-topic")
 """The packs that ship with lsbuild."""
 
@@ -27,6 +36,8 @@ class Config(BaseModel):
     """Packs of rules: names of shipped ones (``pii``), and .yaml files relative to the spec."""
     actions: dict[str, Literal["block", "redact", "warn", "off"]] = {}
     """What a category of the packs leads to, instead of what the pack says; ``off`` leaves it out."""
+    countries: tuple[Annotated[str, Field(pattern="^[a-z]{2}$")], ...] | None = None
+    """The countries whose rules are compiled in, as codes of ISO 3166-1 (``[us, de]``). Default: all that the packs have."""
 
 
 class RulesPlugin(Plugin):
@@ -55,13 +66,18 @@ class RulesPlugin(Plugin):
     def compile(self, item: Item, given: Given) -> Compiled:
         """One step that writes the compiled rules, one service."""
         config = _config(item)
+        numbers = _numbers(config, given)
         folder = f"shields/{item.name}"
         step = Step(
             name=f"shields.{item.name}.rules",
             run="lsbuild_plugins.rules.compile.step:run",
-            options={"packs": list(config.packs), "actions": dict(config.actions)},
+            options={
+                "packs": list(config.packs),
+                "actions": dict(config.actions),
+                "countries": _listed(config.countries),
+            },
             sources={name: given.sources[name] for name in self.sources(item)},
-            tools=("google-re2", "ruamel.yaml"),
+            tools=("google-re2", "python-stdnum", "ruamel.yaml"),
             code=("lsbuild_plugins.rules",),
             ship=folder,
             part="app",
@@ -74,7 +90,10 @@ class RulesPlugin(Plugin):
             path=folder,
             metadata={"packs": [Path(name).name for name in config.packs]},
         )
-        return Compiled(steps=(step,), services=(service,), wheels=_WHEELS, code=(_SERVE,))
+        wheels = (RE2, _STDNUM) if numbers else (RE2,)
+        only = {"python-stdnum": tuple(f"stdnum.{name}" for name in numbers)} if numbers else {}
+        whole = _PUT_TOGETHER & set(numbers)
+        return Compiled((step,), (service,), wheels, (_SERVE,), only={} if whole else only)
 
 
 PLUGIN = RulesPlugin()
@@ -86,6 +105,25 @@ def _spec(item: Item) -> Shield:
 
 def _config(item: Item) -> Config:
     return Config.model_validate(_spec(item).config)
+
+
+def _listed(countries: tuple[str, ...] | None) -> list[str] | None:
+    return None if countries is None else sorted(set(countries))
+
+
+def _numbers(config: Config, given: Given) -> tuple[str, ...]:
+    """The modules of stdnum that the rules name: of the shipped packs those of the countries, of others all."""
+    chosen = config.countries
+    found: set[str] = set()
+    for name in config.packs:
+        shipped = name in SHIPPED
+        files = [_PACKS / f"{name}.yaml"] if shipped else [file.location for file in given.sources[name].files]
+        names = {each for file in files for each in _VALIDATOR.findall(file.read_text("utf-8", "replace"))}
+        # In a shipped pack a check is of the country that its rule is of.
+        found |= {
+            each for each in names if not shipped or chosen is None or each.partition(".")[0].strip("_") in chosen
+        }
+    return tuple(sorted(found - OWN.keys()))
 
 
 def _is_file(name: str) -> bool:

@@ -26,7 +26,7 @@ def run(context: StepContext) -> Mapping[str, Json]:
     wanted: Mapping[str, str] = context.options["actions"]
     off = [name for name, action in wanted.items() if action == "off"]
     actions = {name: cast("Action", action) for name, action in wanted.items() if action != "off"}
-    compiled = rules.compile_packs(packs, actions, canonical.table(), off)
+    compiled = rules.compile_packs(packs, actions, canonical.table(), off, context.options["countries"])
     if not compiled.rules:
         raise SourceError("no rule is left", where="actions", hint="Do not turn all categories off.")
     tried = try_examples(compiled, packs)

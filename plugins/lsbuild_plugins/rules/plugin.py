@@ -23,8 +23,14 @@ _PACKS = Path(__file__).parent / "packs"
 _VALIDATOR = re.compile(r"""\bvalidator["']?\s*:\s*["']?([a-z0-9_.-]+)""")
 _PUT_TOGETHER = frozenset(("iban", "vatin", "eu.vat", "eu.excise", "eu.nace", "gs1_128"))
 """Modules of stdnum that import others by names which they put together."""
+LABELLED = "labelled"
+"""The local name of the user's messages among the sources."""
 SHIPPED = ("pii", "secrets", "prompt-injection", "profanity", "self-harm", "violence", "off-topic")
 """The packs that ship with lsbuild."""
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Gate = Share | dict[str, Share]
 
 
 class Config(BaseModel):
@@ -38,6 +44,13 @@ class Config(BaseModel):
     """What a category of the packs leads to, instead of what the pack says; ``off`` leaves it out."""
     countries: tuple[Annotated[str, Field(pattern="^[a-z]{2}$")], ...] | None = None
     """The countries whose rules are compiled in, as codes of ISO 3166-1 (``[us, de]``). Default: all that the packs have."""
+    labelled: str | None = None
+    """A file of messages with the categories that they have (.jsonl or .yaml, relative to the spec), measured at build."""
+    min_precision: Gate | None = None
+    """The least share of what is found that has to be right: one for every category, or one by category. It is held against
+    the messages of ``labelled``, or against those that ship with lsbuild; the build fails below it."""
+    min_recall: Gate | None = None
+    """The least share of what is there that has to be found, as ``min_precision``."""
 
 
 class RulesPlugin(Plugin):
@@ -58,15 +71,21 @@ class RulesPlugin(Plugin):
                 yield Problem(("config", "packs", place), f"'{name}' is neither a .yaml file nor one of {known}")
             if name in packs[:place]:
                 yield Problem(("config", "packs", place), f"'{name}' is named twice")
+        labelled = _config(item).labelled
+        if labelled is not None and not labelled.endswith((".jsonl", ".yaml", ".yml")):
+            yield Problem(("config", "labelled"), f"'{labelled}' is neither a .jsonl nor a .yaml file")
 
     def sources(self, item: Item) -> Mapping[str, str]:
-        """The packs that are files."""
-        return {name: name for name in _config(item).packs if name not in SHIPPED}
+        """The packs that are files, and the labelled messages."""
+        config = _config(item)
+        packs = {name: name for name in config.packs if name not in SHIPPED}
+        return packs | ({LABELLED: config.labelled} if config.labelled is not None else {})
 
     def compile(self, item: Item, given: Given) -> Compiled:
         """One step that writes the compiled rules, one service."""
         config = _config(item)
         numbers = _numbers(config, given)
+        gates = {"precision": config.min_precision, "recall": config.min_recall}
         folder = f"shields/{item.name}"
         step = Step(
             name=f"shields.{item.name}.rules",
@@ -75,10 +94,11 @@ class RulesPlugin(Plugin):
                 "packs": list(config.packs),
                 "actions": dict(config.actions),
                 "countries": _listed(config.countries),
+                "gates": {name: gate for name, gate in gates.items() if gate is not None},
             },
             sources={name: given.sources[name] for name in self.sources(item)},
             tools=("google-re2", "python-stdnum", "ruamel.yaml"),
-            code=("lsbuild_plugins.rules",),
+            code=("lsbuild_plugins.rules", "lsbuild.entries"),
             ship=folder,
             part="app",
         )

@@ -24,12 +24,13 @@ from lsbuild_runtime.http import Context
 
 HEAD = "pack: ours\ncategories: {c: {action: redact, where: [input, output], message: m}}\n"
 NOTHING = Given({})
+OPTIONS: dict[str, Any] = {"packs": ["pii"], "actions": {}, "countries": None, "gates": {}}
 GOOD = "{id: r, category: c, pattern: 'ab{1,3}', matches: [xabb], passes: [a]}"
 
 
 def context(out: Path, packs: list[str], actions: dict[str, str] | None = None, **sources: Any) -> StepContext:
     out.mkdir()
-    options = {"packs": packs, "actions": actions or {}, "countries": None}
+    options = {**OPTIONS, "packs": packs, "actions": actions or {}}
     return StepContext(out, options, sources, {}, lambda *_: None)
 
 
@@ -226,6 +227,8 @@ def test_the_off_topic_shield_lets_through_what_is_about_the_subject(tmp_path: P
         ({"packs": ["pii", "pii"]}, ("config", "packs", 1), "named twice"),
         ({"packs": ["pii"], "actions": {"pii": "shout"}}, ("config", "actions", "pii"), "block"),
         ({"packs": ["pii"], "mode": 1}, ("config", "mode"), "not permitted"),
+        ({"packs": ["pii"], "countries": ["USA"]}, ("config", "countries", 0), "pattern"),
+        ({"packs": ["pii"], "labelled": "ours.csv"}, ("config", "labelled"), "neither a .jsonl nor a .yaml file"),
     ],
 )
 def test_faults_of_the_spec(config: dict[str, Any], path: tuple[str | int, ...], said: str) -> None:
@@ -273,7 +276,7 @@ def test_a_module_that_puts_names_together_ships_all_of_stdnum(tmp_path: Path) -
 
 
 def test_a_country_without_rules_is_refused(tmp_path: Path) -> None:
-    asked = replace(context(tmp_path / "out", ["pii"]), options={"packs": ["pii"], "actions": {}, "countries": ["xx"]})
+    asked = replace(context(tmp_path / "out", ["pii"]), options={**OPTIONS, "countries": ["xx"]})
     with pytest.raises(SourceError, match="no rule of these packs is of the country 'xx'") as caught:
         step.run(asked)
     assert "us, uy" in str(caught.value)

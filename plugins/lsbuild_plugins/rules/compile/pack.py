@@ -49,6 +49,8 @@ class PackCategory(Section):
     """Which texts are looked at."""
     message: str
     """What a user is told."""
+    part_of: Id | None = None
+    """The category that it is counted with where precision and recall are told; default: none but itself."""
 
 
 class PackRule(Section):

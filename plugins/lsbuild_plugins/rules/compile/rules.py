@@ -24,7 +24,9 @@ _WIDE = re.compile(r"\\[DSW]|\[\^|^(?:\[[^]]*\]|\\.|[^\[.\\])*\.")
 """What may match another character than an ASCII one: ``\\W``, ``[^a]``, or a dot outside of a class."""
 _ANY_WORD = "[a-z0-9']{1,20}"
 _SIGN = r"[ \t\r\n.:#=/()-]{1,3}"
-_TO_NUMBER = rf"(?:{_SIGN}(?:number|numbers|num|no|nr|nummer|numero|n|id|code|is|ist|est|es)){{0,3}}{_SIGN}"
+_TO_NUMBER = (
+    rf"(?:{_SIGN}(?:number|numbers|num|no|nr|nummer|numero|n|id|code|is|was|ist|lautet|est|es|e|er|to)){{0,3}}{_SIGN}"
+)
 """What may stand between a word of `context` and its number: ``SSN (number) is: 123``."""
 _TO_NUMBER_BYTES = 3 * (3 + 7) + 3
 

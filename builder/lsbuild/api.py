@@ -224,6 +224,9 @@ class Compiled:
     ``wheels`` are requirement strings; ``code`` are packages or modules copied into the bundle as source; ``apart`` are
     wheels by the folder of the bundle that they are unpacked in, which no import of the runtime looks into. ``functions`` is
     what models may call of it (name, description and parameters, as the runtime will tell them), as far as the build knows.
+
+    ``only`` is for a distribution in ``wheels`` that is a library of many small modules: those (``stdnum.us.ssn``) that are
+    used. Where everybody who needs it says so, they ship with what they import of it (`reach`), and nothing else of it.
     """
 
     steps: tuple[Step, ...] = ()
@@ -231,6 +234,7 @@ class Compiled:
     wheels: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     apart: Mapping[str, Apart] = field(default_factory=dict)
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     functions: tuple[Mapping[str, Json], ...] = ()
     prompted: Step | None = None
     """Of a language model that is built here: a step that looks at what it will be told with every request. Whoever tells

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
@@ -23,6 +24,7 @@ from lsbuild import (
     leaks,
     lock,
     plan,
+    prune,
     registry,
     report,
     shields,
@@ -122,10 +124,14 @@ def prepare(order: Order, monitor: Monitor) -> Prepared:
         for tag, uris in wanted.items()
     }
     code = [name for each in compiled.values() for name in each.code]
+    only = _only(compiled.values())
     platform_steps = {
         tag: (
             bundle.code_step(tag, code),
-            *(wheels.step(tag, uris[folder], fetched[uris[folder]], folder) for folder in _wheel_folders(compiled)),
+            *(
+                wheels.step(tag, uris[folder], fetched[uris[folder]], folder, only if folder == wheels.SITE else None)
+                for folder in _wheel_folders(compiled)
+            ),
             *target_steps[tag].values(),
         )
         for tag, uris in wanted.items()
@@ -277,6 +283,18 @@ def _platform_uris(
             if own.requirements
         },
     }
+
+
+def _only(compiled: Iterable[Compiled]) -> dict[str, set[str]]:
+    """The modules that ship of distributions that nobody needs as a whole."""
+    modules: dict[str, set[str]] = {}
+    whole: set[str] = set()
+    for each in compiled:
+        named = {prune.normalised(re.split(r"[^\w.-]", wheel, maxsplit=1)[0]) for wheel in each.wheels}
+        whole |= named - each.only.keys()
+        for name, own in each.only.items():
+            modules.setdefault(name, set()).update(own)
+    return {name: own for name, own in modules.items() if name not in whole}
 
 
 def _wheel_folders(compiled: Mapping[tuple[str, str], Compiled]) -> tuple[str, ...]:

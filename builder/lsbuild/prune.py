@@ -97,6 +97,7 @@ RULES: Mapping[str, tuple[str, ...]] = {
         "onnxruntime/tools/*",
         "onnxruntime/transformers/*",
     ),
+    "python-stdnum": (),
     "referencing": ("referencing/tests/*",),
     "sqlite-vec": (),
     "tokenizers": ("tokenizers/tools/*",),

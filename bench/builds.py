@@ -53,7 +53,7 @@ def search() -> Path:
 
 @functools.cache
 def function() -> Path:
-    """The spec of ``search`` with some 1,000 passages as zip files for Lambda, x86_64, on the Python of Debian 13."""
+    """The spec of ``search`` with the passages of the design's budget as zip files for Lambda, on the Python of Debian 13."""
     folder = CACHE / "function"
     shutil.copytree(ROOT / "docs", folder / "docs", dirs_exist_ok=True)
     text = (search().parent / "spec.yaml").read_text()

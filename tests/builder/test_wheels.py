@@ -210,6 +210,18 @@ def test_one_of_the_two_engines_of_onnxruntime_ships(numpy: bool) -> None:
     assert prune.keeps("onnxruntime", "onnxruntime/LICENSE", beside)
 
 
+@pytest.mark.parametrize("beside", [(), ("numpy",)])
+def test_a_wheel_is_told_what_other_steps_put_beside_it(tmp_path: Path, beside: tuple[str, ...]) -> None:
+    files = {"onnxruntime/__init__.py": b"", "onnxruntime/capi/libonnxruntime.so.1": b"not ELF"}
+    source = Source("u", (wheel(tmp_path, "onnxruntime-1.31.1-cp313-cp313-linux_aarch64.whl", files),))
+    step = wheels.step(HERE, "wheels:x", source, beside=beside)
+    (tmp_path / "out").mkdir()
+    wheels.unpack(StepContext(tmp_path / "out", step.options, step.sources, {}, lambda *_: None))
+    kept = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*") if path.is_file()}
+    assert ("onnxruntime/__init__.py" in kept) is bool(beside)
+    assert ("onnxruntime/capi/libonnxruntime.so.1" in kept) is not bool(beside)
+
+
 TRY = """
 import sys
 sys.path.insert(0, {site!r})

@@ -13,10 +13,10 @@ from lsbuild_plugins.onnx.serve.batches import batches
 from lsbuild_plugins.onnx.serve.folder import read_folder
 from lsbuild_plugins.onnx.serve.labels import Label, categories, meanings
 from lsbuild_plugins.onnx.serve.pairs import logistic
-from lsbuild_plugins.onnx.serve.session import unavailable
 from lsbuild_plugins.onnx.serve.tensor import rows
 from lsbuild_plugins.onnx.serve.text_graph import TextGraph, open_text_graph
 from lsbuild_plugins.onnx.serve.tokenizer import Tokenizer
+from lsbuild_plugins.onnx.serve.unavailable import unavailable
 from lsbuild_plugins.onnx.serve.windows import Windows
 from lsbuild_runtime.http import Context
 from lsbuild_runtime.manifest import Service
@@ -25,16 +25,16 @@ from lsbuild_runtime.safety import Category, Where
 from lsbuild_runtime.safety.judged import Judged, Mark, Outcome, Settings, known
 
 
-def open_classifier(service: Service, root: Path, host: Host) -> Judged:  # noqa: ARG001 - the shape of every serve half
+def open_classifier(service: Service, root: Path, host: Host) -> Judged:
     """Open the model folder ``root/service.path``; raises ApiError 503 naming what is wrong with it.
 
-    ``service.config``: ``labels`` (see `labels`), ``where``, ``every``, ``threads``.
+    ``service.config``: ``labels`` (see `labels`), ``where``, ``every``, ``threads``, ``execution``.
     """
     folder = root / service.path
     card, tokenizer = read_folder(service, folder)
     if not isinstance(card, model_format.Classifier):
         raise unavailable(service.name, "model.json describes another kind of model; a classifier was expected")
-    graph = open_text_graph(service, folder, card)
+    graph = open_text_graph(service, folder, card, host)
     labels = meanings(card.labels, service.config.get("labels", {}))
     settings = msgspec.convert(known(service.config, "where", "every"), Settings)
     outcomes = {label.category: Outcome(label.action, label.message) for label in labels.values()}
@@ -56,6 +56,7 @@ class TextClassifier:
         self._card = card
         self._windows = Windows(tokenizer, card.max_tokens)
         self._graph = graph
+        self.placement = graph.placement
         self._labels = labels
 
     def categories(self) -> tuple[Category, ...]:
@@ -80,7 +81,9 @@ class TextClassifier:
         best = [0.0] * len(self._card.labels)
         about = {"gen_ai.operation.name": "classify", "gen_ai.request.model": self._name}
         with context.watch.span(f"classify {self._name}", **about) as span:
-            for places in batches([len(window) for window in windows], invariant=self._card.batch_invariant):
+            for places in batches(
+                [len(window) for window in windows], self._graph.rows, invariant=self._card.batch_invariant
+            ):
                 context.check()
                 for logits in rows(self._graph.run([windows[place] for place in places])):
                     best = list(map(max, best, self._scored(logits)))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.batches import batches
 from lsbuild_plugins.onnx.serve.folder import read_folder
-from lsbuild_plugins.onnx.serve.session import unavailable
 from lsbuild_plugins.onnx.serve.tensor import mean, rows, unit
 from lsbuild_plugins.onnx.serve.text_graph import Ids, TextGraph, open_text_graph
 from lsbuild_plugins.onnx.serve.tokenizer import Tokenizer
+from lsbuild_plugins.onnx.serve.unavailable import unavailable
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Embedded, Host
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from array import array
 
 
-def open_encoder(service: Service, root: Path, host: Host) -> Encoder:  # noqa: ARG001 - the shape of every serve half
+def open_encoder(service: Service, root: Path, host: Host) -> Encoder:
     """Open the model folder ``root/service.path``; raises ApiError 503 naming what is wrong with it.
 
-    ``service.config``: ``threads`` (default: the CPUs this process may use).
+    ``service.config``: ``threads`` (default: the CPUs this process may use), ``execution`` (see execution.Execution).
     """
     folder = root / service.path
     card, tokenizer = read_folder(service, folder)
     if not isinstance(card, model_format.Encoder):
         raise unavailable(service.name, "model.json describes another kind of model; an encoder was expected")
-    return Encoder(service.name, card, tokenizer, open_text_graph(service, folder, card))
+    return Encoder(service.name, card, tokenizer, open_text_graph(service, folder, card, host))
 
 
 class Encoder:
@@ -41,6 +41,7 @@ class Encoder:
         self._card = card
         self._tokenizer = tokenizer
         self._graph = graph
+        self.placement = graph.placement
         self._vocab: int = tokenizer.get_vocab_size()
 
     def embed(
@@ -59,7 +60,7 @@ class Encoder:
         out: list[bytes] = [b""] * len(ids)
         about = {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": self._name}
         with context.watch.span(f"embeddings {self._name}", **about) as span:
-            for places in batches([len(each) for each in ids], invariant=self._card.batch_invariant):
+            for places in batches([len(each) for each in ids], self._graph.rows, invariant=self._card.batch_invariant):
                 context.check()
                 found = rows(self._graph.run([ids[place] for place in places]))
                 for place, states in zip(places, found, strict=True):

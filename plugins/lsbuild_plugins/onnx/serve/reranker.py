@@ -9,9 +9,9 @@ from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.batches import batches
 from lsbuild_plugins.onnx.serve.folder import read_folder
 from lsbuild_plugins.onnx.serve.pairs import Pair, Pairs, logistic
-from lsbuild_plugins.onnx.serve.session import unavailable
 from lsbuild_plugins.onnx.serve.text_graph import TextGraph, open_text_graph
 from lsbuild_plugins.onnx.serve.tokenizer import Tokenizer
+from lsbuild_plugins.onnx.serve.unavailable import unavailable
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Host, Scores
@@ -20,16 +20,16 @@ _ENCODED = 64
 """Passages that are encoded at a time: bounds the wait of a cancelled request."""
 
 
-def open_reranker(service: Service, root: Path, host: Host) -> CrossEncoder:  # noqa: ARG001 - the shape of every serve half
+def open_reranker(service: Service, root: Path, host: Host) -> CrossEncoder:
     """Open the model folder ``root/service.path``; raises ApiError 503 naming what is wrong with it.
 
-    ``service.config``: ``threads`` (default: the CPUs this process may use).
+    ``service.config``: ``threads`` (default: the CPUs this process may use), ``execution`` (see execution.Execution).
     """
     folder = root / service.path
     card, tokenizer = read_folder(service, folder)
     if not isinstance(card, model_format.Reranker):
         raise unavailable(service.name, "model.json describes another kind of model; a reranker was expected")
-    return CrossEncoder(service.name, card, tokenizer, open_text_graph(service, folder, card))
+    return CrossEncoder(service.name, card, tokenizer, open_text_graph(service, folder, card, host))
 
 
 class CrossEncoder:
@@ -40,6 +40,7 @@ class CrossEncoder:
         self._card = card
         self._pairs = Pairs(tokenizer, card.max_tokens)
         self._graph = graph
+        self.placement = graph.placement
 
     def score(self, query: str, passages: Sequence[str], context: Context) -> Scores:
         """The logistic function of the model's logit for each passage, in their order.
@@ -52,9 +53,10 @@ class CrossEncoder:
         about = {"gen_ai.operation.name": "rerank", "gen_ai.request.model": self._name}
         with context.watch.span(f"rerank {self._name}", **about) as span:
             pairs = self._encoded(query, passages, context)
-            tokens = sum(len(pair.ids) for pair in pairs)
+            lengths = [len(pair.ids) for pair in pairs]
+            tokens = sum(lengths)
             scores = [0.0] * len(pairs)
-            for places in batches([len(pair.ids) for pair in pairs], invariant=self._card.batch_invariant):
+            for places in batches(lengths, self._graph.rows, invariant=self._card.batch_invariant):
                 context.check()
                 batch = [pairs[place] for place in places]
                 logits = self._graph.run([pair.ids for pair in batch], [pair.types for pair in batch]).values

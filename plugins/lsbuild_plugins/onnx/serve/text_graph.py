@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Protocol
 
 from lsbuild_plugins.onnx.serve import format as model_format
-from lsbuild_plugins.onnx.serve.session import available_cpus, number, open_session, reason, unavailable
+from lsbuild_plugins.onnx.serve.batches import BATCH_TOKENS
+from lsbuild_plugins.onnx.serve.session import available_cpus, number, open_for, reason
 from lsbuild_plugins.onnx.serve.tensor import Tensor, filled, integers
+from lsbuild_plugins.onnx.serve.unavailable import unavailable
 from lsbuild_runtime.manifest import Service
+from lsbuild_runtime.ports import Host, Placement
 
 Ids = tuple[int, ...]
 Card = model_format.Encoder | model_format.Reranker | model_format.Classifier
@@ -26,12 +29,22 @@ class Session(Protocol):
 
 
 class TextGraph:
-    """The graph of an encoder, a reranker or a classifier. Runs of several threads may overlap."""
+    """The graph of an encoder, a reranker or a classifier. Runs of several threads may overlap.
 
-    def __init__(self, name: str, card: Card, session: Session) -> None:
+    ``rows`` is the most inputs of one run; ``placement`` is None where nothing but the CPU was asked for.
+    """
+
+    def __init__(
+        self, name: str, card: Card, session: Session, rows: int = BATCH_TOKENS, placement: Placement | None = None
+    ) -> None:
         self._name = name
         self._card = card
         self._session = session
+        self.rows = rows
+        self.placement = placement
+        differ = set(session.inputs) ^ set(card.inputs)
+        if differ:
+            raise unavailable(name, f"the graph's inputs differ from model.json: {', '.join(sorted(differ))}")
 
     def run(self, ids: Sequence[Ids], types: Sequence[Ids] | None = None) -> Tensor:
         """What the graph gives for rows of equal length, so that nothing is padded. ``types`` default to 0 throughout.
@@ -52,26 +65,28 @@ class TextGraph:
             raise unavailable(self._name, f"onnxruntime failed: {reason(error)}") from error
 
 
-def open_text_graph(service: Service, folder: Path, card: Card) -> TextGraph:
+def open_text_graph(service: Service, folder: Path, card: Card, host: Host) -> TextGraph:
     """Open ``folder/model.onnx``. Raises ApiError 503 when it does not load, or takes something else than the card says.
 
-    ``service.config``: ``threads`` (default: the CPUs this process may use).
+    ``service.config``: ``threads`` (default: the CPUs this process may use), ``execution`` (see execution.Execution).
     """
-    session = _session(service, folder / "model.onnx")
-    differ = set(session.inputs) ^ set(card.inputs)
-    if differ:
-        raise unavailable(service.name, f"the graph's inputs differ from model.json: {', '.join(sorted(differ))}")
-    return TextGraph(service.name, card, session)
+    graph = folder / "model.onnx"
+    if "execution" not in service.config:
+        from lsbuild_plugins.onnx.serve import capi  # ctypes, which a language model alone has no use for
+
+        library = capi.library()
+        if library is not None:
+            return TextGraph(service.name, card, _native(service, graph, library))
+    from lsbuild_plugins.onnx.serve.numpy_session import Session as NumpySession
+    from lsbuild_plugins.onnx.serve.provider_settings import Texts
+
+    opened = open_for(service, graph, host, Texts(card.inputs, card.max_tokens))
+    return TextGraph(service.name, card, NumpySession(opened.session), opened.rows, opened.placement)
 
 
-def _session(service: Service, graph: Path) -> Session:
-    from lsbuild_plugins.onnx.serve import capi  # ctypes is of no use to a language model alone
+def _native(service: Service, graph: Path, library: Path) -> Session:
+    from lsbuild_plugins.onnx.serve import capi
 
-    library = capi.library()
-    if library is None:
-        from lsbuild_plugins.onnx.serve import numpy_session
-
-        return numpy_session.Session(open_session(service, graph))
     threads = number(service, "threads", available_cpus())
     try:
         return capi.Session(library, graph, threads)

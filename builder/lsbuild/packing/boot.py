@@ -21,6 +21,11 @@ BOOTSTRAP = (
     "from lsbuild_runtime.serve.main import main; sys.exit(main(sys.argv[1:]))"
 )
 """The whole start of an artifact, after ``python -I -S -B -c``; its arguments begin with ``--root DIR``."""
+DOCTOR = (
+    "import sys; root = sys.argv[2]; sys.path[:0] = [root + '/app', root + '/site']; "
+    "from lsbuild_runtime.doctor import main; sys.exit(main(sys.argv[1:]))"
+)
+"""The same for ``run doctor``, which needs nothing but the standard library."""
 HEALTH = "/v1/health"
 _ADDRESS = re.compile(r"https?://[^\s\"']+:\d+")
 _STOP_SECONDS = 20.0

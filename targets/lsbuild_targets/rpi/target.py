@@ -8,7 +8,7 @@ from typing import IO, cast
 
 from pydantic import BaseModel
 
-from lsbuild import bytecode
+from lsbuild import bytecode, toolbox
 from lsbuild.api import SERVER_WHEELS, Artifact, Bundle, Check, Installed, Manifest, Platform, Source, Step
 from lsbuild.delivery.remote import Remote
 from lsbuild.packing import deb_write, native
@@ -37,6 +37,7 @@ class RaspberryPi:
 
     name = "rpi"
     wheels = SERVER_WHEELS
+    tools = (toolbox.UNSHARE, toolbox.QEMU_USER, toolbox.SYSTEMD_ANALYZE, toolbox.ZSTD, toolbox.SSH)
     Options: type[BaseModel] = Options
 
     def platforms(self, options: BaseModel) -> tuple[Platform, ...]:
@@ -71,7 +72,10 @@ class RaspberryPi:
             (folder / FILE_NAME).write_bytes(to_json(bundle.manifest))
             (folder / record.FILE).write_bytes(record.to_json(_record(bundle, chosen, files, folder)))
             normalise(folder, mtime)
-        return Artifact(out, tree_sha256(out), tree_size(out), f"{chosen.board.title}: {', '.join(files.values())}")
+        sent = {name: (out / name).stat().st_size for name in files.values()}
+        return Artifact(
+            out, tree_sha256(out), tree_size(out), f"{chosen.board.title}: {', '.join(files.values())}", sent
+        )
 
     def manifests(self, artifact: Path) -> tuple[Manifest, ...]:
         """The manifest beside the packages; nothing for anything else."""
@@ -106,15 +110,15 @@ def _on_disk(bundle: Bundle) -> Iterator[tuple[str, Path]]:
 
 def _packages(bundle: Bundle, options: Options, folder: Path, mtime: int) -> Iterator[tuple[str, str]]:
     """Write each package; gives its kind and its file's name."""
-    name = contents.package_name(bundle.manifest)
+    name, device = contents.package_name(bundle.manifest), contents.device(options)
     stem = f"{name}_{options.version}_arm64"
     if "deb" in options.package:
-        fields, scripts = contents.fields(bundle, options), contents.scripts(name)
-        deb_write.write(folder / f"{stem}.deb", fields, scripts, contents.installed(bundle, options), mtime)
+        fields, scripts = contents.fields(bundle, device), contents.scripts(name)
+        deb_write.write(folder / f"{stem}.deb", fields, scripts, contents.installed(bundle, device), mtime)
         yield "deb", f"{stem}.deb"
     if "tar" in options.package:
         with (folder / f"{stem}.tar.gz").open("xb") as raw, gzip_stream(raw) as packed:
-            write_tar(cast("IO[bytes]", packed), with_folders(contents.folder(bundle, options)), mtime)
+            write_tar(cast("IO[bytes]", packed), with_folders(contents.folder(bundle, device)), mtime)
         yield "tar", f"{stem}.tar.gz"
     if "image" in options.package:
         image.write(folder / f"{stem}{image.ENDING}", bundle, options, bundle.extras[_SYSTEM], mtime)

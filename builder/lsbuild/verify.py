@@ -36,11 +36,11 @@ def questions(manifest: Manifest) -> Ask:
         yield _check("models are listed", lambda: named == {model["id"] for model in client.get("/v1/models")["data"]})
         for service in manifest.services:
             question = _QUESTIONS.get(service.api)
-            if _leaves(service, manifest):
+            if leaves(service, manifest):
                 yield Check(f"{service.api} {service.name}", True, "not asked: it would leave this machine")
             elif secrets := sorted(set(named_in(service.config))):
                 yield Check(f"{service.api} {service.name}", True, f"not asked: it needs {', '.join(secrets)}")
-            elif _acts(service, manifest):
+            elif acts(service, manifest):
                 yield Check(f"{service.api} {service.name}", True, "not asked: it could do something with its tools")
             elif service.api == "inference" and service.metadata.get("chat") is False:
                 yield _check(f"{service.api} {service.name}", partial(_complete, client, service))
@@ -55,7 +55,7 @@ def questions(manifest: Manifest) -> Ask:
     return ask
 
 
-def _leaves(service: Service, manifest: Manifest) -> bool:
+def leaves(service: Service, manifest: Manifest) -> bool:
     """Whether an answer of ``service`` may come from another machine: its own, or that of a service it needs."""
     by_key = {f"{each.api}/{each.name}": each for each in manifest.services}
     seen: set[str] = set()  # a judge may stand before the very model that it asks
@@ -70,12 +70,12 @@ def _leaves(service: Service, manifest: Manifest) -> bool:
     return False
 
 
-def _acts(service: Service, manifest: Manifest) -> bool:
+def acts(service: Service, manifest: Manifest) -> bool:
     """Whether a question could make ``service`` call a tool: its own, or one of a service that it needs."""
     if service.api != "agents":
         return False
     needed = [each for each in manifest.services if f"{each.api}/{each.name}" in service.needs]
-    return any(each.api in ("tool_runtime", "workflows") or _acts(each, manifest) for each in needed)
+    return any(each.api in ("tool_runtime", "workflows") or acts(each, manifest) for each in needed)
 
 
 def _embed(client: _Client, service: Service) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from lsbuild.api import Bundle, Manifest
-from lsbuild.packing import launcher
+from lsbuild.packing import launcher, updater
 from lsbuild.packing.archive import Member
 from lsbuild.packing.systemd import Unit, service
 from lsbuild.secret_names import secrets_of
@@ -52,7 +52,7 @@ _POSTRM = """\
 set -e
 if [ "$1" = purge ]; then
     if [ -x /usr/bin/deb-systemd-helper ]; then deb-systemd-helper purge {unit} >/dev/null || true; fi
-    rm -rf "$DPKG_ROOT/var/lib/private/{name}" "$DPKG_ROOT/var/lib/{name}"
+    rm -rf "$DPKG_ROOT/var/lib/private/{name}" "$DPKG_ROOT/var/lib/{name}" "$DPKG_ROOT/var/lib/lsbuild-updates/{name}"
 fi
 if [ -z "$DPKG_ROOT" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi
 """
@@ -68,8 +68,8 @@ def settings_path(name: str) -> str:
     return f"etc/lsbuild/{name}.env"
 
 
-def unit(bundle: Bundle, options: Options, root: str) -> Unit:
-    """The unit of a bundle that lies in ``root``."""
+def unit(bundle: Bundle, options: Options, root: str, program: str) -> Unit:
+    """The unit of a bundle that lies in ``root``; ``program`` is its updater, where the options want one."""
     manifest, name = bundle.manifest, package_name(bundle.manifest)
     return Unit(
         name=name,
@@ -81,6 +81,8 @@ def unit(bundle: Bundle, options: Options, root: str) -> Unit:
         environment=f"/{settings_path(name)}",
         memory=options.memory or options.board.memory,
         threads=options.threads or options.board.threads,
+        updater=program if options.updates else "",
+        updates=updater.folder(name) if options.updates else "",
     )
 
 
@@ -90,8 +92,10 @@ def installed(bundle: Bundle, options: Options) -> Iterator[Member]:
     root = f"usr/lib/{name}"
     manifest = bundle.manifest
     yield from (Member(f"{root}/{file.path}", file.content, file.mode) for file in bundle.files)
-    made = unit(bundle, options, f"/{root}")
+    made = unit(bundle, options, f"/{root}", f"/usr/bin/{name}-update")
     yield Member(f"{UNITS}/{made.file}", service(made))
+    if options.updates:
+        yield from updater.installed(made, options.updates, UNITS)
     # Readable by root alone, as systemd reads it: secrets are written here.
     yield Member(settings_path(name), _settings(manifest, name), 0o600)
     readme = _README.format(name=manifest.name, lsbuild=manifest.lsbuild, root=root)
@@ -102,8 +106,12 @@ def folder(bundle: Bundle, options: Options) -> Iterator[Member]:
     """The files of the tar: one folder that runs where it lies, and whose unit expects it in /opt."""
     name = package_name(bundle.manifest)
     yield from (Member(f"{name}/{file.path}", file.content, file.mode) for file in bundle.files)
-    made = unit(bundle, options, f"/opt/{name}")
+    made = unit(bundle, options, f"/opt/{name}", f"/opt/{name}/update")
     yield Member(f"{name}/{made.file}", service(made))
+    if options.updates:
+        yield Member(f"{name}/update", updater.program(made, f"/opt/{name}/updates.json"), 0o755)
+        yield Member(f"{name}/updates.json", updater.settings(options.updates))
+        yield from (Member(f"{name}/{file}", text) for file, text in updater.units(made))
     yield Member(f"{name}/run", launcher.script(bundle.platform), 0o755)
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from lsbuild.api import TargetError
 from lsbuild.packing.debian_base import SUITES, Base
+from lsbuild.packing.updater import Updates
 from lsbuild.spec.units import Bytes
 
 Package = Literal["deb", "tar"]
@@ -72,6 +73,8 @@ class Options(BaseModel):
     """Most memory that the server may take, like ``1GB``. Default: the profile's."""
     threads: int | None = Field(default=None, ge=1, le=CORES)
     """Cores that the server may use, and threads of a model. Default: the profile's."""
+    updates: Updates | None = None
+    """Whose updates the board takes: ``keys``, ``url``. Default: it brings no updater."""
     base: Base = Base()
     """The system on the board: ``suite`` is that of its Raspberry Pi OS or Debian."""
 

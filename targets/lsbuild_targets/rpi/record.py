@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lsbuild.api import TargetError
 from lsbuild.packing import artifact_record
 from lsbuild.packing.artifact_record import FILE
 
-__all__ = ["FILE", "Record", "read", "to_json"]
+__all__ = ["FILE", "Record", "read", "require", "to_json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +39,13 @@ def to_json(record: Record) -> bytes:
 def read(artifact: Path) -> Record | None:
     """See artifact_record."""
     return artifact_record.read(artifact, "rpi", lambda value: Record(**value))
+
+
+def require(artifact: Path) -> Record:
+    """The record of an artifact that holds a package with a bundle. Raises TargetError for one that does not."""
+    found = read(artifact)
+    if found is None or not {"deb", "tar"} & set(found.files):
+        raise TargetError(
+            "has neither a .deb nor a tar", where=str(artifact), hint="set targets.rpi.package: [deb, tar]"
+        )
+    return found

@@ -9,9 +9,9 @@ from typing import IO, cast
 from pydantic import BaseModel
 
 from lsbuild import bytecode
-from lsbuild.api import SERVER_WHEELS, Artifact, Bundle, Check, Installed, Manifest, Platform, Source, Step
+from lsbuild.api import SERVER_WHEELS, Artifact, Bundle, Check, Installed, Manifest, Platform, Slot, Source, Step
 from lsbuild.delivery.remote import Remote
-from lsbuild.packing import deb_write, native
+from lsbuild.packing import deb_write, native, slots
 from lsbuild.packing.archive import (
     check_paths,
     file_sha256,
@@ -84,6 +84,12 @@ class RaspberryPi:
         from lsbuild_targets.rpi import push
 
         return push.push(artifact, remote, say)
+
+    def slot(self, artifact: Path, scratch: Path) -> Slot:
+        """The bundle inside a package; implements ``lsbuild.api.Updates``."""
+        found = record.require(artifact)
+        kind = "deb" if "deb" in found.files else "tar"
+        return slots.of_package(artifact / found.files[kind], found.unit, scratch)
 
 
 TARGET = RaspberryPi()

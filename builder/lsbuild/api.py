@@ -384,8 +384,11 @@ class Slot:
 class Updates(Protocol):
     """What a target has beside ``Target`` when devices that run its artifacts can be updated (docs/updates.md)."""
 
-    def slot(self, artifact: Path, scratch: Path) -> Slot:
-        """What a slot holds for ``artifact``; its members may lie in the empty folder ``scratch``. Raises TargetError."""
+    def slots(self, artifact: Path, scratch: Path) -> tuple[Slot, ...]:
+        """What a slot holds for ``artifact``, for each of its platforms; members may lie in the empty folder ``scratch``.
+
+        Raises TargetError, VerifyError.
+        """
         ...
 
 

@@ -364,6 +364,7 @@ def update() -> None:
     type=click.Path(path_type=Path),
     help="A new file, or a folder for a web server.",
 )
+@click.option("--platform", default="", help="Which of several platforms of ARTIFACT, like linux-aarch64-cp313.")
 @click.option(
     "--version", "number", type=click.IntRange(1), help="Version of the update. [default: one more than those known]"
 )
@@ -383,6 +384,7 @@ def update_make(
     key_file: Path,
     passphrase: bool,
     output: Path,
+    platform: str,
     number: int | None,
     before: tuple[Path, ...],
     minimum: int,
@@ -400,6 +402,7 @@ def update_make(
     order = updating.Order(
         artifact=artifact,
         version=number or updating.next_version(output, before),
+        platform=platform,
         minimum=minimum,
         health_s=health,
         keys=tuple(map(signing.read_public, next_keys)),

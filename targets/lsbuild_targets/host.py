@@ -100,9 +100,9 @@ class Host:
         yield Check("files", True, f"{len(manifest.files)} files match the manifest")
         yield from _boot(artifact, manifest, ask)
 
-    def slot(self, artifact: Path, scratch: Path) -> Slot:  # noqa: ARG002
+    def slots(self, artifact: Path, scratch: Path) -> tuple[Slot, ...]:  # noqa: ARG002
         """The bundle as it lies; implements ``lsbuild.api.Updates``."""
-        return slots.of_folder(artifact)
+        return (slots.of_folder(artifact),)
 
 
 TARGET = Host()

@@ -1,6 +1,6 @@
 """Makes a signed update of an artifact: cuts its files into parts, and writes those that devices lack, with one envelope.
 
-    ARTIFACT --target.slot--> files --cut--> parts --sign--> envelope --> X.lsu, or a folder for a web server
+    ARTIFACT --target.slots--> files --cut--> parts --sign--> envelope --> X.lsu, or a folder for a web server
 
 The same artifact, version, key and SOURCE_DATE_EPOCH give the same bytes. How a device takes it is the runtime's affair.
 """
@@ -37,13 +37,15 @@ _WORTH = 0.97
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be made. ``minimum`` is the version that a device has to have, ``keys`` are trusted from then on.
+    """What is to be made. ``platform`` is needed where the artifact has several. ``minimum`` is the version that a device
+    has to have, ``keys`` are trusted from then on.
 
     ``before`` are earlier updates: their parts are left out, and a device needs one of those versions.
     """
 
     artifact: Path
     version: int
+    platform: str = ""
     minimum: int = 0
     health_s: int = 300
     keys: tuple[str, ...] = ()
@@ -90,7 +92,7 @@ def make(order: Order, key: SigningKey, out: Path, say: Callable[[str], None]) -
     """Write the update to ``out``: a folder where that is one, else a new file. Raises VerifyError, TargetError."""
     _require_free(out)
     with TemporaryDirectory(prefix="lsbuild-update-") as scratch:
-        slot = _slot(order.artifact, Path(scratch))
+        slot = _slot(order.artifact, order.platform, Path(scratch))
         say(f"{slot.manifest.name}: reading {len(slot.members)} files")
         store = _Store(Path(scratch, "stored"))
         files, parts = _cut(slot.members, store)
@@ -120,9 +122,9 @@ def next_version(out: Path, before: Iterable[Path]) -> int:
     return max((read(path).version for path in (*known, *before)), default=0) + 1
 
 
-def _slot(artifact: Path, scratch: Path) -> Slot:
+def _slot(artifact: Path, platform: str, scratch: Path) -> Slot:
     target = inspection.inspect(artifact).target
-    if not hasattr(target, "slot"):
+    if not hasattr(target, "slots"):
         raise TargetError(
             f"artifacts of target {target.name} are not updated this way",
             where=str(artifact),
@@ -130,7 +132,13 @@ def _slot(artifact: Path, scratch: Path) -> Slot:
         )
     folder = scratch / "artifact"
     folder.mkdir()
-    return cast("Updates", target).slot(artifact, folder)
+    found = cast("Updates", target).slots(artifact, folder)
+    wanted = [slot for slot in found if platform in ("", slot.manifest.platform)]
+    if len(wanted) != 1:
+        there = ", ".join(slot.manifest.platform for slot in found)
+        what = f"is not for {platform}" if platform else "is for several platforms, and an update is for one"
+        raise TargetError(f"{what}: it has {there}", where=str(artifact), hint="choose one with --platform")
+    return wanted[0]
 
 
 def _update(order: Order, slot: Slot, files: Sequence[File], parts: Sequence[Part]) -> Update:

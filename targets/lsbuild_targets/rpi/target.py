@@ -85,11 +85,11 @@ class RaspberryPi:
 
         return push.push(artifact, remote, say)
 
-    def slot(self, artifact: Path, scratch: Path) -> Slot:
+    def slots(self, artifact: Path, scratch: Path) -> tuple[Slot, ...]:
         """The bundle inside a package; implements ``lsbuild.api.Updates``."""
         found = record.require(artifact)
         kind = "deb" if "deb" in found.files else "tar"
-        return slots.of_package(artifact / found.files[kind], found.unit, scratch)
+        return (slots.of_package(artifact / found.files[kind], found.unit, scratch),)
 
 
 TARGET = RaspberryPi()

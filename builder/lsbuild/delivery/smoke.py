@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from lsbuild import verify
 from lsbuild.api import Manifest, Service
-from lsbuild.secret_names import named_in
+from lsbuild.proving.questions import can_be_asked
 from lsbuild_runtime.updates.format import Question
 
 _TEXT = "What is this about?"
@@ -20,10 +19,8 @@ def questions(manifest: Manifest) -> tuple[Question, ...]:
 
 def _of_services(manifest: Manifest) -> Iterator[Question]:
     for service in manifest.services:
-        if verify.leaves(service, manifest) or verify.acts(service, manifest) or any(named_in(service.config)):
-            continue
         asked = _question(service)
-        if asked:
+        if asked and can_be_asked(service, manifest):
             path, body = asked
             yield Question("POST" if body else "GET", path, body, 200)
 

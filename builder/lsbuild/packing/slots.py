@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, cast
 
 from lsbuild.api import Slot
-from lsbuild.errors import VerifyError
+from lsbuild.errors import TargetError, VerifyError
 from lsbuild.packing import deb, untar
 from lsbuild.packing.archive import Member
 from lsbuild_runtime.manifest import FILE_NAME, ManifestError, check_files, read
@@ -24,11 +25,16 @@ def of_folder(root: Path) -> Slot:
     return Slot(manifest, tuple(Member(name, root / name, (root / name).stat().st_mode & 0o777) for name in names))
 
 
-def of_package(path: Path, unit: str, scratch: Path) -> Slot:
-    """The same for a .deb, which has it in /usr/lib/UNIT, or a .tar.gz of the folder UNIT; unpacked in ``scratch``."""
-    if path.suffix == ".deb":
-        deb.extract(path, scratch)
+def of_packages(artifact: Path, files: Mapping[str, str], unit: str, scratch: Path) -> Slot:
+    """The same for an artifact of packages (kind -> name): a .deb has it in /usr/lib/UNIT, a tar is the folder UNIT.
+
+    It is unpacked in ``scratch``. Raises TargetError when there is neither.
+    """
+    if "deb" in files:
+        deb.extract(artifact / files["deb"], scratch)
         return of_folder(scratch / "usr/lib" / unit)
-    with gzip.open(path) as stream:
-        untar.extract(cast("IO[bytes]", stream), scratch, path.name)
+    if "tar" not in files:
+        raise TargetError("has neither a .deb nor a tar", where=str(artifact), hint="add deb to package of its target")
+    with gzip.open(artifact / files["tar"]) as stream:
+        untar.extract(cast("IO[bytes]", stream), scratch, files["tar"])
     return of_folder(scratch / unit)

@@ -25,6 +25,8 @@ class Unit:
     """The program that updates it (``updater.py``); "" where nothing does."""
     updates: str = ""
     """The folder that it keeps versions in."""
+    groups: tuple[str, ...] = ()
+    """Groups whose device files it may open (``video``, ``render``); without any it sees no devices at all."""
 
     @property
     def file(self) -> str:
@@ -72,7 +74,7 @@ UMask=0077
 ProtectSystem=strict
 ProtectHome=yes
 PrivateTmp=yes
-PrivateDevices=yes
+{devices}
 ProtectProc=invisible
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
@@ -101,6 +103,12 @@ WantedBy=multi-user.target
 """
 
 
+_DEVICES = """\
+# The GPU's devices belong to these groups; their names differ between modules, so no list is given here.
+PrivateDevices=no
+SupplementaryGroups={groups}"""
+
+
 def service(unit: Unit) -> bytes:
     """The text of the unit's file."""
     text = _TEXT.format(
@@ -115,6 +123,7 @@ def service(unit: Unit) -> bytes:
         # A little is left for whoever logs in to see what the server is doing.
         quota=unit.threads * 95,
         cores=" ".join(map(str, range(unit.threads))),
+        devices=_DEVICES.format(groups=" ".join(unit.groups)) if unit.groups else "PrivateDevices=yes",
     )
     return text.encode()
 

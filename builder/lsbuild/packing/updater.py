@@ -131,6 +131,13 @@ def units(unit: Unit) -> Iterator[tuple[str, bytes]]:
     yield f"{unit.name}-update.timer", _TIMER.format_map(values).encode()
 
 
+def in_folder(unit: Unit, options: Updates, name: str) -> Iterator[Member]:
+    """The files of a package that is one folder, which lies at ``unit.root``."""
+    yield Member(f"{name}/update", program(unit, f"{unit.root}/updates.json"), 0o755)
+    yield Member(f"{name}/updates.json", settings(options))
+    yield from (Member(f"{name}/{file}", text) for file, text in units(unit))
+
+
 def installed(unit: Unit, options: Updates, units_folder: str) -> Iterator[Member]:
     """The files of a package that is installed into the system."""
     yield Member(unit.updater.removeprefix("/"), program(unit, f"/{settings_path(unit.name)}"), 0o755)

@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lsbuild.api import TargetError
 from lsbuild.packing import artifact_record
 from lsbuild.packing.artifact_record import FILE
 
-__all__ = ["FILE", "Record", "read", "require", "to_json"]
+__all__ = ["FILE", "Record", "read", "to_json"]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One artifact. ``files`` maps the kind of a package ("deb", "tar") to its file's name, ``hashes`` that to its sha256.
+    """One artifact. ``files`` maps a kind of package ("deb", "tar", "image") to its file's name, ``hashes`` to its sha256.
 
     ``unit`` is the name of the systemd unit without its ending, ``python`` the version it runs on. ``base`` are the Debian
     packages (pool path -> sha256) that the build locked and a check boots it on, ``base_uri`` where they are from.
@@ -39,13 +38,3 @@ def to_json(record: Record) -> bytes:
 def read(artifact: Path) -> Record | None:
     """See artifact_record."""
     return artifact_record.read(artifact, "rpi", lambda value: Record(**value))
-
-
-def require(artifact: Path) -> Record:
-    """The record of an artifact that holds a package with a bundle. Raises TargetError for one that does not."""
-    found = read(artifact)
-    if found is None or not {"deb", "tar"} & set(found.files):
-        raise TargetError(
-            "has neither a .deb nor a tar", where=str(artifact), hint="set targets.rpi.package: [deb, tar]"
-        )
-    return found

@@ -44,7 +44,7 @@ from lsbuild_runtime.manifest import FILE_NAME, from_json, to_json
 from lsbuild_targets.jetson import image, note, record
 from lsbuild_targets.jetson.options import Options, checked
 
-_ENGINE, _GPU = "onnxruntime", "gpu"
+_ENGINE, _NUMPY, _GPU = "onnxruntime", "numpy", "gpu"
 _ARCH = "aarch64"
 
 
@@ -77,7 +77,7 @@ class Jetson:
             "memory": chosen.gpu_memory,
             "sm": chosen.of.sm,
         }
-        return Accelerator(chosen.providers, settings, {"onnxruntime": ()})
+        return Accelerator(chosen.providers, settings, {_ENGINE: (f"{_NUMPY}>=2.2",)})
 
     def sources(self, options: BaseModel, platform: Platform) -> Mapping[str, str]:
         """The wheel for this Python; for the container its base, and the same for this machine, which compiles bytecode."""
@@ -153,7 +153,7 @@ def _engine_steps(options: Options, platform: Platform, wheel: Source | None) ->
             hint="a Jetson is aarch64",
         )
     named = replace(wheel, files=(replace(file, path=file.path.rpartition("/")[2]),))
-    unpacked = replace(wheels.step(platform, wheel.uri, named), name=f"{_ENGINE}.{platform.tag}")
+    unpacked = replace(wheels.step(platform, wheel.uri, named, beside=[_NUMPY]), name=f"{_ENGINE}.{platform.tag}")
     wanted = [name for name in options.providers if name != "cpu"]
     return {_ENGINE: unpacked, _GPU: gpu.step(platform, unpacked.name, options.system, wanted)}
 

@@ -21,11 +21,12 @@ from lsbuild.api import (
     Check,
     Manifest,
     Platform,
+    Slot,
     Source,
     Step,
     TargetError,
 )
-from lsbuild.packing import deb_write, device_package, gpu
+from lsbuild.packing import deb_write, device_package, gpu, slots
 from lsbuild.packing.archive import (
     check_paths,
     file_sha256,
@@ -122,6 +123,11 @@ class Jetson:
         from lsbuild_targets.jetson import proof
 
         return proof.verify(artifact, ask)
+
+    def slots(self, artifact: Path, scratch: Path) -> tuple[Slot, ...]:
+        """The bundle inside a package; implements ``lsbuild.api.Updates``."""
+        found = record.read(artifact)
+        return (slots.of_packages(artifact, found.files, found.unit, scratch),) if found else ()
 
 
 TARGET = Jetson()

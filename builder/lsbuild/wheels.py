@@ -9,7 +9,6 @@ import hashlib
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.util import MAGIC_NUMBER
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
@@ -60,7 +59,7 @@ def step(platform: Platform, uri: str, source: Source, folder: str = SITE) -> St
             "arch": platform.arch,
             "glibc": platform.glibc,
             "level": platform.level,
-            "bytecode": MAGIC_NUMBER.hex() if bytecode.matches(platform.python) else "",
+            "bytecode": bytecode.compiler(platform.python),
         },
         sources={"wheels": source},
         code=("lsbuild.wheels", "lsbuild.packing.native", "lsbuild.packing.elf", "lsbuild.prune", "lsbuild.bytecode"),

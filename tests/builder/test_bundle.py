@@ -67,7 +67,7 @@ def test_a_budget_that_is_exceeded_fails_with_numbers(made: Bundle) -> None:
 
 
 def context(out: Path, *packages: str, python: str = "2.7") -> StepContext:
-    return StepContext(out, {"packages": list(packages), "python": python}, {}, {}, lambda *_: None)
+    return StepContext(out, {"packages": list(packages), "bytecode": bytecode.compiler(python)}, {}, {}, lambda *_: None)
 
 
 def test_code_is_copied_with_its_parents_and_without_what_stands_beside_it(tmp_path: Path) -> None:

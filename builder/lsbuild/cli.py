@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -321,13 +322,47 @@ def deploy(artifact: Path, target: str | None, variables: tuple[str, ...], out: 
 @click.argument("image", type=click.Path(path_type=Path))
 @click.argument("device", metavar="DEVICE|FILE", type=click.Path(path_type=Path))
 @click.option("--yes", is_flag=True, help="Also write to a disk that is not removable, and replace a file.")
+@click.option("--hostname", help="Name of the board.")
+@click.option(
+    "--ssh-key",
+    "ssh_keys",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="A public key with which `pi` may log in.",
+)
+@click.option(
+    "--wifi", metavar="NAME", help="Network of the board; LSBUILD_WIFI_PASSWORD has its password, or it is asked for."
+)
+@click.option(
+    "--set", "given", multiple=True, metavar="NAME=VALUE", help="Another setting of lsbuild.txt, like timezone."
+)
 @_output_options
-def flash(image: Path, device: Path, yes: bool, out: Output) -> None:
-    """Write IMAGE to a card and read it back.
+def flash(
+    image: Path,
+    device: Path,
+    yes: bool,
+    hostname: str | None,
+    ssh_keys: tuple[Path, ...],
+    wifi: str | None,
+    given: tuple[str, ...],
+    out: Output,
+) -> None:
+    """Write IMAGE to a card, read it back, and set up the board.
 
     Disks of this system and mounted ones are refused.
     """
+    from lsbuild.delivery import card
     from lsbuild.delivery import flash as flashing
+
+    settings = card.settings(given, hostname=hostname, ssh_keys=ssh_keys, wifi=wifi)
+    if wifi and "wifi_password" not in settings:
+        hidden = os.environ.get("LSBUILD_WIFI_PASSWORD") or click.prompt(
+            f"Password of {wifi}", hide_input=True, err=True
+        )
+        settings["wifi_password"] = [hidden]
+    if settings:
+        card.require(settings)
 
     def show(what: str, done: int, total: int) -> None:
         share = f"{100 * done // total} %" if total else f"{done / 1e6:.0f} MB"
@@ -335,8 +370,11 @@ def flash(image: Path, device: Path, yes: bool, out: Output) -> None:
 
     silent = out.quiet or out.as_json
     found = flashing.flash(image, device, yes=yes, progress=(lambda *_: None) if silent else show)
-    body = {"ok": True, "device": str(device), "size": found.size, "sha256": found.sha256}
-    out.give(body, lambda: f"{device} holds {image.name}: {found.size:,} bytes, read back and equal")
+    if settings:
+        card.settle(device, settings)
+    body = {"ok": True, "device": str(device), "size": found.size, "sha256": found.sha256, "settings": sorted(settings)}
+    also = f"; set: {', '.join(sorted(settings))}" if settings else ""
+    out.give(body, lambda: f"{device} holds {image.name}: {found.size:,} bytes, read back and equal{also}")
 
 
 @main.command()

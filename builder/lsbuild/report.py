@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lsbuild import found
 from lsbuild.api import Artifact, Bundle, Json
 from lsbuild.inspection import components, tools
 from lsbuild.plan import Plan, Planned
@@ -115,6 +116,7 @@ def to_text(report: Report) -> str:
         )
         if shown:
             lines += textwrap.wrap(f"{row.name}: {shown}", _WIDTH, initial_indent="  ", subsequent_indent="      ")
+        lines += [f"  {line}" for line in found.lines(row.name, row.facts.get("found", ()))]
     for text in warnings(report.steps):
         lines += textwrap.wrap(f"warning: {text}", _WIDTH, initial_indent="  ", subsequent_indent="      ")
     lines += [f"  left out: {each['path']}: {each['reason']}" for row in report.steps for each in _skipped(row)]

@@ -79,9 +79,7 @@ QEMU_USER = Tool(
     ("qemu-aarch64", "qemu-aarch64-static"),
     oldest=10,
 )
-QEMU_SYSTEM = Tool(
-    "qemu-system-aarch64", "boots a whole image of a card", "apt-get install qemu-system-arm qemu-efi-aarch64"
-)
+QEMU_SYSTEM = Tool("qemu-system-aarch64", "boots a whole image of a card", "apt-get install qemu-system-arm")
 PODMAN = Tool("podman", "runs images as containers", "apt-get install podman")
 RUNC = Tool("runc", "starts the containers of podman", "apt-get install runc")
 SKOPEO = Tool("skopeo", "copies images between registries, archives and folders", "apt-get install skopeo")

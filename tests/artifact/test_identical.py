@@ -91,11 +91,17 @@ def other_time(words: list[str]) -> list[str]:
 
 
 @pytest.fixture
-def twice(lsbuild: Lsbuild, tmp_path: Path) -> Iterator[Twice]:
+def elsewhere() -> Iterator[Path]:
+    """A folder that other users can enter: pytest closes its own."""
+    folder = Path(tempfile.mkdtemp(prefix="lsbuild else where "))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def twice(lsbuild: Lsbuild, tmp_path: Path, elsewhere: Path) -> Twice:
     """Build a spec for a target here, and then as differently as this machine can."""
-    # Not below pytest's own folder, which every pytest that starts closes to other users.
-    elsewhere = Path(tempfile.mkdtemp(prefix="lsbuild else where "))
-    elsewhere.chmod(0o755)
 
     def build(target: str) -> tuple[Path, Path]:
         one, two = tmp_path, elsewhere / "deep" / "er"
@@ -114,8 +120,7 @@ def twice(lsbuild: Lsbuild, tmp_path: Path) -> Iterator[Twice]:
         )
         return one / "art", two / "art"
 
-    yield build
-    shutil.rmtree(elsewhere, ignore_errors=True)
+    return build
 
 
 def _project(folder: Path) -> None:
@@ -178,15 +183,15 @@ def test_another_machine_s_build_has_the_same_bytes(twice: Twice, target: str) -
     assert states[0] == states[1]
 
 
-def test_the_variations_are_really_other_ones(tmp_path: Path) -> None:
+def test_the_variations_are_really_other_ones(elsewhere: Path) -> None:
     """So that no green test above means less than it says, what could not be varied here is a skip that names it."""
     words = other_time([sys.executable, "-c", "import json, os, time; print(json.dumps([os.getuid(), time.time()]))"])
-    done = subprocess.run(other_user(words, tmp_path), capture_output=True, text=True, check=True)
+    done = subprocess.run(other_user(words, elsewhere), capture_output=True, text=True, check=True)
     user, now = json.loads(done.stdout)
     lacking = []
     if user == os.getuid():
         lacking.append("another user (needs root, setpriv, and a Python that everybody can read)")
-    if abs(now - tmp_path.stat().st_mtime) < 1e6:
+    if abs(now - elsewhere.stat().st_mtime) < 1e6:
         lacking.append("another clock (apt-get install faketime)")
     if lacking:
         pytest.skip(f"not varied here: {'; '.join(lacking)}")

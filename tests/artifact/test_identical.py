@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -59,10 +60,11 @@ def other_user(words: list[str], folder: Path) -> list[str]:
     if os.geteuid() != 0 or setpriv is None:
         return words
     before = [setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all", "--"]
-    before += ["env", f"PYTHONPATH={PATH}"]
+    before += ["env", f"PYTHONPATH={PATH}", f"LD_LIBRARY_PATH={folder / 'python' / 'lib'}"]
+    wanted = f"import lsbuild.cli, onnx, platform; assert platform.python_version() == '{platform.python_version()}'"
     for python in (sys.executable, str(_copied(folder / "python"))):
         # A shell between: setpriv itself may still start what that user may not.
-        tried = [*before, "sh", "-c", 'exec "$0" -c "import lsbuild.cli, onnx"', python]
+        tried = [*before, "sh", "-c", 'exec "$0" -c "$1"', python, wanted]
         if not subprocess.run(tried, capture_output=True, check=False).returncode:
             subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", str(folder)], check=True)
             return [*before, *(python if word == sys.executable else word for word in words)]

@@ -39,6 +39,7 @@ class Running:
 
     def __init__(self, process: subprocess.Popen[str], base_url: str = "") -> None:
         self._process = process
+        self.pid = process.pid
         self._lines: list[str] = []
         self._address = threading.Event()
         self.base_url = base_url

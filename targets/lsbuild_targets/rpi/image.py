@@ -74,7 +74,7 @@ def write(path: Path, bundle: Bundle, options: Options, made: Path, mtime: int) 
 def _installed(bundle: Bundle, options: Options) -> Iterator[Member]:
     """The files of the .deb, its unit enabled, and the name of the board."""
     name = contents.package_name(bundle.manifest)
-    yield from contents.installed(bundle, options)
+    yield from contents.installed(bundle, contents.device(options))
     yield Member(f"etc/systemd/system/multi-user.target.wants/{name}.service", link=f"/{contents.UNITS}/{name}.service")
     hostname = hostname_of(bundle, options)
     yield Member("etc/hostname", f"{hostname}\n".encode())

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from platform import machine
+from typing import IO, cast
 
 from lsbuild.api import Json, Platform, Source, SourceFile, Step, StepContext, StepError
 from lsbuild.packing import cpio
@@ -84,7 +85,7 @@ _BESIDE_THE_KERNEL = ("dracut", "initramfs-tools", "kmod", "linux-base", "linux-
 _DROP = re.compile(
     r"usr/share/(?!doc/[^/]+/copyright$|ca-certificates/mozilla/|openssh/sshd_config$|dbus-1/|pam|bash|zoneinfo/(?!right|posix))"
     r"|boot/(System|config)|usr/lib/python3\.\d+/(test|idlelib|turtledemo|tkinter|lib2to3|ensurepip|pydoc_data|config-[^/]*)/"
-    r"|usr/lib/python3\.\d+/sitecustomize\.py|etc/(python3|cron|init\.d|initramfs|kernel|default/|logrotate|bash_completion|apt/)"
+    r"|usr/lib/python3\.\d+/sitecustomize\.py|etc/(python3|modules-load|cron|init\.d|initramfs|kernel|default/|logrotate|bash_completion|apt/)"
     r"|usr/lib/(linux-image-[^/]*|modules/[^/]*/dtb)/(?!broadcom/)|usr/lib/modules/[^/]*/(System\.map|config)$"
     r"|usr/lib/firmware/(?!(brcm|cypress)/\w+-sdio\.|regulatory\.db)|usr/lib/udev/hwdb\.d/"
     r"|usr/lib/systemd/(user-)?(environment-)?generators/|usr/lib/systemd/system-generators/(?!systemd-fstab)"
@@ -144,7 +145,7 @@ def make(context: StepContext) -> Mapping[str, Json]:
         _place(found, boot, name, file)
     tools = context.sources["system-tools"]
     with (boot / INITRD).open("wb") as raw, gzip_stream(raw) as packed:
-        cpio.write(packed, kernel.first_root(found, version))
+        cpio.write(cast("IO[bytes]", packed), kernel.first_root(found, version))
     found |= {member.path: member for member in kernel.index(found, version, tools)}
     found |= {member.path: member for member in compiled(found, f"usr/lib/python{PYTHON}", tools, PYTHON)}
     found |= {member.path: member for member in board.files(found)}

@@ -55,7 +55,7 @@ class RaspberryPi:
         found = {"debs": uri(mirror.suite, mirror, platform.arch)}
         if not bytecode.matches(platform.python):
             found["tools"] = tools_uri(mirror.suite, mirror)
-        return found | (system.sources(checked(options)) if "image" in checked(options).package else {})
+        return {**found, **system.sources(checked(options))} if "image" in checked(options).package else found
 
     def steps(self, options: BaseModel, platform: Platform, sources: Mapping[str, Source]) -> Mapping[str, Step]:
         """Bytecode, unless lsbuild runs on the very Python of the board; the packages it is checked on; an image's system."""

@@ -63,6 +63,8 @@ _MASKED = (
     "systemd-hibernate-clear.service",
     "systemd-initctl.socket",
     "systemd-journal-flush.service",
+    "systemd-modules-load.service",
+    "systemd-networkd-persistent-storage.service",
     "systemd-pcrextend.socket",
     "systemd-pcrlock.socket",
     "systemd-pcrmachine.service",
@@ -73,6 +75,7 @@ _MASKED = (
     "systemd-tmpfiles-setup-dev.service",
     "systemd-tpm2-setup-early.service",
     "systemd-tpm2-setup.service",
+    "systemd-udev-load-credentials.service",
     # Wi-Fi has a unit for its one interface.
     "wpa_supplicant.service",
 )

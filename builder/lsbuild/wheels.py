@@ -6,7 +6,6 @@ Resolving and fetching is ``sources.wheels``'; which files are left out is ``pru
 from __future__ import annotations
 
 import hashlib
-import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -171,8 +170,3 @@ def _wanted(file: SourceFile, modules: Iterable[str]) -> frozenset[str]:
         raise SourceError(
             f"has no module {error.args[0]}, which a provider needs", where=file.path, hint="Pin another version of it."
         ) from error
-
-
-def running_python() -> str:
-    """The version of this interpreter as platforms name it: "3.11"."""
-    return f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -19,9 +19,8 @@ from lsbuild.api import Platform, Source, SourceError, SourceFile, Step, StepCon
 from lsbuild.packing import elf
 from lsbuild.packing.native import Found, require
 from lsbuild.sources.wheels import _parse, fetch
-from lsbuild.wheels import running_python
 
-HERE = Platform(machine.machine(), running_python(), "2.40")
+HERE = Platform(machine.machine(), f"{sys.version_info[0]}.{sys.version_info[1]}", "2.40")
 
 
 def wheel(folder: Path, name: str, files: dict[str, bytes]) -> SourceFile:

@@ -21,6 +21,8 @@ models:
 targets:
   jetson: {module: thor, package: [tar, container]}
 """
+
+
 @pytest.fixture(scope="session")
 def artifact(lsbuild: Lsbuild, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A distribution without models as an artifact for a Jetson. Without a Debian mirror or a package index it skips."""

@@ -16,8 +16,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from lsbuild.api import SERVER_WHEELS, Accelerator, Artifact, Bundle, Check, Platform, Source, Step, TargetError
-from lsbuild.packing import gpu, launcher
+from lsbuild.api import SERVER_WHEELS, Accelerator, Artifact, Bundle, Check, Platform, Slot, Source, Step, TargetError
+from lsbuild.packing import gpu, launcher, slots
 from lsbuild.packing.archive import Member, check_paths, source_date_epoch, tree_sha256, tree_size, write_tree
 from lsbuild.packing.boot import REFUSES, boot_and_ask, running
 from lsbuild.packing.place import new_folder
@@ -168,6 +168,10 @@ class Host:
             return
         yield Check("files", True, f"{len(manifest.files)} files match the manifest")
         yield from _boot(artifact, manifest, ask)
+
+    def slots(self, artifact: Path, scratch: Path) -> tuple[Slot, ...]:  # noqa: ARG002
+        """The bundle as it lies; implements ``lsbuild.api.Updates``."""
+        return (slots.of_folder(artifact),)
 
 
 TARGET = Host()

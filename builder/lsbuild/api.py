@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lsbuild.errors import GateError, LsbuildError, Problem, SourceError, StepError, TargetError, VerifyError
 from lsbuild_runtime.manifest import FileEntry, Manifest, Service
@@ -18,9 +18,13 @@ if TYPE_CHECKING:  # 0.3 CPU seconds that a step's process need not pay
     from pydantic import BaseModel
 
     from lsbuild.delivery.remote import Remote
+    from lsbuild.toolbox import Tool
 
 __all__ = [
+    "CPU_ONLY",
     "SERVER_WHEELS",
+    "Accelerates",
+    "Accelerator",
     "Apart",
     "Artifact",
     "Bundle",
@@ -32,6 +36,7 @@ __all__ = [
     "FileEntry",
     "GateError",
     "Given",
+    "HasTools",
     "Installed",
     "Item",
     "Json",
@@ -47,6 +52,7 @@ __all__ = [
     "Source",
     "SourceError",
     "SourceFile",
+    "State",
     "Step",
     "StepContext",
     "StepError",
@@ -239,6 +245,10 @@ class Compiled:
     """
 
 
+CPU_ONLY = ("cpu",)
+"""``Given.providers`` of a target without an accelerator."""
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """What a plugin may use when it declares steps: its fetched sources and what other items compiled to."""
@@ -246,6 +256,8 @@ class Given:
     sources: Mapping[str, Source]
     peers: Mapping[tuple[str, str], Compiled] = field(default_factory=dict)
     """(kind, name) -> Compiled, for every item this one refers to (``Plugin.refers``) and all that those refer to."""
+    providers: tuple[str, ...] = CPU_ONLY
+    """What models run on, in order (``Accelerator.providers``): graphs may have a form that suits it."""
 
 
 def config_problems(model: type[BaseModel], config: Mapping[str, Json]) -> list[Problem]:
@@ -321,15 +333,41 @@ class Artifact:
     size: int
     media: str
     """What it is, for people: "folder", "OCI image layout (amd64, arm64)"."""
+    packed: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that are sent to one machine, by what is sent ("amd64 image", the name of a package); empty when it is sent whole."""
+
+
+State = Literal["proved", "failed", "skipped", "unproved"]
+"""What came of a check. ``skipped`` was not looked at here and could be on another machine or in another way; ``unproved`` no
+machine that builds can show: the board, the cloud, the card itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One verified statement about an artifact."""
+    """One statement about an artifact: looked at, ``Check(name, ok, detail)``, or left open by ``skipped`` or ``unproved``.
+
+    ``ok`` is False only for what was looked at and found wrong.
+    """
 
     name: str
     ok: bool
     detail: str = ""
+    left: Literal["", "skipped", "unproved"] = ""
+
+    @classmethod
+    def skipped(cls, name: str, why: str) -> Check:
+        """Not looked at: ``why`` says what is missing here and how to get it (``toolbox.Tool.fault``), or why not to ask."""
+        return cls(name, True, why, "skipped")
+
+    @classmethod
+    def unproved(cls, what: str, name: str = "not proved") -> Check:
+        """What nothing here can show: ``what`` lists it."""
+        return cls(name, True, what, "unproved")
+
+    @property
+    def state(self) -> State:
+        """What came of it."""
+        return "failed" if not self.ok else self.left or "proved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +411,36 @@ class Pushes(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """What models run on beside the CPU.
+
+    ``providers`` are names of onnxruntime's execution providers in small letters, best first: ``tensorrt``, ``cuda``, ``cpu``.
+    ``replaces`` maps a distribution that plugins require to what is required in its place; nothing where a step of the
+    target ships it. The services of items that require such a distribution are told ``settings`` and ``providers``, as
+    ``execution`` in their ``config``, and are opened when the server starts.
+    """
+
+    providers: tuple[str, ...]
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    replaces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class Accelerates(Protocol):
+    """What a target has beside ``Target`` when models of its artifacts may run on something else than the CPU."""
+
+    def accelerator(self, options: BaseModel) -> Accelerator | None:
+        """What they run on; None for the CPU alone."""
+        ...
+
+
+class HasTools(Protocol):
+    """What a target has beside ``Target`` when its artifacts are proved with programs of this machine."""
+
+    tools: tuple[Tool, ...]
+    """Those of ``lsbuild.toolbox``, or ``Tool``s of its own; ``lsbuild doctor`` looks for them."""
+
+
 class Target(Protocol):
     """What wraps bundles into an artifact, and how that is proved."""
 
@@ -403,5 +471,8 @@ class Target(Protocol):
         ...
 
     def verify(self, artifact: Path, ask: Callable[[str], Iterable[Check]]) -> Iterable[Check]:
-        """Boot the artifact as its target would and call ``ask(base_url)`` for the questions all targets share."""
+        """Boot the artifact as its target would and call ``ask(base_url)`` for the questions all targets share.
+
+        What cannot be booted here is ``Check.skipped("boot", why)``; what no boot shows is ``Check.unproved(...)``.
+        """
         ...

@@ -15,6 +15,7 @@ from typing import NoReturn
 from pydantic import BaseModel
 
 from lsbuild import (
+    accelerating,
     bundle,
     disk,
     facts,
@@ -30,7 +31,7 @@ from lsbuild import (
     sources,
     wheels,
 )
-from lsbuild.api import Bundle, Compiled, Item, Platform, Plugin, Problem, Source, Step, Target
+from lsbuild.api import Accelerator, Bundle, Compiled, Item, Platform, Plugin, Problem, Source, Step, Target
 from lsbuild.errors import ServeError, SpecError
 from lsbuild.evals import gates as quality
 from lsbuild.evals.result import Result
@@ -91,6 +92,7 @@ def prepare(order: Order, monitor: Monitor) -> Prepared:
     target = known.target(order.target)
     options = loaded.options(target.Options)
     platforms = target.platforms(options)
+    accelerator = accelerating.find(target, options)
     items = _items(loaded)
     plugins = {item.provider: known.plugin(item.provider, (*item.path, "provider")) for item in items}
     _check(items, plugins, loaded)
@@ -111,8 +113,9 @@ def prepare(order: Order, monitor: Monitor) -> Prepared:
         )
 
     given = resolve(uri for item in items for uri in plugins[item.provider].sources(item).values())
-    compiled = shields.placed(plan.compile_items(items, plugins, given), loaded.spec)
-    wanted = {tag: _platform_uris(target, options, tag, compiled) for tag in platforms}
+    made = plan.compile_items(items, plugins, given, accelerating.providers(accelerator))
+    compiled = shields.placed(accelerating.told(made, accelerator), loaded.spec)
+    wanted = {tag: _platform_uris(target, options, tag, compiled, accelerator) for tag in platforms}
     fetched = resolve(uri for uris in wanted.values() for uri in uris.values())
 
     monitor.stage("plan")
@@ -169,7 +172,9 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
         native.check(each)
         leaks.check(each, ready.loaded.spec.not_secrets)
     out = output or Path("build") / f"{ready.loaded.spec.name}-{order.target}"
-    artifact = ready.target.pack(bundles, ready.options, out)
+    with gates.nothing_replaced(ready.loaded.spec.budgets, ready.target, out):
+        artifact = ready.target.pack(bundles, ready.options, out)
+        gates.check_packed(ready.loaded.spec.budgets, artifact, bundles)
     return report.Report(
         name=ready.loaded.spec.name,
         target=order.target,
@@ -258,9 +263,14 @@ def _check(items: list[Item], plugins: Mapping[str, Plugin], loaded: Loaded) -> 
 
 
 def _platform_uris(
-    target: Target, options: BaseModel, platform: Platform, compiled: Mapping[tuple[str, str], Compiled]
+    target: Target,
+    options: BaseModel,
+    platform: Platform,
+    compiled: Mapping[tuple[str, str], Compiled],
+    accelerator: Accelerator | None,
 ) -> dict[str, str]:
-    requirements = {*RUNTIME_WHEELS, *target.wheels, *(wheel for each in compiled.values() for wheel in each.wheels)}
+    items = accelerating.requirements((wheel for each in compiled.values() for wheel in each.wheels), accelerator)
+    requirements = {*RUNTIME_WHEELS, *target.wheels, *items}
     apart = {name: own for each in compiled.values() for name, own in each.apart.items()}
     for name, own in apart.items():
         wheels.require_python(platform, own.python, name)
@@ -307,6 +317,7 @@ def _bundle(ready: Prepared, platform: Platform, outputs: Mapping[str, Path]) ->
         platform,
         shipped,
         ready.compiled,
-        build={"spec": ready.loaded.sha256, "lock": hashlib.sha256(lock.to_json(ready.lock)).hexdigest()},
+        build={"spec": ready.loaded.sha256, "lock": hashlib.sha256(lock.to_json(ready.lock)).hexdigest()}
+        | gates.running(ready.loaded.spec.budgets),
         extras={name: outputs[step.name] for name, step in ready.target_steps[platform].items()},
     )

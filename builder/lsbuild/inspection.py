@@ -93,6 +93,7 @@ ROUTES = {
 }
 """What a service of an API answers. The builder may not call the runtime; a test holds these against its route table."""
 COMMON_ROUTES = (
+    "/v1/live",
     "/v1/health",
     "/v1/ready",
     "/v1/version",

@@ -72,6 +72,7 @@ def to_dict(report: Report) -> dict[str, Any]:
             "sha256": report.artifact.sha256,
             "size": report.artifact.size,
             "media": report.artifact.media,
+            "packed": dict(report.artifact.packed),
         },
         "components": components(report.bundles[0].manifest),
         "platforms": [bundle.platform.tag for bundle in report.bundles],
@@ -123,6 +124,7 @@ def to_text(report: Report) -> str:
         "",
         f"steps     {ran} run, {len(report.steps) - ran} cached; {report.compile_s:.1f} s, packed in {report.pack_s:.1f} s",
         f"artifact  {report.artifact.path} ({report.artifact.media}, {report.artifact.size / 1e6:.1f} MB)",
+        *(f"packed    {name}, {size / 1e6:.1f} MB" for name, size in report.artifact.packed.items()),
         f"sha256    {report.artifact.sha256}",
     ]
     return "\n".join(lines)

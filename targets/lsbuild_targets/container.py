@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from lsbuild import bytecode
+from lsbuild import bytecode, toolbox
 from lsbuild.api import (
     SERVER_WHEELS,
     Artifact,
@@ -79,6 +80,7 @@ class Container:
 
     name = "container"
     wheels = SERVER_WHEELS
+    tools = (toolbox.PODMAN, toolbox.RUNC, toolbox.UNSHARE, toolbox.QEMU_USER, toolbox.SKOPEO)
     Options: type[BaseModel] = Options
 
     def platforms(self, options: BaseModel) -> tuple[Platform, ...]:
@@ -121,7 +123,8 @@ class Container:
                     layout.docker_archive(folder / f"{name}-{image.arch}.docker.tar", image, reference)
             normalise(folder, mtime)
         arches = ", ".join(image.arch for image in packed)
-        return Artifact(out, tree_sha256(out), tree_size(out), f"OCI image layout ({arches})")
+        sent = {f"{image.arch} image": sum(layer.blob.size for layer in image.layers) for image in packed}
+        return Artifact(out, tree_sha256(out), tree_size(out), f"OCI image layout ({arches})", sent)
 
     def manifests(self, artifact: Path) -> tuple[Manifest, ...]:
         """The manifest of each image of a layout; nothing for anything else."""
@@ -220,4 +223,4 @@ def _verify_image(image: ReadImage, ask: Callable[[str], Iterable[Check]]) -> It
             f"{image.arch} files", True, f"{len(manifest.files)} files match the manifest, {count} native ones fit"
         )
         for check in boot(image, root, ask):
-            yield Check(f"{image.arch} {check.name}", check.ok, check.detail)
+            yield replace(check, name=f"{image.arch} {check.name}")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from artifact_tools import Lsbuild
+from lsbuild_targets.rpi import boot_card, disk
 
 SPEC = """\
 version: 1
@@ -19,6 +20,9 @@ models:
 targets:
   rpi: {profile: rpi5, package: [deb, tar]}
 """
+
+
+CARD = SPEC.replace("[deb, tar]", "image")
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +48,34 @@ def test_the_very_package_boots_on_debian_for_arm64_and_answers(lsbuild: Lsbuild
     assert "cortex-a76" in checks["boot"]
     assert checks["sd_notify"] == "READY=1, STOPPING=1"
     assert "pages of 16 KiB" in checks["native code"]
+
+
+@pytest.mark.skipif(not os.environ.get("LSBUILD_E2E"), reason="minutes of emulation: make card, or make e2e")
+def test_a_card_boots_from_its_own_partitions_and_answers(lsbuild: Lsbuild, tmp_path: Path) -> None:
+    tools = dict.fromkeys((*disk.TOOLS, *boot_card.TOOLS))
+    if missing := [fault for tool in tools if (fault := tool.fault())]:
+        pytest.skip("; ".join(missing))
+    (tmp_path / "spec.yaml").write_text(CARD)
+    done = lsbuild("build", tmp_path / "spec.yaml", "--target", "rpi", "-o", tmp_path / "art", "--json", seconds=900)
+    if done.code == 3:
+        pytest.skip(f"no Debian mirror or package index, and nothing cached: {done.json['error']['message']}")
+    assert done.code == 0, done.out + done.err
+    done = lsbuild("verify", tmp_path / "art", "--json", seconds=boot_card.SECONDS + 300)
+    assert done.code == 0, [check for check in done.json["checks"] if not check["ok"]]
+    checks = {check["name"]: check["detail"] for check in done.json["checks"]}
+    wanted = (
+        "as written",
+        "boot",
+        "health",
+        "bad settings",
+        "file system",
+        "root grown",
+        "settings",
+        "identity",
+        "secrets",
+    )
+    assert {f"card: {name}" for name in wanted} <= checks.keys()
+    print(f"\ncard: {checks['card: boot']}")
 
 
 def test_dpkg_installs_it_enables_its_unit_and_removes_it(artifact: Path, tmp_path: Path) -> None:

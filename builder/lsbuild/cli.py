@@ -299,7 +299,12 @@ def doctor(targets: tuple[str, ...], network: bool, out: Output) -> None:
 @click.option("--region", default="", help="Region of the cloud. [default: that of your AWS configuration]")
 @click.option("--role", default="", metavar="ARN", help="The role that the function runs as; needed the first time.")
 @click.option("--bucket", default="", help="S3 bucket for files that are too large to be sent directly.")
-@click.option("--image", default="", metavar="URI", help="Where the image was pushed to, when ARTIFACT is one.")
+@click.option(
+    "--image",
+    default="",
+    metavar="URI",
+    help="An image that was pushed before, when ARTIFACT is one. [default: push it]",
+)
 @click.option(
     "--env",
     "variables",

@@ -19,7 +19,8 @@ from lsbuild.errors import LsbuildError
 from lsbuild.packing.archive import ZIP_EPOCH, Member, with_folders, write_tar
 from lsbuild.packing.debian_base import Base as BaseOptions
 from lsbuild.packing.oci_read import check_blobs, images
-from lsbuild_targets.container import ROOT, TARGET, Options
+from lsbuild_targets.container.options import Options
+from lsbuild_targets.container.target import ROOT, TARGET
 
 MakeBundle = Callable[..., Bundle]
 ELF = {"x86_64": b"\x7fELF\x02\x01" + bytes(12) + b"\x3e\x00", "aarch64": b"\x7fELF\x02\x01" + bytes(12) + b"\xb7\x00"}

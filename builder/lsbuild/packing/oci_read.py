@@ -98,6 +98,35 @@ def images(root: Path) -> tuple[ReadImage, ...]:
         raise VerifyError(f"not a readable image layout: {error!r}", where=str(root)) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a registry gets of a layout: ``top`` is what the tag names, ``name`` the reference that the layout says it has."""
+
+    top: Blob
+    manifests: tuple[Blob, ...]
+    blobs: tuple[Blob, ...]
+    name: str
+
+
+def published(root: Path) -> Published:
+    """The index over all platforms, or the one manifest where there is one platform, which needs no index.
+
+    ``blobs`` are layers and configurations, each once, in the order of the layers. Raises VerifyError.
+    """
+    try:
+        (entry,) = json.loads((root / "index.json").read_bytes())["manifests"]
+        entries = _json(root, entry)["manifests"]
+        found = [_json(root, each) for each in entries]
+        described = [each for manifest in found for each in (*manifest["layers"], manifest["config"])]
+        blobs = {each["digest"]: _blob(each) for each in described}
+        manifests = tuple(map(_blob, entries))
+        top = manifests[0] if len(manifests) == 1 else _blob(entry)
+        name = entry.get("annotations", {}).get("io.containerd.image.name", "")
+        return Published(top, manifests, tuple(blobs.values()), name)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VerifyError(f"not a readable image layout: {error!r}", where=str(root)) from error
+
+
 def check_blobs(root: Path) -> int:
     """Compare every blob's content with its name and return their number. Raises VerifyError naming the first that differs."""
     paths = sorted((root / "blobs").rglob("*/*"))
@@ -110,12 +139,16 @@ def check_blobs(root: Path) -> int:
 def _image(root: Path, entry: Mapping[str, Any]) -> ReadImage:
     manifest = _json(root, entry)
     config = _json(root, manifest["config"])
-    blobs = [Blob(layer["mediaType"], layer["digest"], layer["size"]) for layer in manifest["layers"]]
+    blobs = [_blob(layer) for layer in manifest["layers"]]
     for blob in blobs:
         size = (root / blob_path(blob.digest)).stat().st_size
         if size != blob.size:
             raise VerifyError(f"blob {blob.digest} has {size} bytes, its descriptor says {blob.size}", where=str(root))
     return ReadImage(root, config["architecture"], config, tuple(zip(blobs, config["rootfs"]["diff_ids"], strict=True)))
+
+
+def _blob(entry: Mapping[str, Any]) -> Blob:
+    return Blob(entry["mediaType"], entry["digest"], entry["size"])
 
 
 def _json(root: Path, entry: Mapping[str, Any]) -> Any:

@@ -6,13 +6,11 @@ base, wheels, models, indexes, code; so a change of code does not ship the weigh
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel
 
 from lsbuild import bytecode
 from lsbuild.api import (
@@ -30,48 +28,17 @@ from lsbuild.api import (
 from lsbuild.packing.archive import Member, check_paths, normalise, source_date_epoch, tree_sha256, tree_size
 from lsbuild.packing.boot import BOOTSTRAP
 from lsbuild.packing.boot_image import boot, require_machine
-from lsbuild.packing.debian_base import ARCHES, SUITES, Base, bytecode_steps, rootfs_step, tools_uri, uri
+from lsbuild.packing.debian_base import ARCHES, SUITES, bytecode_steps, rootfs_step, tools_uri, uri
 from lsbuild.packing.oci import Image, Layout, Settings
 from lsbuild.packing.oci_read import ReadImage, check_blobs, images
 from lsbuild.packing.place import new_folder
 from lsbuild.packing.rootfs import TAR
 from lsbuild_runtime.manifest import FILE_NAME, ManifestError, check_files, from_json, read
+from lsbuild_targets.container.options import REFERENCE, Options, checked
 
 ROOT = "opt/lsbuild"
 """Where the bundle lies in the image."""
 _LAYERS = (("wheels", "Python packages"), ("model", "models"), ("index", "indexes"), ("app", "code and manifest"))
-_REFERENCE = re.compile(r"[a-z0-9]+(?:[._/:-]+[a-z0-9]+)*:[\w][\w.-]{0,127}")
-
-
-class Options(BaseModel):
-    """``targets.container``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    arch: tuple[Literal["amd64", "arm64"], ...] = Field(default=("amd64", "arm64"), min_length=1)
-    """Architectures of the image, like ``[amd64, arm64]``."""
-    base: Base = Base()
-    """What the image is built upon."""
-    user: int = Field(default=65532, ge=1, le=2**31 - 1)
-    """Numeric user and group that the server runs as; never root."""
-    tag: str | None = None
-    """Name and tag of the image. Default: ``NAME:latest``."""
-    archives: tuple[Literal["amd64", "arm64"], ...] | None = None
-    """Architectures that are also written as one tar for ``docker load``. Default: the first of ``arch``."""
-
-    @field_validator("arch")
-    @classmethod
-    def _known_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError("an architecture is named twice")
-        return value
-
-    @field_validator("tag")
-    @classmethod
-    def _is_reference(cls, value: str | None) -> str | None:
-        if value is not None and not _REFERENCE.fullmatch(value):
-            raise ValueError(f"{value!r} is not of the form name:tag, like registry.example/team/assistant:1.0")
-        return value
 
 
 class Container:
@@ -83,18 +50,18 @@ class Container:
 
     def platforms(self, options: BaseModel) -> tuple[Platform, ...]:
         """One platform for each architecture, with the Python and the glibc of the suite."""
-        chosen = _checked(options)
+        chosen = checked(options)
         python, _, glibc = SUITES[chosen.base.suite]
         return tuple(Platform(ARCHES[arch], python, glibc) for arch in chosen.arch)
 
     def sources(self, options: BaseModel, platform: Platform) -> Mapping[str, str]:
         """``debs`` for the image, ``tools`` the same packages for this machine: their Python compiles the bytecode."""
-        base = _checked(options).base
+        base = checked(options).base
         return {"debs": uri(base.suite, base, platform.arch), "tools": tools_uri(base.suite, base)}
 
     def steps(self, options: BaseModel, platform: Platform, sources: Mapping[str, Source]) -> Mapping[str, Step]:
         """The base file system, and bytecode for code and wheels unless lsbuild runs on the very Python of the image."""
-        chosen = _checked(options)
+        chosen = checked(options)
         steps = {"rootfs": rootfs_step(platform, chosen.base.suite, chosen.user, sources["debs"], sources["tools"])}
         if not bytecode.matches(platform.python):
             steps |= bytecode_steps(platform, sources["tools"])
@@ -102,10 +69,10 @@ class Container:
 
     def pack(self, bundles: tuple[Bundle, ...], options: BaseModel, out: Path) -> Artifact:
         """Write ``out/image`` (OCI layout) and ``out/NAME-ARCH.docker.tar``; unchanged layers of an older one are kept."""
-        chosen = _checked(options)
+        chosen = checked(options)
         name = bundles[0].manifest.name
         reference = chosen.tag or f"{name}:latest"
-        if not _REFERENCE.fullmatch(reference):
+        if not REFERENCE.fullmatch(reference):
             raise TargetError(
                 f"{reference!r} cannot be the name of an image", hint="set targets.container.tag to name:tag"
             )
@@ -141,6 +108,10 @@ class Container:
         for image in found:
             yield from _verify_image(image, ask)
 
+    def layout(self, artifact: Path) -> Path | None:
+        """The image, to be pushed to a registry; implements ``lsbuild.api.Images``."""
+        return artifact / "image" if is_artifact(artifact) else None
+
 
 TARGET = Container()
 
@@ -148,12 +119,6 @@ TARGET = Container()
 def is_artifact(folder: Path) -> bool:
     """Whether this target wrote the folder: it holds an image layout in ``image``."""
     return (folder / "image" / "oci-layout").is_file() and (folder / "image" / "index.json").is_file()
-
-
-def _checked(options: BaseModel) -> Options:
-    if not isinstance(options, Options):
-        raise TargetError(f"target container was given {type(options).__name__}, not its own Options")
-    return options
 
 
 def _image(layout: Layout, bundle: Bundle, options: Options) -> Image:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lsbuild.errors import GateError, LsbuildError, Problem, SourceError, StepError, TargetError, VerifyError
 from lsbuild_runtime.manifest import FileEntry, Manifest, Service
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # 0.3 CPU seconds that a step's process need not pay
     from pydantic import BaseModel
 
     from lsbuild.delivery.remote import Remote
+    from lsbuild.toolbox import Tool
 
 __all__ = [
     "SERVER_WHEELS",
@@ -32,6 +33,7 @@ __all__ = [
     "FileEntry",
     "GateError",
     "Given",
+    "HasTools",
     "Images",
     "Installed",
     "Item",
@@ -48,6 +50,7 @@ __all__ = [
     "Source",
     "SourceError",
     "SourceFile",
+    "State",
     "Step",
     "StepContext",
     "StepError",
@@ -320,13 +323,37 @@ class Artifact:
     """What it is, for people: "folder", "OCI image layout (amd64, arm64)"."""
 
 
+State = Literal["proved", "failed", "skipped", "unproved"]
+"""What came of a check. ``skipped`` was not looked at here and could be on another machine or in another way; ``unproved`` no
+machine that builds can show: the board, the cloud, the card itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One verified statement about an artifact."""
+    """One statement about an artifact: looked at, ``Check(name, ok, detail)``, or left open by ``skipped`` or ``unproved``.
+
+    ``ok`` is False only for what was looked at and found wrong.
+    """
 
     name: str
     ok: bool
     detail: str = ""
+    left: Literal["", "skipped", "unproved"] = ""
+
+    @classmethod
+    def skipped(cls, name: str, why: str) -> Check:
+        """Not looked at: ``why`` says what is missing here and how to get it (``toolbox.Tool.fault``), or why not to ask."""
+        return cls(name, True, why, "skipped")
+
+    @classmethod
+    def unproved(cls, what: str, name: str = "not proved") -> Check:
+        """What nothing here can show: ``what`` lists it."""
+        return cls(name, True, what, "unproved")
+
+    @property
+    def state(self) -> State:
+        """What came of it."""
+        return "failed" if not self.ok else self.left or "proved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +405,13 @@ class Images(Protocol):
         ...
 
 
+class HasTools(Protocol):
+    """What a target has beside ``Target`` when its artifacts are proved with programs of this machine."""
+
+    tools: tuple[Tool, ...]
+    """Those of ``lsbuild.toolbox``, or ``Tool``s of its own; ``lsbuild doctor`` looks for them."""
+
+
 class Target(Protocol):
     """What wraps bundles into an artifact, and how that is proved."""
 
@@ -408,5 +442,8 @@ class Target(Protocol):
         ...
 
     def verify(self, artifact: Path, ask: Callable[[str], Iterable[Check]]) -> Iterable[Check]:
-        """Boot the artifact as its target would and call ``ask(base_url)`` for the questions all targets share."""
+        """Boot the artifact as its target would and call ``ask(base_url)`` for the questions all targets share.
+
+        What cannot be booted here is ``Check.skipped("boot", why)``; what no boot shows is ``Check.unproved(...)``.
+        """
         ...

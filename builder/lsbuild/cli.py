@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lsbuild.build import Order
     from lsbuild.running.monitor import Monitor
 
+_COLOURS = {"proved": "green", "failed": "red", "skipped": "yellow", "unproved": "blue"}
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -240,12 +241,9 @@ def verify(artifact: Path, out: Output) -> None:
     for check in verifying.verify(artifact):
         checks.append(check)
         if not (out.as_json or out.quiet):
-            sign = click.style("ok  ", fg="green") if check.ok else click.style("FAIL", fg="red")
-            click.echo(f"{sign} {check.name:<28} {check.detail}")
-    ok = all(check.ok for check in checks)
-    listed = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in checks]
-    out.give({"ok": ok, "checks": listed}, lambda: f"{sum(c.ok for c in checks)} of {len(checks)} checks passed")
-    if not ok:
+            click.echo(f"{click.style(f'{check.state:<8}', fg=_COLOURS[check.state])} {check.name:<28} {check.detail}")
+    out.give(verifying.to_dict(checks), lambda: verifying.summary(checks))
+    if not all(check.ok for check in checks):
         sys.exit(VerifyError.exit_code)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote
 
 from lsbuild import inspection
-from lsbuild.api import Check, Manifest, Service
+from lsbuild.api import Check, Manifest, Service, State
 from lsbuild.secret_names import named_in
 
 Ask = Callable[[str], Iterable[Check]]
@@ -22,6 +23,23 @@ def verify(artifact: Path) -> Iterator[Check]:
     """Yield checks as they are made. Raises VerifyError when ``artifact`` is none of ours."""
     found = inspection.inspect(artifact)
     yield from found.target.verify(artifact, questions(found.manifests[0]))
+
+
+def to_dict(checks: Sequence[Check]) -> dict[str, Any]:
+    """For ``--json``; ``ok`` is False only for what was looked at and found wrong."""
+    listed = [{"name": check.name, "ok": check.ok, "state": check.state, "detail": check.detail} for check in checks]
+    return {"ok": all(check.ok for check in checks), "counts": counts(checks), "checks": listed}
+
+
+def counts(checks: Iterable[Check]) -> dict[State, int]:
+    """How many checks came to each state; all four are there."""
+    found = Counter(check.state for check in checks)
+    return {state: found[state] for state in get_args(State)}
+
+
+def summary(checks: Sequence[Check]) -> str:
+    """One line for people: what was proved, and what was not."""
+    return ", ".join(f"{count} {state}" for state, count in counts(checks).items() if count or state == "proved")
 
 
 def questions(manifest: Manifest) -> Ask:
@@ -37,11 +55,11 @@ def questions(manifest: Manifest) -> Ask:
         for service in manifest.services:
             question = _QUESTIONS.get(service.api)
             if _leaves(service, manifest):
-                yield Check(f"{service.api} {service.name}", True, "not asked: it would leave this machine")
+                yield Check.skipped(f"{service.api} {service.name}", "not asked: it would leave this machine")
             elif secrets := sorted(set(named_in(service.config))):
-                yield Check(f"{service.api} {service.name}", True, f"not asked: it needs {', '.join(secrets)}")
+                yield Check.skipped(f"{service.api} {service.name}", f"not asked: it needs {', '.join(secrets)}")
             elif _acts(service, manifest):
-                yield Check(f"{service.api} {service.name}", True, "not asked: it could do something with its tools")
+                yield Check.skipped(f"{service.api} {service.name}", "not asked: it could do something with its tools")
             elif service.api == "inference" and service.metadata.get("chat") is False:
                 yield _check(f"{service.api} {service.name}", partial(_complete, client, service))
             elif question:

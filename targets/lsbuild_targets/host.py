@@ -118,7 +118,7 @@ def _checked(options: BaseModel) -> Options:
 def _boot(artifact: Path, manifest: Manifest, ask: Callable[[str], Iterable[Check]]) -> Iterator[Check]:
     arch = machine()
     if arch not in manifest.platform:
-        yield Check("boot (skipped)", True, f"built for {manifest.platform}, this machine is {arch}")
+        yield Check.skipped("boot", f"built for {manifest.platform}, this machine is {arch}")
         return
     before = tree_sha256(artifact)
     with tempfile.TemporaryDirectory(prefix="lsbuild-verify-") as scratch:
@@ -128,7 +128,7 @@ def _boot(artifact: Path, manifest: Manifest, ask: Callable[[str], Iterable[Chec
         with running(command, Path(scratch), env) as started:
             for check in boot_and_ask(started, _BOOT_SECONDS, ask):
                 if not check.ok and f"code {launcher.NO_PYTHON}: run: needs" in check.detail:
-                    yield Check("boot (skipped)", True, check.detail)
+                    yield Check.skipped("boot", check.detail)
                     return
                 yield check
     yield Check("unchanged", tree_sha256(artifact) == before, "its folder is as it was packed")

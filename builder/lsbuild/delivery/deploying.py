@@ -25,7 +25,5 @@ def order(variables: Iterable[str], **values: Any) -> Deployment:
 
 def deploy(artifact: Path, wanted: str | None, order: Deployment, say: Callable[[str], None]) -> Mapping[str, Json]:
     """Deploy ``artifact``; ``wanted`` is the target that it has to be of, or None. Raises VerifyError, TargetError."""
-    target = target_with(artifact, "deploy", "deployed from here")
-    if wanted is not None and target.name != wanted:
-        raise TargetError(f"this is an artifact of target {target.name}, not {wanted}", where=str(artifact))
+    target = target_with(artifact, "deploy", "deployed from here", wanted)
     return cast("Deploys", target).deploy(artifact, order, say)

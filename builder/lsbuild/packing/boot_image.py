@@ -6,16 +6,16 @@ It never touches the containers and images that the user has: podman is given a 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import struct
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from platform import machine
 from tempfile import TemporaryDirectory
 
+from lsbuild import toolbox
 from lsbuild.api import Check
 from lsbuild.errors import VerifyError
 from lsbuild.packing.boot import boot_and_ask, running
@@ -28,7 +28,6 @@ _LISTEN = ("--host", "127.0.0.1", "--port", "0")
 _BOOT_SECONDS, _EMULATED_SECONDS = 120.0, 300.0
 QEMU_CPU = "cortex-a76"
 """Named, because QEMU's default core is four times slower; it is that of a Raspberry Pi 5."""
-_OLDEST_QEMU = 10
 _QEMU = ".qemu-aarch64"
 # No limit is raised: a machine without CAP_SYS_RESOURCE refuses that, and the server needs few files.
 _CONFINED = (
@@ -44,13 +43,13 @@ _LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
 def boot(image: ReadImage, root: Path, ask: Callable[[str], Iterable[Check]]) -> Iterator[Check]:
     """Start the image whose layers lie unpacked in ``root``, ask it, stop it.
 
-    Where nothing here can run it, one check named ``boot (skipped)`` says what is missing.
+    Where nothing here can run it, the check ``boot`` is skipped and says what is missing.
     """
     if os.geteuid() != 0:
         yield _skipped("that needs root, for podman with runc or for chroot")
     elif _KERNEL[image.arch] != machine():
         yield from _emulated(image, root, ask)
-    elif shutil.which("podman") and shutil.which("runc"):
+    elif toolbox.PODMAN.path() and toolbox.RUNC.path():
         yield from _podman(image, root, ask)
     else:
         yield from _chroot(image, root, "", ask)
@@ -80,7 +79,7 @@ def _podman(image: ReadImage, root: Path, ask: Callable[[str], Iterable[Check]])
     """Run the image as a container. Where podman itself cannot work (no mounts, no cgroups), a chroot takes its place."""
     with TemporaryDirectory(prefix="lsbuild-podman-") as folder:
         podman = ["podman", "--root", f"{folder}/storage", "--runroot", f"{folder}/run"]
-        podman += ["--runtime", shutil.which("runc") or "runc", "--cgroup-manager=cgroupfs"]
+        podman += ["--runtime", toolbox.RUNC.path(), "--cgroup-manager=cgroupfs"]
         env = {"PATH": f"{os.defpath}:/usr/sbin:/sbin", "HOME": folder}
         try:
             name = _quiet([*podman, "pull", "--quiet", f"--arch={image.arch}", f"oci:{image.root}"]).split()[-1]
@@ -116,15 +115,9 @@ def emulator(qemu: str, root: Path) -> tuple[str, ...]:
 
 def qemu_for(arch: str) -> tuple[str, int] | str:
     """(path, major version) of a qemu-user here that runs images for ``arch`` ("arm64"), or what is missing."""
-    qemu = next((path for name in ("qemu-aarch64", "qemu-aarch64-static") if (path := shutil.which(name))), None)
-    version = _qemu_version(qemu) if qemu and arch == "arm64" else 0
-    if qemu is not None and version >= _OLDEST_QEMU:
-        return qemu, version
-    found = f"QEMU {version}" if version else "no qemu-aarch64"
-    return (
-        f"this machine is {machine()} and has {found}; QEMU {_OLDEST_QEMU} or newer is needed: package qemu-user of Debian 13, "
-        "or its file usr/bin/qemu-aarch64 on PATH (dpkg-deb --extract), which runs on every x86_64 Linux"
-    )
+    tool = toolbox.QEMU_USER
+    fault = tool.fault() if arch == "arm64" else f"nothing here runs code for {arch}"
+    return f"this machine is {machine()}: {fault}" if fault else (tool.path(), toolbox.major(tool.path()))
 
 
 def _chroot(
@@ -161,7 +154,7 @@ def boot_confined(
 ) -> Iterator[Check]:
     """Start it with a /proc of its own, ask it, stop it. ``python`` is how Python alone is started in there.
 
-    Where that is not possible, one check named ``boot (skipped)`` says what is missing.
+    Where that is not possible, the check ``boot`` is skipped and says what is missing.
     """
     confine = [
         "unshare",
@@ -185,16 +178,11 @@ def boot_confined(
 
 
 def _skipped(why: str) -> Check:
-    return Check("boot (skipped)", True, f"NOT booted, files only: {why}")
+    return Check.skipped("boot", f"NOT booted, files only: {why}")
 
 
 def _said(check: Check, how: str) -> Check:
-    return Check(check.name, check.ok, f"{check.detail} ({how})") if check.name == "boot" else check
-
-
-def _qemu_version(qemu: str) -> int:
-    match = re.search(r"version (\d+)", _quiet([qemu, "--version"]))
-    return int(match[1]) if match else 0
+    return replace(check, detail=f"{check.detail} ({how})") if check.name == "boot" and not check.left else check
 
 
 def _quiet(command: Sequence[str]) -> str:

@@ -201,7 +201,7 @@ class Account:
         if not self._order.image:
             raise TargetError(
                 "Lambda takes images from ECR only",
-                hint=f"push it (skopeo copy oci:{artifact}/oci docker://REPOSITORY:TAG) and name it with --image URI",
+                hint=f"push it (lsbuild push REPOSITORY:TAG {artifact}) and name it with --image URI",
             )
         return {"ImageUri": self._order.image}
 

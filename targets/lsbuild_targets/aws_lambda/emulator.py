@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import shutil
 import socket
 import threading
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from platform import machine
 
+from lsbuild import toolbox
 from lsbuild_targets.aws_lambda import doors
 from lsbuild_targets.aws_lambda.front import front
 from lsbuild_targets.aws_lambda.record import Record
@@ -21,7 +21,6 @@ from lsbuild_targets.aws_lambda.sandbox import Start, last_words, process
 _INVOKE = "/2015-03-31/functions/function/invocations"
 _NAMES = {"x86_64": "aws-lambda-rie-x86_64", "aarch64": "aws-lambda-rie-arm64"}
 _PORT_SECONDS = 20.0
-HOW_TO_GET = "pip install aws-sam-cli, in an environment of its own, and set LSBUILD_SAM to its `sam`"
 
 
 def find() -> str:
@@ -31,12 +30,20 @@ def find() -> str:
     """
     if found := shutil.which("aws-lambda-rie"):
         return found
-    sam = os.environ.get("LSBUILD_SAM") or shutil.which("sam")
+    sam = toolbox.SAM.path()
     if not sam:
         return ""
     environment = Path(sam).resolve().parents[1]
     here = environment.glob(f"lib/python3*/site-packages/samcli/local/rapid/{_NAMES.get(machine(), '-')}")
     return next((str(path) for path in sorted(here)), "")
+
+
+TOOL = toolbox.Tool(
+    "aws-lambda-rie",
+    "is AWS's emulator of the Runtime API",
+    f"it comes with SAM: {toolbox.SAM.get}",
+    finder=lambda: find(),  # looked up when it is asked, so that a test can put another in its place
+)
 
 
 @contextmanager

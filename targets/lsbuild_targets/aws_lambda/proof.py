@@ -10,6 +10,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -50,7 +51,7 @@ def verify(artifact: Path, ask: Ask) -> Iterator[Check]:
         yield from rules
         if all(rule.ok for rule in rules):
             yield from _boots(record, sandbox, scratch, ask)
-            yield Check("not proved", True, _UNPROVED)
+            yield Check.unproved(_UNPROVED)
 
 
 def _check_zips(artifact: Path, record: Record) -> None:
@@ -102,14 +103,13 @@ def _boots(record: Record, sandbox: Sandbox, scratch: Path, ask: Ask) -> Iterato
     try:
         ready = start(record, sandbox, scratch)
     except Unbootable as error:
-        yield Check("boot (skipped)", True, f"NOT booted, files only: {error}")
+        yield Check.skipped("boot", f"NOT booted, files only: {error}")
         return
     yield from _with_streams(record, ready, scratch, ask)
-    rie = emulator.find()
-    if not rie:
-        yield Check("emulator (skipped)", True, f"no AWS Runtime Interface Emulator here: {emulator.HOW_TO_GET}")
+    if fault := emulator.TOOL.fault():
+        yield Check.skipped("emulator", fault)
         return
-    yield from _under_emulator(rie, record, ready, scratch, ask)
+    yield from _under_emulator(emulator.TOOL.path(), record, ready, scratch, ask)
 
 
 def _with_streams(record: Record, ready: Start, scratch: Path, ask: Ask) -> Iterator[Check]:
@@ -151,7 +151,7 @@ def _under_emulator(rie: str, record: Record, ready: Start, scratch: Path, ask: 
     try:
         with emulator.running(rie, record, ready, scratch) as emulated:
             for check in ask(emulated.url):
-                yield Check(f"emulator: {check.name}", check.ok, check.detail)
+                yield replace(check, name=f"emulator: {check.name}")
             answer = doors.answer(b"".join(emulated.invoke(_HEALTH)))
             yield Check("emulator: function URL", answer.status == 200, f"{answer.status} {answer.body[:60]!r}")
     except doors.FunctionFailed as error:

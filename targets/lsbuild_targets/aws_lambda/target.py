@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from lsbuild import bytecode
+from lsbuild import bytecode, toolbox
 from lsbuild.api import Artifact, Bundle, Check, Deployment, Json, Manifest, Platform, Source, Step, TargetError
 from lsbuild.packing.archive import (
     Member,
@@ -30,7 +30,7 @@ from lsbuild.packing.place import new_folder
 from lsbuild.packing.rootfs import TAR
 from lsbuild.secret_names import secrets_of
 from lsbuild_runtime.manifest import from_json
-from lsbuild_targets.aws_lambda import contents, own_python, record, templates
+from lsbuild_targets.aws_lambda import contents, emulator, own_python, record, templates
 from lsbuild_targets.aws_lambda import options as limits
 from lsbuild_targets.aws_lambda.options import Options, checked
 from lsbuild_targets.aws_lambda.unpack import IMAGE, manifest_bytes
@@ -46,6 +46,7 @@ class Lambda:
 
     name = "lambda"
     wheels = ("aws-lambda-powertools>=3.10",)
+    tools = (emulator.TOOL, toolbox.SAM, toolbox.TERRAFORM, toolbox.UNSHARE, toolbox.QEMU_USER, toolbox.SKOPEO)
     Options: type[BaseModel] = Options
 
     def platforms(self, options: BaseModel) -> tuple[Platform, ...]:
@@ -121,6 +122,11 @@ class Lambda:
         if found is None:
             raise TargetError("this is no artifact of target lambda", where=str(artifact))
         return deploy.deploy(artifact, found, order, say)
+
+    def layout(self, artifact: Path) -> Path | None:
+        """The image, to be pushed to ECR; implements ``lsbuild.api.Images``."""
+        found = record.read(artifact)
+        return artifact / IMAGE if found is not None and found.package == "image" else None
 
 
 TARGET = Lambda()

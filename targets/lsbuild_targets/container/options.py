@@ -9,8 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lsbuild.api import TargetError
 from lsbuild.packing.debian_base import Base
+from lsbuild.spec.units import Bytes
 
 REFERENCE = re.compile(r"[a-z0-9]+(?:[._/:-]+[a-z0-9]+)*:[\w][\w.-]{0,127}")
+
+
+PORT = 8321
+"""Where a server listens whose spec takes any free port."""
 
 
 class Options(BaseModel):
@@ -26,8 +31,22 @@ class Options(BaseModel):
     """Numeric user and group that the server runs as; never root."""
     tag: str | None = None
     """Name and tag of the image. Default: ``NAME:latest``."""
+    replicas: int = Field(default=1, ge=1, le=1000)
+    """Servers that ``kubernetes.yaml`` and its kin start with."""
+    max_replicas: int = Field(default=4, ge=1, le=1000)
+    """Servers that an autoscaler goes up to; an image that keeps state in a folder has one."""
+    namespace: str | None = Field(default=None, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    """Namespace of Kubernetes in those files. Default: that of who applies them."""
+    memory: Bytes | None = Field(default=None, ge=64 << 20)
+    """Memory of a server, reserved and at most. Default: from the sizes of models and indexes, twice that at most."""
+    cpu: int = Field(default=500, ge=10, le=256_000)
+    """Processor time that is reserved for a server, in thousandths of a core."""
     archives: tuple[Literal["amd64", "arm64"], ...] | None = None
     """Architectures that are also written as one tar for ``docker load``. Default: the first of ``arch``."""
+
+    def port(self, wanted: int) -> int:
+        """The port inside: the spec's, and a fixed one where that says 0, which a container cannot tell anybody."""
+        return wanted or PORT
 
     @field_validator("arch")
     @classmethod

@@ -11,7 +11,6 @@ import gzip
 import os
 import re
 import shlex
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,7 @@ from platform import machine
 from tempfile import TemporaryDirectory
 from typing import IO, Self, cast
 
+from lsbuild import toolbox
 from lsbuild.api import Check, LsbuildError, Manifest
 from lsbuild.packing import deb, native, untar
 from lsbuild.packing.archive import file_sha256
@@ -59,7 +59,7 @@ def verify(artifact: Path, ask: Ask) -> Iterator[Check]:
         unit = _unit_file(record, root)
         yield from _unit_checks(unit)
         yield from _boot(record, root, unit, ask)
-        yield Check("not proved", True, _UNPROVED)
+        yield Check.unproved(_UNPROVED)
 
 
 def _record(artifact: Path) -> Record:
@@ -124,16 +124,16 @@ def _unit_file(record: Record, root: Path) -> Path:
 
 def _unit_checks(unit: Path) -> Iterator[Check]:
     """What systemd itself says of the unit; without systemd on this machine one check says that nobody was asked."""
-    tool = shutil.which("systemd-analyze")
-    if tool is None:
-        yield Check("unit (skipped)", True, "no systemd-analyze here; apt-get install systemd")
+    tool = toolbox.SYSTEMD_ANALYZE
+    if fault := tool.fault():
+        yield Check.skipped("unit", fault)
         return
     # Off-line: the unit is judged, nothing is loaded into a running systemd.
-    words = [tool, "security", "--offline=true", f"--threshold={_EXPOSURE}", "--no-pager", str(unit)]
+    words = [tool.path(), "security", "--offline=true", f"--threshold={_EXPOSURE}", "--no-pager", str(unit)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
     level = re.search(r"exposure level for \S+: ([\d.]+ \w+)", done.stdout)
     if level is None:
-        yield Check("unit (skipped)", True, f"this systemd-analyze does not judge files: {done.stderr.strip()[-120:]}")
+        yield Check.skipped("unit", f"this systemd-analyze does not judge files: {done.stderr.strip()[-120:]}")
         return
     yield Check("unit", done.returncode == 0, f"exposure {level[1]} (at most {_EXPOSURE / 10})")
 
@@ -146,14 +146,14 @@ def _boot(record: Record, package: Path, unit: Path, ask: Ask) -> Iterator[Check
     found = ("", 0) if native_here else qemu_for("arm64")
     why = found if isinstance(found, str) else "" if os.geteuid() == 0 else "that needs root, for chroot"
     if isinstance(found, str) or why:
-        yield Check("boot (skipped)", True, f"NOT booted, files only: {why}")
+        yield Check.skipped("boot", f"NOT booted, files only: {why}")
         return
     try:
         command, environment = _command(unit)
         base.lay_out(record, system)
         _install(package, system)
     except LsbuildError as error:
-        yield Check("boot (skipped)", True, f"NOT booted, files only: {error}")
+        yield Check.skipped("boot", f"NOT booted, files only: {error}")
         return
     before = () if native_here else emulator(found[0], system)
     how = "the system of the board" if native_here else f"Debian for arm64, QEMU {found[1]} as {board.qemu}"
@@ -162,7 +162,7 @@ def _boot(record: Record, package: Path, unit: Path, ask: Ask) -> Iterator[Check
         confined = Confined(system, (base.USER, base.USER), (*before, *command), settings, _SECONDS, board.qemu)
         booted = False
         for check in boot_confined(confined, (*before, command[0]), how, ask):
-            booted = booted or check.name == "boot"
+            booted = booted or (check.name == "boot" and not check.left)
             yield check
         if booted:
             yield supervisor.check()

@@ -8,7 +8,7 @@ from typing import IO, cast
 
 from pydantic import BaseModel
 
-from lsbuild import bytecode
+from lsbuild import bytecode, toolbox
 from lsbuild.api import SERVER_WHEELS, Artifact, Bundle, Check, Installed, Manifest, Platform, Source, Step
 from lsbuild.delivery.remote import Remote
 from lsbuild.packing import deb_write, native
@@ -37,6 +37,7 @@ class RaspberryPi:
 
     name = "rpi"
     wheels = SERVER_WHEELS
+    tools = (toolbox.UNSHARE, toolbox.QEMU_USER, toolbox.SYSTEMD_ANALYZE, toolbox.ZSTD, toolbox.SSH)
     Options: type[BaseModel] = Options
 
     def platforms(self, options: BaseModel) -> tuple[Platform, ...]:

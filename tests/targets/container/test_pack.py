@@ -208,7 +208,7 @@ def _fields(manifest: Any) -> dict[str, Any]:
 
 def test_the_docker_archive_holds_one_platform_and_docker_s_manifest(tmp_path: Path, bundles: MakeBundles) -> None:
     out = TARGET.pack(bundles(), Options(archives=("arm64",)), tmp_path / "art").path
-    assert sorted(path.name for path in out.iterdir()) == ["image", "small-arm64.docker.tar"]
+    assert [path.name for path in out.glob("*.docker.tar")] == ["small-arm64.docker.tar"]
     with tarfile.open(out / "small-arm64.docker.tar") as tar:
         names = set(tar.getnames())
         reader = tar.extractfile("manifest.json")
@@ -247,7 +247,8 @@ def test_verify_says_when_it_cannot_boot(tmp_path: Path, bundles: MakeBundles, m
     out = TARGET.pack(bundles(), Options(), tmp_path / "art").path
     checks = {check.name: check for check in TARGET.verify(out, no_question)}
     assert checks["amd64 files"].ok, checks
-    assert checks["amd64 boot (skipped)"].detail.startswith("NOT booted")
+    assert checks["amd64 boot"].state == "skipped"
+    assert checks["amd64 boot"].detail.startswith("NOT booted")
 
 
 def test_a_layer_that_is_not_what_the_configuration_says_is_found(tmp_path: Path, bundles: MakeBundles) -> None:

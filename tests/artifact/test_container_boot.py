@@ -23,9 +23,11 @@ import pytest
 from artifact_tools import Lsbuild, packed, post, proved, skip_unbooted
 from image_registry import registry
 from lsbuild import toolbox
+from lsbuild.delivery import pushing
 from lsbuild.errors import VerifyError
 from lsbuild.packing.boot import Running, running
-from lsbuild.packing.oci_read import images, published
+from lsbuild.packing.oci import Layout, Settings
+from lsbuild.packing.oci_read import blob_path, images, published
 from lsbuild.packing.podman import Podman, podman
 
 NATIVE = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
@@ -199,6 +201,32 @@ def test_a_request_on_its_way_is_answered_after_sigterm_and_the_exit_code_is_0(p
             server.shutdown()
     assert answers[0]["data"][0]["embedding"][0] == 1.0
     assert answers[1] == 0
+
+
+def test_another_image_is_built_upon_by_its_digest_and_boots(
+    lsbuild: Lsbuild, image: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The base is our Debian layer alone, an image of its own in a real registry; only what is above it is new."""
+    if os.geteuid() != 0:
+        pytest.skip("booting an image needs root")
+    whole = next(each for each in images(image / "image") if each.arch == NATIVE)
+    (debian, diff_id), *_ = whole.layers
+    layout = Layout(tmp_path / "base", 0)
+    layer = layout.adopt(image / "image" / blob_path(debian.digest), debian, diff_id, "Debian")
+    settings = Settings(entrypoint=("/bin/sh",), user="", port=0, env=("PATH=/usr/bin", "FROM_BASE=1"))
+    layout.index([layout.image(NATIVE, [layer], settings)], "base:1")
+    with registry(tmp_path_factory.mktemp("registry")) as host:
+        base = pushing.publish(layout.root, f"{host}/base", print, environ={"LSBUILD_CACHE": str(tmp_path)})
+        options = f'{{arch: [{NATIVE}], archives: [], base: {{image: "oci://{base.image}"}}}}'
+        made = packed(lsbuild, tmp_path, "container", options)
+        lock = json.loads((tmp_path / "lsbuild.lock").read_text())["sources"][f"oci://{base.image}#linux/{NATIVE}"]
+        assert lock["revision"] == base.digest, "one platform: what the tag names is its manifest"
+        assert images(made / "image")[0].layers[0][0] == debian
+        done = lsbuild("push", f"{host}/ours:1", made, "--json")
+        assert done.json["mounted"] + done.json["there"] >= debian.size, "the base's layer is not sent again"
+    checks = proved(lsbuild, made)
+    skip_unbooted(checks[f"{NATIVE} boot"])
+    assert checks[f"{NATIVE} boot"]["state"] == "proved"
 
 
 def closed(url: str) -> None:

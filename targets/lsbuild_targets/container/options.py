@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lsbuild.api import TargetError
-from lsbuild.packing.debian_base import Base
+from lsbuild.packing.debian_base import SUITES, Base
 from lsbuild.spec.units import Bytes
 
 REFERENCE = re.compile(r"[a-z0-9]+(?:[._/:-]+[a-z0-9]+)*:[\w][\w.-]{0,127}")
@@ -18,6 +18,41 @@ PORT = 8321
 """Where a server listens whose spec takes any free port."""
 
 
+_IMAGE = re.compile(r"oci:(?://)?(?P<rest>[^#\s]+)")
+
+
+class ImageBase(Base):
+    """What the image is built upon: Debian packages, or with ``image`` another image."""
+
+    image: str | None = None
+    """An image by its digest (``oci://HOST/NAME@sha256:HEX``), or a layout or docker-archive beside the spec
+    (``oci:./DIR``, ``oci:./FILE.tar``)."""
+    python: str | None = Field(default=None, pattern=r"^3\.\d{2}$")
+    """The Python that ``image`` brings, like ``"3.12"``. Default: that of ``suite``."""
+    glibc: str = Field(default="2.28", pattern=r"^2\.\d{2}$")
+    """The oldest glibc that ``image`` may have; wheels are chosen for it."""
+
+    @property
+    def version(self) -> str:
+        """The Python of the image."""
+        return self.python or SUITES[self.suite][0]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ImageBase:
+        match = _IMAGE.fullmatch(self.image or "")
+        if self.image is None:
+            if {"python", "glibc"} & self.model_fields_set:
+                raise ValueError("python and glibc say what base.image brings; Debian's follow from base.suite")
+        elif match is None:
+            raise ValueError(f"{self.image!r} is not of the form oci://HOST/NAME@sha256:HEX or oci:./DIR")
+        elif not match["rest"].startswith((".", "/", "~")) and "@sha256:" not in match["rest"]:
+            raise ValueError(
+                f"{self.image!r} has no digest, and a tag means another image tomorrow: write "
+                f"oci://{match['rest'].partition('@')[0]}@sha256:HEX"
+            )
+        return self
+
+
 class Options(BaseModel):
     """``targets.container``."""
 
@@ -25,7 +60,7 @@ class Options(BaseModel):
 
     arch: tuple[Literal["amd64", "arm64"], ...] = Field(default=("amd64", "arm64"), min_length=1)
     """Architectures of the image, like ``[amd64, arm64]``."""
-    base: Base = Base()
+    base: ImageBase = ImageBase()
     """What the image is built upon."""
     user: int = Field(default=65532, ge=1, le=2**31 - 1)
     """Numeric user and group that the server runs as; never root."""

@@ -8,18 +8,23 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from lsbuild.api import Bundle, Check, File, Platform, Source, TargetError
+from base_images import PYTHON, base_layout, digest_of
+from lsbuild.api import Bundle, Check, File, Platform, Source, StepContext, TargetError
 from lsbuild.errors import LsbuildError
+from lsbuild.lock import Lock
 from lsbuild.packing.archive import ZIP_EPOCH, Member, with_folders, write_tar
-from lsbuild.packing.debian_base import Base as BaseOptions
+from lsbuild.packing.base_image import examine
 from lsbuild.packing.oci_read import check_blobs, images
-from lsbuild_targets.container.options import Options
+from lsbuild.running.monitor import Silent
+from lsbuild.sources import resolve
+from lsbuild_targets.container.options import ImageBase, Options
 from lsbuild_targets.container.target import ROOT, TARGET
 
 MakeBundle = Callable[..., Bundle]
@@ -63,7 +68,7 @@ def no_question(_: str) -> Iterator[Check]:
 
 def test_platforms_follow_the_suite() -> None:
     assert TARGET.platforms(Options()) == (Platform("x86_64", "3.13", "2.41"), Platform("aarch64", "3.13", "2.41"))
-    old = Options(arch=("arm64",), base=BaseOptions(suite="bookworm"))
+    old = Options(arch=("arm64",), base=ImageBase(suite="bookworm"))
     assert TARGET.platforms(old) == (Platform("aarch64", "3.11", "2.36"),)
 
 
@@ -79,6 +84,10 @@ def test_platforms_follow_the_suite() -> None:
         {"base": {"suite": "sid"}},
         {"base": {"mirror": "file:///srv/debian"}},
         {"shell": True},
+        {"base": {"python": "3.12"}},
+        {"base": {"image": "docker://registry.example/base"}},
+        {"base": {"image": "oci://registry.example/base:1"}},
+        {"base": {"image": "oci:./base", "python": "2.7"}},
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
@@ -86,8 +95,43 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None
         Options.model_validate(options)
 
 
+def test_an_image_as_base_is_a_source_for_each_platform() -> None:
+    options = Options(base=ImageBase(image=f"oci://registry.example/base@sha256:{'a' * 64}", python="3.12"))
+    platforms = TARGET.platforms(options)
+    assert platforms == (Platform("x86_64", "3.12", "2.28"), Platform("aarch64", "3.12", "2.28"))
+    uris = [TARGET.sources(options, platform) for platform in platforms]
+    assert uris == [{"base": f"{options.base.image}#linux/{arch}"} for arch in ("amd64", "arm64")]
+    known = TARGET.sources(Options(base=ImageBase(image="oci:./base")), Platform("x86_64", "3.13", "2.28"))
+    assert known["base"] == "oci:./base#linux/amd64"
+    assert known["tools"].startswith("debian:trixie/"), "which compiles the bytecode"
+
+
+def test_ours_is_laid_upon_the_layers_of_a_base(tmp_path: Path, bundles: MakeBundles) -> None:
+    options = Options(arch=("amd64",), base=ImageBase(image="oci:./base"))
+    base = base_layout(tmp_path / "base", PYTHON, {"etc/more": b"x"})
+    found = resolve(
+        ["oci:./base#linux/amd64"], root=tmp_path, lock=Lock(), cache=tmp_path / "cache", offline=True, locked=False,
+        monitor=Silent(),
+    )["oci:./base#linux/amd64"]  # fmt: skip
+    (tmp_path / "examined").mkdir()
+    step = TARGET.steps(options, TARGET.platforms(options)[0], {"base": found})["base"]
+    examine(StepContext(tmp_path / "examined", step.options, step.sources, {}, lambda *_: None))
+    (bundle,) = bundles(options)
+    out = TARGET.pack((replace(bundle, extras={"base": tmp_path / "examined"}),), options, tmp_path / "art").path
+    (ours,), (below,) = images(out / "image"), images(base)
+    assert ours.layers[:2] == below.layers
+    settings = ours.config["config"]
+    assert settings["Entrypoint"][0] == settings["Healthcheck"]["Test"][1] == "/usr/local/bin/python3.13"
+    assert settings["Env"] == ["PATH=/usr/local/bin:/usr/bin", "KEPT=1", "LANG=C.UTF-8", "HOME=/tmp"]
+    assert settings["Labels"]["org.opencontainers.image.base.digest"] == digest_of(base)
+    (tmp_path / "root").mkdir()
+    ours.unpack(tmp_path / "root")
+    assert (tmp_path / "root/etc/more").read_bytes() == b"x"
+    assert (tmp_path / "root" / ROOT / "manifest.json").is_file()
+
+
 def test_the_mirror_of_the_spec_reaches_the_source() -> None:
-    options = Options(base=BaseOptions(mirror="http://mirror.example/debian"))
+    options = Options(base=ImageBase(mirror="http://mirror.example/debian"))
     uris = TARGET.sources(options, TARGET.platforms(options)[1])
     assert uris["debs"].startswith("debian:trixie/arm64?python3.13-minimal,")
     assert uris["debs"].endswith("#mirror=http://mirror.example/debian")

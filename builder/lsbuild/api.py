@@ -21,7 +21,10 @@ if TYPE_CHECKING:  # 0.3 CPU seconds that a step's process need not pay
     from lsbuild.toolbox import Tool
 
 __all__ = [
+    "CPU_ONLY",
     "SERVER_WHEELS",
+    "Accelerates",
+    "Accelerator",
     "Apart",
     "Artifact",
     "Bundle",
@@ -222,6 +225,9 @@ class Compiled:
     ``wheels`` are requirement strings; ``code`` are packages or modules copied into the bundle as source; ``apart`` are
     wheels by the folder of the bundle that they are unpacked in, which no import of the runtime looks into. ``functions`` is
     what models may call of it (name, description and parameters, as the runtime will tell them), as far as the build knows.
+
+    ``only`` is for a distribution in ``wheels`` that is a library of many small modules: those (``stdnum.us.ssn``) that are
+    used. Where everybody who needs it says so, they ship with what they import of it (`reach`), and nothing else of it.
     """
 
     steps: tuple[Step, ...] = ()
@@ -229,6 +235,7 @@ class Compiled:
     wheels: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     apart: Mapping[str, Apart] = field(default_factory=dict)
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     functions: tuple[Mapping[str, Json], ...] = ()
     prompted: Step | None = None
     """Of a language model that is built here: a step that looks at what it will be told with every request. Whoever tells
@@ -239,6 +246,10 @@ class Compiled:
     """
 
 
+CPU_ONLY = ("cpu",)
+"""``Given.providers`` of a target without an accelerator."""
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """What a plugin may use when it declares steps: its fetched sources and what other items compiled to."""
@@ -246,6 +257,8 @@ class Given:
     sources: Mapping[str, Source]
     peers: Mapping[tuple[str, str], Compiled] = field(default_factory=dict)
     """(kind, name) -> Compiled, for every item this one refers to (``Plugin.refers``) and all that those refer to."""
+    providers: tuple[str, ...] = CPU_ONLY
+    """What models run on, in order (``Accelerator.providers``): graphs may have a form that suits it."""
 
 
 def config_problems(model: type[BaseModel], config: Mapping[str, Json]) -> list[Problem]:
@@ -321,6 +334,8 @@ class Artifact:
     size: int
     media: str
     """What it is, for people: "folder", "OCI image layout (amd64, arm64)"."""
+    packed: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that are sent to one machine, by what is sent ("amd64 image", the name of a package); empty when it is sent whole."""
 
 
 State = Literal["proved", "failed", "skipped", "unproved"]
@@ -402,6 +417,29 @@ class Images(Protocol):
 
     def layout(self, artifact: Path) -> Path | None:
         """The OCI image layout inside ``artifact``; None where it has another form."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """What models run on beside the CPU.
+
+    ``providers`` are names of onnxruntime's execution providers in small letters, best first: ``tensorrt``, ``cuda``, ``cpu``.
+    ``replaces`` maps a distribution that plugins require to what is required in its place; nothing where a step of the
+    target ships it. The services of items that require such a distribution are told ``settings`` and ``providers``, as
+    ``execution`` in their ``config``, and are opened when the server starts.
+    """
+
+    providers: tuple[str, ...]
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    replaces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class Accelerates(Protocol):
+    """What a target has beside ``Target`` when models of its artifacts may run on something else than the CPU."""
+
+    def accelerator(self, options: BaseModel) -> Accelerator | None:
+        """What they run on; None for the CPU alone."""
         ...
 
 

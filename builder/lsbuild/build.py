@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
@@ -13,8 +14,24 @@ from typing import NoReturn
 
 from pydantic import BaseModel
 
-from lsbuild import bundle, disk, facts, gates, history, leaks, lock, plan, registry, report, shields, sources, wheels
-from lsbuild.api import Bundle, Compiled, Item, Platform, Plugin, Problem, Source, Step, Target
+from lsbuild import (
+    accelerating,
+    bundle,
+    disk,
+    facts,
+    gates,
+    history,
+    leaks,
+    lock,
+    plan,
+    prune,
+    registry,
+    report,
+    shields,
+    sources,
+    wheels,
+)
+from lsbuild.api import Accelerator, Bundle, Compiled, Item, Platform, Plugin, Problem, Source, Step, Target
 from lsbuild.errors import ServeError, SpecError
 from lsbuild.evals import gates as quality
 from lsbuild.evals.result import Result
@@ -75,6 +92,7 @@ def prepare(order: Order, monitor: Monitor) -> Prepared:
     target = known.target(order.target)
     options = loaded.options(target.Options)
     platforms = target.platforms(options)
+    accelerator = accelerating.find(target, options)
     items = _items(loaded)
     plugins = {item.provider: known.plugin(item.provider, (*item.path, "provider")) for item in items}
     _check(items, plugins, loaded)
@@ -95,8 +113,9 @@ def prepare(order: Order, monitor: Monitor) -> Prepared:
         )
 
     given = resolve(uri for item in items for uri in plugins[item.provider].sources(item).values())
-    compiled = shields.placed(plan.compile_items(items, plugins, given), loaded.spec)
-    wanted = {tag: _platform_uris(target, options, tag, compiled) for tag in platforms}
+    made = plan.compile_items(items, plugins, given, accelerating.providers(accelerator))
+    compiled = shields.placed(accelerating.told(made, accelerator), loaded.spec)
+    wanted = {tag: _platform_uris(target, options, tag, compiled, accelerator) for tag in platforms}
     fetched = resolve(uri for uris in wanted.values() for uri in uris.values())
 
     monitor.stage("plan")
@@ -105,10 +124,14 @@ def prepare(order: Order, monitor: Monitor) -> Prepared:
         for tag, uris in wanted.items()
     }
     code = [name for each in compiled.values() for name in each.code]
+    only = _only(compiled.values())
     platform_steps = {
         tag: (
             bundle.code_step(tag, code),
-            *(wheels.step(tag, uris[folder], fetched[uris[folder]], folder) for folder in _wheel_folders(compiled)),
+            *(
+                wheels.step(tag, uris[folder], fetched[uris[folder]], folder, only if folder == wheels.SITE else None)
+                for folder in _wheel_folders(compiled)
+            ),
             *target_steps[tag].values(),
         )
         for tag, uris in wanted.items()
@@ -149,7 +172,9 @@ def build(order: Order, output: Path | None, monitor: Monitor) -> report.Report:
         native.check(each)
         leaks.check(each, ready.loaded.spec.not_secrets)
     out = output or Path("build") / f"{ready.loaded.spec.name}-{order.target}"
-    artifact = ready.target.pack(bundles, ready.options, out)
+    with gates.nothing_replaced(ready.loaded.spec.budgets, ready.target, out):
+        artifact = ready.target.pack(bundles, ready.options, out)
+        gates.check_packed(ready.loaded.spec.budgets, artifact, bundles)
     return report.Report(
         name=ready.loaded.spec.name,
         target=order.target,
@@ -238,9 +263,14 @@ def _check(items: list[Item], plugins: Mapping[str, Plugin], loaded: Loaded) -> 
 
 
 def _platform_uris(
-    target: Target, options: BaseModel, platform: Platform, compiled: Mapping[tuple[str, str], Compiled]
+    target: Target,
+    options: BaseModel,
+    platform: Platform,
+    compiled: Mapping[tuple[str, str], Compiled],
+    accelerator: Accelerator | None,
 ) -> dict[str, str]:
-    requirements = {*RUNTIME_WHEELS, *target.wheels, *(wheel for each in compiled.values() for wheel in each.wheels)}
+    items = accelerating.requirements((wheel for each in compiled.values() for wheel in each.wheels), accelerator)
+    requirements = {*RUNTIME_WHEELS, *target.wheels, *items}
     apart = {name: own for each in compiled.values() for name, own in each.apart.items()}
     for name, own in apart.items():
         wheels.require_python(platform, own.python, name)
@@ -253,6 +283,18 @@ def _platform_uris(
             if own.requirements
         },
     }
+
+
+def _only(compiled: Iterable[Compiled]) -> dict[str, set[str]]:
+    """The modules that ship of distributions that nobody needs as a whole."""
+    modules: dict[str, set[str]] = {}
+    whole: set[str] = set()
+    for each in compiled:
+        named = {prune.normalised(re.split(r"[^\w.-]", wheel, maxsplit=1)[0]) for wheel in each.wheels}
+        whole |= named - each.only.keys()
+        for name, own in each.only.items():
+            modules.setdefault(name, set()).update(own)
+    return {name: own for name, own in modules.items() if name not in whole}
 
 
 def _wheel_folders(compiled: Mapping[tuple[str, str], Compiled]) -> tuple[str, ...]:
@@ -275,6 +317,7 @@ def _bundle(ready: Prepared, platform: Platform, outputs: Mapping[str, Path]) ->
         platform,
         shipped,
         ready.compiled,
-        build={"spec": ready.loaded.sha256, "lock": hashlib.sha256(lock.to_json(ready.lock)).hexdigest()},
+        build={"spec": ready.loaded.sha256, "lock": hashlib.sha256(lock.to_json(ready.lock)).hexdigest()}
+        | gates.running(ready.loaded.spec.budgets),
         extras={name: outputs[step.name] for name, step in ready.target_steps[platform].items()},
     )

@@ -10,15 +10,16 @@ from typing import NamedTuple
 
 import msgspec
 
-from lsbuild import __version__, bytecode, common
+from lsbuild import __version__, accelerating, bytecode, common
 from lsbuild.api import Bundle, Compiled, File, Json, Platform, Service, Step, StepContext, StepError
 from lsbuild.spec.model import Spec
 from lsbuild_runtime import manifest as formats
 
 RUNTIME = "lsbuild_runtime"
-SERVED_FACTS = ("accepts", "chat", "context_length", "embedding_dimension", "index", "sampling")
-"""Facts of a step (tokens, numbers in a vector, a model's own defaults, how an index is searched and with which recall)
-that become metadata of the services of its output.
+SERVED_FACTS = ("accepts", "chat", "context_length", "embedding_dimension", "found", "index", "runs_on", "sampling")
+"""Facts of a step (tokens, numbers in a vector, a model's own defaults, how an index is searched and with which recall,
+which execution providers have every operator of a graph, what a shield finds of labelled messages) that become metadata of
+the services of its output.
 
 An agent has those of its model too: a request that names no temperature gets the model's, whoever is asked.
 """
@@ -94,13 +95,14 @@ def assemble(
             files.append(File(path, source, mode, step.part, component))
             entries.append(formats.FileEntry(path=path, sha256=sha256, size=size, part=step.part, component=component))
     limits = spec.server.limits
+    services = _told([service for item in compiled.values() for service in item.services], known)
     manifest = formats.Manifest(
         schema=formats.SCHEMA,
         name=spec.name,
         lsbuild=__version__,
         target=target,
         platform=platform.tag,
-        services=_told([service for item in compiled.values() for service in item.services], known),
+        services=services,
         server=formats.Server(
             host=spec.server.host,
             port=spec.server.port,
@@ -109,6 +111,7 @@ def assemble(
             concurrency=limits.concurrency,
             queue=limits.queue,
             deadline_s=limits.deadline,
+            prepare=accelerating.opened_at_start(services),
         ),
         files=tuple(sorted(entries, key=lambda entry: entry.path)),
         build=dict(build),

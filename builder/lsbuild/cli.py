@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from lsbuild import __version__
 from lsbuild.errors import LsbuildError, SpecError
 
 if TYPE_CHECKING:
+    from lsbuild.api import Check
     from lsbuild.build import Order
     from lsbuild.running.monitor import Monitor
 
@@ -100,6 +102,18 @@ class Output:
         elif not self.quiet:
             click.echo(text())
 
+    def check(self, check: Check) -> None:
+        """Print one check of an artifact as it is made; in JSON they come together."""
+        if not (self.as_json or self.quiet):
+            click.echo(f"{click.style(f'{check.state:<8}', fg=_COLOURS[check.state])} {check.name:<28} {check.detail}")
+
+    def end(self, error: LsbuildError | None) -> None:
+        """After the answer: raise ``error``, or in JSON, where the answer says it already, exit with its code."""
+        if error is not None and self.as_json:
+            sys.exit(error.exit_code)
+        if error is not None:
+            raise error
+
     def fail(self, error: LsbuildError) -> None:
         """Say what went wrong and exit with the code of its class."""
         if self.as_json:
@@ -138,15 +152,26 @@ def main() -> None:
 @main.command()
 @_spec_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write. [default: build/NAME-TARGET]")
+@click.option("--prove", is_flag=True, help="Verify the artifact at once, and hold budgets.cold_start.")
 @_output_options
-def build(spec: Path, output: Path | None, out: Output, **order: Any) -> None:
+def build(spec: Path, output: Path | None, prove: bool, out: Output, **order: Any) -> None:
     """Compile SPEC into an artifact (the default command)."""
     from lsbuild import build as building
     from lsbuild import report as reports
+    from lsbuild import verify as verifying
 
     with out.monitor() as monitor:
         report = building.build(_order(spec, **order), output, monitor)
-    out.give({"ok": True, **reports.to_dict(report)}, lambda: reports.to_text(report))
+    told = reports.to_dict(report)
+    if not prove:
+        out.give({"ok": True, **told}, lambda: reports.to_text(report))
+        return
+    if not (out.as_json or out.quiet):
+        click.echo(f"{reports.to_text(report)}\n")
+    found = verifying.verify([report.artifact.path], told=out.check)
+    body = verifying.to_dict(found)
+    out.give({"ok": body["ok"], **told, "verified": body}, lambda: verifying.to_text(found))
+    out.end(verifying.fault(found))
 
 
 @main.command()
@@ -230,21 +255,42 @@ def inspect(artifact: Path, treemap: Path | None, out: Output) -> None:
 
 
 @main.command()
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifacts", metavar="ARTIFACT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--against", metavar="ARTIFACT", type=click.Path(path_type=Path), help="Compare the answers with those of this one."
+)
+@click.option("--strict", is_flag=True, help="Fail also when something was skipped.")
 @_output_options
-def verify(artifact: Path, out: Output) -> None:
-    """Boot ARTIFACT as its target would and ask it real questions."""
+def verify(artifacts: tuple[Path, ...], against: Path | None, strict: bool, out: Output) -> None:
+    """Boot each ARTIFACT as its target would, ask it real questions, and compare the answers."""
     from lsbuild import verify as verifying
-    from lsbuild.errors import VerifyError
+    from lsbuild.proving.examine import Examination
 
-    checks = []
-    for check in verifying.verify(artifact):
-        checks.append(check)
-        if not (out.as_json or out.quiet):
-            click.echo(f"{click.style(f'{check.state:<8}', fg=_COLOURS[check.state])} {check.name:<28} {check.detail}")
-    out.give(verifying.to_dict(checks), lambda: verifying.summary(checks))
-    if not all(check.ok for check in checks):
-        sys.exit(VerifyError.exit_code)
+    silent = out.as_json or out.quiet
+
+    def begins(each: Examination) -> None:
+        if not silent and (against or len(artifacts) > 1):
+            click.echo(f"\n{each.found.path} ({each.found.target.name})")
+
+    found = verifying.verify(([against] if against else []) + list(artifacts), begins, out.check)
+    fault = verifying.fault(found, strict=strict)
+    out.give({**verifying.to_dict(found), "ok": fault is None}, lambda: verifying.to_text(found))
+    out.end(fault)
+
+
+@main.command()
+@click.option("-t", "--target", "targets", multiple=True, help="Look only for the programs of this target.")
+@click.option("--network", is_flag=True, help="Ask the package index and the Debian archive whether they answer.")
+@_output_options
+def doctor(targets: tuple[str, ...], network: bool, out: Output) -> None:
+    """Look whether this machine can build, boot and deliver, and say what to do where it cannot."""
+    from lsbuild.proving import doctor as doctors
+
+    findings = list(doctors.examine(targets, network=network))
+    body = doctors.to_dict(findings)
+    out.give(body, lambda: doctors.to_text(findings))
+    if not body["ok"]:
+        sys.exit(LsbuildError.exit_code)
 
 
 @main.command()
@@ -277,13 +323,47 @@ def deploy(artifact: Path, target: str | None, variables: tuple[str, ...], out: 
 @click.argument("image", type=click.Path(path_type=Path))
 @click.argument("device", metavar="DEVICE|FILE", type=click.Path(path_type=Path))
 @click.option("--yes", is_flag=True, help="Also write to a disk that is not removable, and replace a file.")
+@click.option("--hostname", help="Name of the board.")
+@click.option(
+    "--ssh-key",
+    "ssh_keys",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="A public key with which `pi` may log in.",
+)
+@click.option(
+    "--wifi", metavar="NAME", help="Network of the board; LSBUILD_WIFI_PASSWORD has its password, or it is asked for."
+)
+@click.option(
+    "--set", "given", multiple=True, metavar="NAME=VALUE", help="Another setting of lsbuild.txt, like timezone."
+)
 @_output_options
-def flash(image: Path, device: Path, yes: bool, out: Output) -> None:
-    """Write IMAGE to a card and read it back.
+def flash(
+    image: Path,
+    device: Path,
+    yes: bool,
+    hostname: str | None,
+    ssh_keys: tuple[Path, ...],
+    wifi: str | None,
+    given: tuple[str, ...],
+    out: Output,
+) -> None:
+    """Write IMAGE to a card, read it back, and set up the board.
 
     Disks of this system and mounted ones are refused.
     """
+    from lsbuild.delivery import card
     from lsbuild.delivery import flash as flashing
+
+    settings = card.settings(given, hostname=hostname, ssh_keys=ssh_keys, wifi=wifi)
+    if wifi and "wifi_password" not in settings:
+        hidden = os.environ.get("LSBUILD_WIFI_PASSWORD") or click.prompt(
+            f"Password of {wifi}", hide_input=True, err=True
+        )
+        settings["wifi_password"] = [hidden]
+    if settings:
+        card.require(settings)
 
     def show(what: str, done: int, total: int) -> None:
         share = f"{100 * done // total} %" if total else f"{done / 1e6:.0f} MB"
@@ -291,8 +371,11 @@ def flash(image: Path, device: Path, yes: bool, out: Output) -> None:
 
     silent = out.quiet or out.as_json
     found = flashing.flash(image, device, yes=yes, progress=(lambda *_: None) if silent else show)
-    body = {"ok": True, "device": str(device), "size": found.size, "sha256": found.sha256}
-    out.give(body, lambda: f"{device} holds {image.name}: {found.size:,} bytes, read back and equal")
+    if settings:
+        card.settle(device, settings)
+    body = {"ok": True, "device": str(device), "size": found.size, "sha256": found.sha256, "settings": sorted(settings)}
+    also = f"; set: {', '.join(sorted(settings))}" if settings else ""
+    out.give(body, lambda: f"{device} holds {image.name}: {found.size:,} bytes, read back and equal{also}")
 
 
 @main.command()

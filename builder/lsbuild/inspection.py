@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from lsbuild import found as finding
 from lsbuild import registry
 from lsbuild.api import Manifest, Service, Target
 from lsbuild.errors import VerifyError
@@ -92,6 +93,7 @@ ROUTES = {
 }
 """What a service of an API answers. The builder may not call the runtime; a test holds these against its route table."""
 COMMON_ROUTES = (
+    "/v1/live",
     "/v1/health",
     "/v1/ready",
     "/v1/version",
@@ -180,6 +182,9 @@ def to_text(found: Inspection) -> str:
         f"  {service.api:<12} {service.name:<20} {service.provider}  {tools(service)}".rstrip()
         for service in first.services
     ]
+    for service in first.services:
+        told = list(finding.lines(service.name, service.metadata.get("found", ())))
+        lines += ["", *told] if told else []
     for manifest in found.manifests:
         total = sum(entry.size for entry in manifest.files)
         lines += ["", f"components of {manifest.platform} ({total / 1e6:.1f} MB unpacked)"]

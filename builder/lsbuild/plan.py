@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from lsbuild.api import Compiled, Given, Item, Json, Plugin, Problem, Source, Step
+from lsbuild.api import CPU_ONLY, Compiled, Given, Item, Json, Plugin, Problem, Source, Step
 from lsbuild.errors import SpecError, StepError
 from lsbuild.facts import Facts, code_of
 from lsbuild.suggest import did_you_mean
@@ -85,12 +85,16 @@ class Plan:
 
 
 def compile_items(
-    items: Sequence[Item], plugins: Mapping[str, Plugin], sources: Mapping[str, Source]
+    items: Sequence[Item],
+    plugins: Mapping[str, Plugin],
+    sources: Mapping[str, Source],
+    providers: tuple[str, ...] = CPU_ONLY,
 ) -> dict[tuple[str, str], Compiled]:
     """Ask each item's plugin for its steps, in the order of who refers to whom.
 
-    ``plugins`` by provider name; ``sources`` by the URI that ``Plugin.sources`` returned. SpecError for a circle, for a
-    reference to nothing and for every Problem that ``Plugin.check`` found (paths start at the spec's root).
+    ``plugins`` by provider name; ``sources`` by the URI that ``Plugin.sources`` returned; ``providers`` as of Given.
+    SpecError for a circle, for a reference to nothing and for every Problem that ``Plugin.check`` found (paths start at
+    the spec's root).
     """
     problems = [
         Problem((*item.path, *problem.path), problem.message, problem.where)
@@ -110,6 +114,7 @@ def compile_items(
         given = Given(
             sources={local: sources[uri] for local, uri in plugin.sources(item).items()},
             peers={peer: compiled[peer] for peer in peers_of(item.path)},
+            providers=providers,
         )
         compiled[item.path] = plugin.compile(item, given)
     return compiled

@@ -88,6 +88,16 @@ RULES: Mapping[str, tuple[str, ...]] = {
         "onnxruntime/tools/*",
         "onnxruntime/transformers/*",
     ),
+    # Its second copy of the engine stays: nobody has seen a GPU do without it.
+    "onnxruntime-gpu": (
+        "onnxruntime/backend/*",
+        "onnxruntime/capi/convert_npz_to_onnx_adapter.py",
+        "onnxruntime/datasets/*",
+        "onnxruntime/quantization/*",
+        "onnxruntime/tools/*",
+        "onnxruntime/transformers/*",
+    ),
+    "python-stdnum": (),
     "referencing": ("referencing/tests/*",),
     "sqlite-vec": (),
     "tokenizers": ("tokenizers/tools/*",),

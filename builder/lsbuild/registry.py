@@ -38,6 +38,7 @@ PLUGINS: Mapping[str, str] = {
 TARGETS: Mapping[str, str] = {
     "container": "lsbuild_targets.container.target:TARGET",
     "host": "lsbuild_targets.host:TARGET",
+    "jetson": "lsbuild_targets.jetson.target:TARGET",
     "lambda": "lsbuild_targets.aws_lambda.target:TARGET",
     "rpi": "lsbuild_targets.rpi.target:TARGET",
 }

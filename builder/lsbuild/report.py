@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lsbuild import found
 from lsbuild.api import Artifact, Bundle, Json
 from lsbuild.inspection import components, tools
 from lsbuild.plan import Plan, Planned
@@ -71,6 +72,7 @@ def to_dict(report: Report) -> dict[str, Any]:
             "sha256": report.artifact.sha256,
             "size": report.artifact.size,
             "media": report.artifact.media,
+            "packed": dict(report.artifact.packed),
         },
         "components": components(report.bundles[0].manifest),
         "platforms": [bundle.platform.tag for bundle in report.bundles],
@@ -114,6 +116,7 @@ def to_text(report: Report) -> str:
         )
         if shown:
             lines += textwrap.wrap(f"{row.name}: {shown}", _WIDTH, initial_indent="  ", subsequent_indent="      ")
+        lines += [f"  {line}" for line in found.lines(row.name, row.facts.get("found", ()))]
     for text in warnings(report.steps):
         lines += textwrap.wrap(f"warning: {text}", _WIDTH, initial_indent="  ", subsequent_indent="      ")
     lines += [f"  left out: {each['path']}: {each['reason']}" for row in report.steps for each in _skipped(row)]
@@ -121,6 +124,7 @@ def to_text(report: Report) -> str:
         "",
         f"steps     {ran} run, {len(report.steps) - ran} cached; {report.compile_s:.1f} s, packed in {report.pack_s:.1f} s",
         f"artifact  {report.artifact.path} ({report.artifact.media}, {report.artifact.size / 1e6:.1f} MB)",
+        *(f"packed    {name}, {size / 1e6:.1f} MB" for name, size in report.artifact.packed.items()),
         f"sha256    {report.artifact.sha256}",
     ]
     return "\n".join(lines)

@@ -13,13 +13,14 @@ from importlib.util import MAGIC_NUMBER
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
-from lsbuild import bytecode, prune
+from lsbuild import bytecode, prune, reach
 from lsbuild.api import Json, Platform, Source, SourceError, SourceFile, Step, StepContext
 from lsbuild.packing import native
 
 SITE = "site"
 """The folder of the bundle with the wheels that the runtime and the serve halves import."""
 _WHOLE = "/whole"
+_USED = ("packing.native", "packing.elf", "prune", "reach", "bytecode")
 
 
 def source_uri(platform: Platform, requirements: Iterable[str], *, whole: bool = False) -> str:
@@ -50,8 +51,13 @@ def require_python(platform: Platform, specifier: str, where: str) -> None:
         )
 
 
-def step(platform: Platform, uri: str, source: Source, folder: str = SITE) -> Step:
-    """The step that turns the wheels of ``source``, fetched for ``uri``, into ``folder`` of the bundle."""
+def step(
+    platform: Platform, uri: str, source: Source, folder: str = SITE, only: Mapping[str, Iterable[str]] | None = None
+) -> Step:
+    """The step that turns the wheels of ``source``, fetched for ``uri``, into ``folder`` of the bundle.
+
+    ``only`` are the modules of distributions that ship (`api.Compiled.only`).
+    """
     return Step(
         name=f"wheels.{platform.tag}" if folder == SITE else f"{folder.replace('/', '.')}.{platform.tag}",
         run="lsbuild.wheels:unpack",
@@ -61,9 +67,17 @@ def step(platform: Platform, uri: str, source: Source, folder: str = SITE) -> St
             "glibc": platform.glibc,
             "level": platform.level,
             "bytecode": MAGIC_NUMBER.hex() if bytecode.matches(platform.python) else "",
+            "only": {name: sorted(modules) for name, modules in (only or {}).items()},
         },
         sources={"wheels": source},
-        code=("lsbuild.wheels", "lsbuild.packing.native", "lsbuild.packing.elf", "lsbuild.prune", "lsbuild.bytecode"),
+        code=(
+            "lsbuild.wheels",
+            "lsbuild.packing.native",
+            "lsbuild.packing.elf",
+            "lsbuild.prune",
+            "lsbuild.reach",
+            "lsbuild.bytecode",
+        ),
         ship=folder,
         part="wheels",
     )
@@ -84,7 +98,7 @@ def unpack(context: StepContext) -> Mapping[str, Json]:
         context.progress(done, len(files), file.path)
         name, version = split_name(file.path)
         versions[name] = version
-        pruned += _unpack_one(file, "" if whole else name, context.out)
+        pruned += _unpack_one(file, "" if whole else name, context.out, context.options["only"].get(name))
     platform = context.options
     found = native.require([context.out], platform["arch"], platform["glibc"], platform["level"])
     compiled = bytecode.compile_tree(context.out) if context.options["bytecode"] else None
@@ -129,14 +143,15 @@ def members(wheel: Path, name: str) -> Iterator[tuple[str, zipfile.ZipInfo, zipf
         raise SourceError(f"not a readable wheel: {error}", where=name) from error
 
 
-def _unpack_one(file: SourceFile, name: str, out: Path) -> int:
-    """Unpack one wheel without what ``prune`` knows of ``name``; returns the bytes left out."""
+def _unpack_one(file: SourceFile, name: str, out: Path, only: Iterable[str] | None) -> int:
+    """Unpack one wheel without what ``prune`` knows of ``name`` or ``only`` does not need; returns the bytes left out."""
     with file.location.open("rb") as stream:
         if hashlib.file_digest(stream, "sha256").hexdigest() != file.sha256:
             raise SourceError("the cached file is damaged", where=str(file.location), hint="Delete it and build again.")
     left_out = 0
+    wanted = None if only is None else _wanted(file, only)
     for path, entry, archive in members(file.location, file.path):
-        if not prune.keeps(name, path):
+        if not prune.keeps(name, path) or not (wanted is None or path in wanted or ".dist-info/" in path):
             left_out += entry.file_size
             continue
         data = archive.read(entry)
@@ -146,6 +161,17 @@ def _unpack_one(file: SourceFile, name: str, out: Path) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     return left_out
+
+
+def _wanted(file: SourceFile, modules: Iterable[str]) -> frozenset[str]:
+    """The files that ``modules`` of a distribution come to; SourceError when the wheel lacks one."""
+    contents = {path: archive.read(entry) for path, entry, archive in members(file.location, file.path)}
+    try:
+        return reach.reached(contents, modules)
+    except LookupError as error:
+        raise SourceError(
+            f"has no module {error.args[0]}, which a provider needs", where=file.path, hint="Pin another version of it."
+        ) from error
 
 
 def running_python() -> str:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from msgspec.structs import replace
 
@@ -33,6 +33,9 @@ from lsbuild_runtime.services import CheckFiles, Services, boot_files
 from lsbuild_runtime.stores import Stores
 from lsbuild_runtime.traffic import Traffic
 
+if TYPE_CHECKING:
+    from lsbuild_runtime.preparing import Preparing
+
 K = TypeVar("K", bound=Kept)
 
 Observe = Callable[[str], Watch]
@@ -44,6 +47,10 @@ _CLIENT_CLOSED = 499
 
 def _silent(_request_id: str) -> Watch:
     return _SILENT
+
+
+def _ignore(_line: str) -> None:
+    """Nobody is told."""
 
 
 class App:
@@ -73,6 +80,10 @@ class App:
         self.traffic = Traffic()
         self.draining = False
         """Set by an adapter that is shutting down: /v1/ready answers 503 from then on."""
+        self.preparing: Preparing | None = None
+        """The services that are opened at the start, once ``start`` was called and where there are any."""
+        self.tell: Callable[[str], None] = _ignore
+        """Takes a short line for a supervisor (systemd's STATUS) when something of the start begins or ends."""
         self.observe = observe
         self.clock = clock
         self._kept: dict[Any, Kept] = {}
@@ -174,7 +185,15 @@ class App:
             return False
 
     def start(self) -> None:
-        """An adapter that serves for a while calls this once: work that an earlier process left goes on."""
+        """An adapter that serves for a while calls this once: work that an earlier process left goes on.
+
+        Services that have to be seen before a request is are opened in a thread of their own.
+        """
+        if names := self.manifest.server.prepare:
+            from lsbuild_runtime.preparing import Preparing  # only where models run on something else than the CPU
+
+            self.preparing = Preparing(names, self.services, self.observe, self.tell)
+            self.preparing.start()
         for name, go_on in (
             ("uploads", lambda _: self.stores.start()),
             ("batches", batches.resume),
@@ -189,6 +208,8 @@ class App:
 
     def close(self) -> None:
         """Stop the work in the background; what is not finished goes on with the next start."""
+        if self.preparing is not None:
+            self.preparing.close()
         for kept in self._kept.values():
             kept.close()
         self.stores.close()

@@ -61,7 +61,8 @@ class Service(Struct, frozen=True, kw_only=True):
 class Server(Struct, frozen=True, kw_only=True):
     """Where and how the artifact listens. ``body`` and ``queue`` bound what one client can cost: bytes and requests.
 
-    ``upload`` is the largest body of an upload.
+    ``upload`` is the largest body of an upload. ``prepare`` are services ("api/name") that are opened when the server
+    starts, not by their first request.
     """
 
     host: str = "127.0.0.1"
@@ -71,6 +72,7 @@ class Server(Struct, frozen=True, kw_only=True):
     concurrency: int = 4
     queue: int = 32
     deadline_s: float = 120.0
+    prepare: tuple[str, ...] = ()
 
 
 class Manifest(Struct, frozen=True, kw_only=True):

@@ -35,12 +35,33 @@ class Host(Protocol):
         ...
 
 
+class Telling(Host, Protocol):
+    """The Host of a service that is opened when the server starts."""
+
+    def tell(self, what: str) -> None:
+        """Say in a few words what takes so long; /v1/health shows it."""
+        ...
+
+
 class Behind(Host, Protocol):
     """The Host of a service that is itself a shield."""
 
     def bare(self, api: str, name: str) -> Any:
         """As ``get``, without the shields before the service: a shield that asks a model would ask itself."""
         ...
+
+
+class Placement(Struct, frozen=True):
+    """Where a model runs, as its session says: ``provider`` is the one that took it, ``wanted`` the one that should have.
+
+    ``operators`` counts the operators of the graph by provider, where that is known; ``why`` says why it is not the wanted
+    one. A port that has a ``placement`` shows it in /v1/health.
+    """
+
+    provider: str
+    wanted: str
+    operators: Mapping[str, int] = field(default_factory=dict)
+    why: str = ""
 
 
 Open = Callable[[Service, Path, Host], Any]

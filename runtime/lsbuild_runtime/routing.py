@@ -13,6 +13,7 @@ from lsbuild_runtime.http import DONE, OPENAI_ERRORS, ApiError, Errors, Request,
 
 if TYPE_CHECKING:
     from lsbuild_runtime.manifest import Manifest
+    from lsbuild_runtime.preparing import Preparing
     from lsbuild_runtime.services import Services
     from lsbuild_runtime.stores import Stores
     from lsbuild_runtime.traffic import Traffic
@@ -57,6 +58,7 @@ class Site(Protocol):
     observe: Callable[[str], Watch]
     clock: Callable[[], float]
     draining: bool
+    preparing: Preparing | None
 
     def kept(self, kind: Callable[[Site], K]) -> K:
         """The one ``kind(site)`` of this application, made by whoever asks first and closed with it."""

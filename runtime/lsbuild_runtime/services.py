@@ -6,14 +6,18 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.manifest import FileEntry, Manifest, ManifestError, Service, check_files
+
+if TYPE_CHECKING:
+    from lsbuild_runtime.ports import Placement
 
 MODEL_APIS = ("inference", "agents", "embeddings", "rerank")
 """The APIs whose services are models to a client."""
@@ -34,6 +38,10 @@ class Services:
         self, manifest: Manifest, root: Path, state: Path | None = None, check: CheckFiles = check_files
     ) -> None:
         self.check = check
+        self.doing = ""
+        """What is being opened at the start of the server, in words; requests do not wait for it."""
+        self.heard: Callable[[str], None] = _ignore
+        """Takes what a service says of its opening."""
         self._manifest = manifest
         self._root = root
         self._state = state
@@ -60,11 +68,31 @@ class Services:
         service = self._by_key.get((api, name))
         if service is None:
             raise ApiError(404, f"the bundle has no {api} named {name!r}", code="not_found")
-        with self._lock:
+        with self._turn():
             port = self._bare.get((api, name))
             if port is None:
                 port = self._bare[api, name] = open_service(service, self._manifest, self._root, self)
             return port
+
+    def prepare(self, api: str, name: str) -> Any:
+        """As ``get``, but it waits for its turn whatever ``doing`` says: for whoever opens services at the start."""
+        with self._lock:
+            return self.get(api, name)
+
+    def tell(self, what: str) -> None:
+        """See ports.Telling."""
+        if self.doing:
+            self.doing = what
+            self.heard(what)
+
+    def is_open(self, api: str, name: str) -> bool:
+        """Whether the service was opened."""
+        return (api, name) in self._opened
+
+    def placement(self, api: str, name: str) -> Placement | None:
+        """Where an opened model runs; None where it does not say, and for one that is not open."""
+        found: Placement | None = getattr(self._bare.get((api, name)), "placement", None)
+        return found
 
     @property
     def state_path(self) -> Path | None:
@@ -103,13 +131,27 @@ class Services:
                 faults.append(f"{entry.path} is missing or has another size")
         return faults
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The turn to open a service. ApiError 503 where the start of the server has it: that may take minutes."""
+        if not self._lock.acquire(blocking=not self.doing):
+            raise ApiError(503, f"not ready yet: {self.doing}", type="server_error", code="preparing", retry_after=5)
+        try:
+            yield
+        finally:
+            self._lock.release()
+
     def _open(self, api: str, name: str) -> Any:
-        with self._lock:
+        with self._turn():
             port = self._opened.get((api, name))
             if port is None:
                 port = _shielded(self.bare(api, name), self._by_key[api, name], self)
                 self._opened[api, name] = port
             return port
+
+
+def _ignore(_line: str) -> None:
+    """Nobody is told."""
 
 
 def open_service(service: Service, manifest: Manifest, root: Path, host: Services) -> Any:

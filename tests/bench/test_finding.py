@@ -9,6 +9,7 @@ import pytest
 
 from bench import finding
 from injection_cases import harmless, injections
+from lsbuild_plugins.rules.compile.quality import Counts
 
 FLOORS = {
     "pii": (0.92, 0.9),
@@ -24,6 +25,12 @@ and weapons."""
 Record = Callable[[str, object], None]
 
 
+def shares(counts: Counts) -> tuple[float, float]:
+    """Precision and recall of a category that is there and found."""
+    assert counts.precision is not None and counts.recall is not None
+    return counts.precision, counts.recall
+
+
 def test_there_are_enough_messages_and_enough_of_them_harmless() -> None:
     messages = finding.messages()
     assert len(messages) >= 400
@@ -33,16 +40,17 @@ def test_there_are_enough_messages_and_enough_of_them_harmless() -> None:
 
 @pytest.mark.parametrize("category", FLOORS)
 def test_precision_and_recall(category: str, record_property: Record) -> None:
-    quality = finding.qualities()[category]
-    record_property("precision", round(quality.precision, 3))
-    record_property("recall", round(quality.recall, 3))
+    precision, recall = shares(finding.qualities()[category])
+    record_property("precision", round(precision, 3))
+    record_property("recall", round(recall, 3))
     least_precision, least_recall = FLOORS[category]
-    assert quality.precision >= least_precision
-    assert quality.recall >= least_recall
+    assert precision >= least_precision
+    assert recall >= least_recall
 
 
 def test_harmless_messages_are_left_alone() -> None:
-    flagged = [each.text for each in finding.messages() if not each.categories and finding.found(each)]
+    wrong = {text for each in finding.qualities().values() for text in each.wrong}
+    flagged = [each.text for each in finding.messages() if not each.categories and each.text in wrong]
     assert len(flagged) <= 2, flagged
 
 
@@ -72,8 +80,8 @@ def test_the_corpus_of_injections_is_what_it_says() -> None:
 
 def test_what_the_pack_finds_of_them_is_told(record_property: Record) -> None:
     """Rules know phrases: most injections say what they want in words of their own. Policy is what stops them."""
-    quality = finding.injections()
-    record_property("injections precision", round(quality.precision, 3))
-    record_property("injections recall", round(quality.recall, 3))
-    assert quality.recall >= 0.35
-    assert quality.precision >= 0.95
+    precision, recall = shares(finding.injections())
+    record_property("injections precision", round(precision, 3))
+    record_property("injections recall", round(recall, 3))
+    assert recall >= 0.35
+    assert precision >= 0.95

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flows import flow_app, kit
 from live_server import serving
-from lsbuild.verify import questions
+from lsbuild.proving.questions import questions
 from scripted import agent_of
 
 

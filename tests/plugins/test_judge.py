@@ -13,9 +13,9 @@ from live_server import serving
 from lsbuild import bundle
 from lsbuild.api import Given, Item
 from lsbuild.errors import SpecError
+from lsbuild.proving.questions import questions
 from lsbuild.spec.load import load
 from lsbuild.spec.model import Shield
-from lsbuild.verify import questions
 from lsbuild_plugins.judge.plugin import PLUGIN
 from lsbuild_plugins.judge.serve import parts
 from lsbuild_plugins.judge.serve.guard import HAZARDS, Unreadable, read, tamed, task

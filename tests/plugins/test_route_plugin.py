@@ -10,9 +10,9 @@ import pytest
 from lsbuild.api import Compiled, Given, Item, Service
 from lsbuild.common import common, with_common
 from lsbuild.errors import SpecError
+from lsbuild.proving.questions import questions
 from lsbuild.spec.load import load
 from lsbuild.spec.model import Model
-from lsbuild.verify import questions
 from lsbuild_plugins.route.plugin import PLUGIN
 from lsbuild_runtime.federation.route import settings_of
 from lsbuild_runtime.manifest import Manifest

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from lsbuild.errors import SourceError, SpecError
+from lsbuild import entries
+from lsbuild.errors import SourceError
 
 _LINES = re.compile(r"([1-9]\d*)(?:-([1-9]\d*))?")
 
@@ -64,17 +64,8 @@ class Question(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 def load(path: Path, name: str) -> tuple[Question, ...]:
     """The questions of a file (.yaml, .yml or .jsonl); SourceError names the first faulty entry with its line."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SourceError(
-            f"not UTF-8 (byte {error.start})", where=name, hint="Save the file in that encoding."
-        ) from error
-    entries = list(_jsonl(text, name) if name.endswith(".jsonl") else _yaml(text, name))
-    if not entries:
-        raise SourceError("there is no question in this file", where=name)
     questions: dict[str, Question] = {}
-    for where, value in entries:
+    for where, value in entries.read(path, name, "question"):
         question = _question(value, where)
         if question.question in questions:
             raise SourceError(f"this question was asked before: {question.question!r}", where=where)
@@ -91,28 +82,3 @@ def _question(value: Any, where: str) -> Question:
             where=where,
             hint="An entry is {question: ..., answers: [{file: ..., lines: 12-15, text: ...}], group: ...}.",
         ) from error
-
-
-def _yaml(text: str, name: str) -> Iterator[tuple[str, Any]]:
-    from lsbuild.spec import marks  # 0.1 CPU seconds
-
-    faults: list[Any] = []
-    try:
-        tree = marks.parse(text, name, faults)
-    except SpecError as error:
-        faults = list(error.problems)
-    if faults:
-        raise SourceError(faults[0].message, where=faults[0].where or name)
-    if not marks.is_list(tree):
-        raise SourceError("a question set is a list", where=name, hint="Begin each question with `- question: ...`.")
-    for node in tree.list:
-        yield node.origin.where, node.plain()
-
-
-def _jsonl(text: str, name: str) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                yield f"{name}:{number}", msgspec.json.decode(line)
-            except msgspec.DecodeError as error:
-                raise SourceError(f"not JSON: {error}", where=f"{name}:{number}") from error

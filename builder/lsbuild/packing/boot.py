@@ -21,19 +21,30 @@ BOOTSTRAP = (
     "from lsbuild_runtime.serve.main import main; sys.exit(main(sys.argv[1:]))"
 )
 """The whole start of an artifact, after ``python -I -S -B -c``; its arguments begin with ``--root DIR``."""
+DOCTOR = (
+    "import sys; root = sys.argv[2]; sys.path[:0] = [root + '/app', root + '/site']; "
+    "from lsbuild_runtime.doctor import main; sys.exit(main(sys.argv[1:]))"
+)
+"""The same for ``run doctor``, which needs nothing but the standard library."""
 HEALTH = "/v1/health"
 _ADDRESS = re.compile(r"https?://[^\s\"']+:\d+")
 _STOP_SECONDS = 20.0
 
 
 class Running:
-    """A started artifact. ``base_url`` is known once ``wait`` returned; ``output`` is what it printed so far."""
+    """A started artifact. ``base_url`` is known once ``wait`` returned; ``output`` is what it printed so far.
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    Give ``base_url`` where the address is not printed by the process itself (a machine that is emulated).
+    """
+
+    def __init__(self, process: subprocess.Popen[str], base_url: str = "") -> None:
         self._process = process
+        self.pid = process.pid
         self._lines: list[str] = []
         self._address = threading.Event()
-        self.base_url = ""
+        self.base_url = base_url
+        if base_url:
+            self._address.set()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 

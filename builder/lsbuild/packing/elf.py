@@ -1,8 +1,8 @@
 """What a native file needs to run: word size, machine, glibc, x86-64 level; read from its bytes, nothing is executed.
 
 Follows the System V ABI and the GNU symbol versioning in the Linux Standard Base: program headers -> PT_DYNAMIC ->
-DT_VERNEED, and PT_NOTE -> NT_GNU_PROPERTY_TYPE_0 -> GNU_PROPERTY_X86_ISA_1_NEEDED. Section headers are not used, so
-stripped files are read as well.
+DT_VERNEED and DT_NEEDED, and PT_NOTE -> NT_GNU_PROPERTY_TYPE_0 -> GNU_PROPERTY_X86_ISA_1_NEEDED. None of these needs
+section headers, so stripped files are read as well; only ``section`` looks for one by its name.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 
 MACHINES = {3: "x86", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 _PT_LOAD, _PT_DYNAMIC, _PT_NOTE = 1, 2, 4
+_SHT_NOBITS = 8
 _NT_GNU_PROPERTY, _X86_ISA_NEEDED = 5, 0xC0008002
-_DT_STRTAB, _DT_VERNEED, _DT_VERNEEDNUM = 5, 0x6FFFFFFE, 0x6FFFFFFF
+_DT_NEEDED, _DT_STRTAB, _DT_VERNEED, _DT_VERNEEDNUM = 1, 5, 0x6FFFFFFE, 0x6FFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,52 @@ def read(path: Path) -> Elf | None:
         return Elf(bits, name, _glibc(data, order), _level(data, order), _page(data, order))
     except (KeyError, IndexError, struct.error) as error:
         raise ValueError(f"not a whole ELF file: {error}") from error
+
+
+def needed(path: Path) -> tuple[str, ...]:
+    """The shared libraries that a 64-bit ELF file is linked with (DT_NEEDED), in its order. ValueError when it is none."""
+    data = path.read_bytes()
+    try:
+        order = _order(data)
+        segments = list(_segments(data, order))
+        dynamic = next((at for kind, at, _, _ in segments if kind == _PT_DYNAMIC), None)
+        if dynamic is None:
+            return ()
+        entries = list(_entries(data, order, dynamic))
+        strings = _offset(segments, dict(entries)[_DT_STRTAB])
+        return tuple(_text(data, strings + value) for tag, value in entries if tag == _DT_NEEDED)
+    except (KeyError, IndexError, ValueError, struct.error) as error:
+        raise ValueError(f"not a whole ELF file: {error}") from error
+
+
+def section(path: Path, name: str) -> bytes:
+    """The bytes of the section ``name`` of a 64-bit ELF file; b"" when it has none. ValueError when it is damaged."""
+    data = path.read_bytes()
+    try:
+        order = _order(data)
+        (table,) = struct.unpack_from(f"{order}Q", data, 40)
+        size, count, names = struct.unpack_from(f"{order}HHH", data, 58)
+        headers = [struct.unpack_from(f"{order}IIQQQQ", data, table + index * size) for index in range(count)]
+        for label, kind, _, _, offset, length in headers:
+            if _text(data, headers[names][4] + label) != name or kind == _SHT_NOBITS:
+                continue
+            if offset + length > len(data):
+                raise IndexError(f"section {name} ends behind the file")
+            return data[offset : offset + length]
+    except (KeyError, IndexError, ValueError, struct.error) as error:
+        raise ValueError(f"not a whole ELF file: {error}") from error
+    return b""
+
+
+def _order(data: bytes) -> str:
+    """struct's byte order of a 64-bit ELF file. KeyError for another class."""
+    if data[:5] != b"\x7fELF\x02":
+        raise KeyError("it is not of 64 bits")
+    return {1: "<", 2: ">"}[data[5]]
+
+
+def _text(data: bytes, at: int) -> str:
+    return data[at : data.index(0, at)].decode("ascii", "replace")
 
 
 def _page(data: bytes, order: str) -> int:
@@ -108,7 +155,7 @@ def _versions(data: bytes, order: str) -> Iterator[str]:
     dynamic = next((at for kind, at, _, _ in segments if kind == _PT_DYNAMIC), None)
     if dynamic is None:
         return
-    table = _dynamic(data, order, dynamic)
+    table = dict(_entries(data, order, dynamic))
     if not {_DT_STRTAB, _DT_VERNEED, _DT_VERNEEDNUM} <= table.keys():
         return
     strings = _offset(segments, table[_DT_STRTAB])
@@ -118,8 +165,7 @@ def _versions(data: bytes, order: str) -> Iterator[str]:
         entry = need + first
         for _ in range(count):
             _, _, _, name, step = struct.unpack_from(f"{order}IHHII", data, entry)
-            start = strings + name
-            yield data[start : data.index(0, start)].decode("ascii", "replace")
+            yield _text(data, strings + name)
             entry += step
         need += following
 
@@ -133,13 +179,13 @@ def _segments(data: bytes, order: str) -> Iterator[tuple[int, int, int, int]]:
         yield kind, at, address, length
 
 
-def _dynamic(data: bytes, order: str, at: int) -> dict[int, int]:
-    table: dict[int, int] = {}
+def _entries(data: bytes, order: str, at: int) -> Iterator[tuple[int, int]]:
+    """(tag, value) of the dynamic section that begins at ``at``."""
     while True:
         tag, value = struct.unpack_from(f"{order}qQ", data, at)
         if tag == 0:
-            return table
-        table[tag] = value
+            return
+        yield tag, value
         at += 16
 
 

@@ -46,6 +46,30 @@ def new_folder(out: Path, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
 
 
 @contextmanager
+def set_aside(out: Path, is_ours: Callable[[Path], bool], faults: type[Exception]) -> Iterator[None]:
+    """Let the block replace what stands at ``out``; when it raises one of ``faults``, the old artifact stands there again.
+
+    Where none stood there, nothing does. The old one is kept meanwhile by links to its files, which take no room.
+    """
+    out = Path(os.path.abspath(out))  # noqa: PTH100 - as above
+    before = out.with_name(f".{out.name}.before")
+    shutil.rmtree(before, ignore_errors=True)
+    stood = out.is_dir() and not out.is_symlink() and is_ours(out)
+    if stood:
+        shutil.copytree(out, before, symlinks=True, copy_function=os.link)
+    try:
+        yield
+    except faults:
+        if stood:
+            _move(before, out)
+        else:
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+    finally:
+        shutil.rmtree(before, ignore_errors=True)
+
+
+@contextmanager
 def _locked(folder: int, out: Path) -> Iterator[None]:
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)

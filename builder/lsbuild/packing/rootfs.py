@@ -45,16 +45,20 @@ def extract(context: StepContext) -> Mapping[str, Json]:
     for member in settings(list(found.values()), int(context.options["user"]), context.options["release"]):
         _add(found, member, "lsbuild")
     library = f"usr/lib/python{context.options['python']}"
-    compiled = _compiled(found, library, context.sources["tools"], context.options["python"])
-    found |= {member.path: member for member in compiled}
+    bytes_of = compiled(found, library, context.sources["tools"], context.options["python"])
+    found |= {member.path: member for member in bytes_of}
     with (context.out / TAR).open("wb") as stream:
         write_tar(stream, with_folders(found.values()), ZIP_EPOCH)
     packages = [posixpath.basename(deb.path) for deb in context.sources["debs"].files]
-    return {"packages": packages, "files": len(found), "bytecode": len(compiled)}
+    return {"packages": packages, "files": len(found), "bytecode": len(bytes_of)}
 
 
-def join(debs: Iterable[SourceFile], progress: Callable[[int, int, str], None]) -> dict[str, Member]:
-    """What is kept of all packages, by path, with the control fields of each in ``var/lib/dpkg/status.d``.
+def join(
+    debs: Iterable[SourceFile],
+    progress: Callable[[int, int, str], None],
+    keep: Callable[[Iterable[Member]], Iterator[Member]] | None = None,
+) -> dict[str, Member]:
+    """What ``keep`` (default: ``kept``) takes of all packages, by path, and their control fields in ``var/lib/dpkg/status.d``.
 
     Raises SourceError for a damaged or hostile package, StepError when two of them cannot stand side by side.
     """
@@ -62,7 +66,7 @@ def join(debs: Iterable[SourceFile], progress: Callable[[int, int, str], None]) 
     ordered = sorted(debs, key=lambda file: file.path)
     for done, deb in enumerate(ordered):
         progress(done, len(ordered), posixpath.basename(deb.path))
-        for member in kept(members(deb.location)):
+        for member in (keep or kept)(members(deb.location)):
             _add(found, member, deb.path)
         _add(found, Member(f"var/lib/dpkg/status.d/{_name(deb)}", control(deb.location)), deb.path)
     _check_links(found)
@@ -166,8 +170,8 @@ def settings(found: Iterable[Member], user: int, release: str) -> Iterator[Membe
         yield Member("usr/lib/ssl/cert.pem", link="/etc/ssl/certs/ca-certificates.crt")
 
 
-def _compiled(found: Mapping[str, Member], library: str, tools: Source, python: str) -> list[Member]:
-    """The bytecode of every .py file below ``library``."""
+def compiled(found: Mapping[str, Member], library: str, tools: Source, python: str) -> list[Member]:
+    """The bytecode of every .py file below ``library``, made by the Python of the packages ``tools``."""
     own = (
         replace(member, path=path.removeprefix(f"{library}/"))
         for path, member in found.items()
@@ -186,10 +190,15 @@ def _compiled(found: Mapping[str, Member], library: str, tools: Source, python: 
 
 def interpreter(root: Path, python: str) -> tuple[Sequence[str], Mapping[str, str]]:
     """Command and environment that run the Python of an unpacked root of this machine's architecture, without chroot."""
+    env = {"PYTHONHOME": str(root / "usr"), "PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
+    return program(root, f"usr/bin/python{python}"), env
+
+
+def program(root: Path, path: str, name: str = "") -> tuple[str, ...]:
+    """What to write before the arguments of a program of such a root; ``name`` is what it shall think it is called."""
     libraries = next((root / "usr/lib").glob("*-linux-gnu"))
     loader = next(libraries.glob("ld-linux*.so.*"))
-    command = (str(loader), "--library-path", str(libraries), str(root / f"usr/bin/python{python}"))
-    return command, {"PYTHONHOME": str(root / "usr"), "PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
+    return (str(loader), "--argv0", name or str(root / path), "--library-path", str(libraries), str(root / path))
 
 
 def _add(found: dict[str, Member], member: Member, package: str) -> None:

@@ -21,6 +21,8 @@ class Unit:
     """A file with lines NAME=VALUE that may be absent: where to listen, and secrets."""
     memory: int
     threads: int
+    groups: tuple[str, ...] = ()
+    """Groups whose device files it may open (``video``, ``render``); without any it sees no devices at all."""
 
     @property
     def file(self) -> str:
@@ -68,7 +70,7 @@ UMask=0077
 ProtectSystem=strict
 ProtectHome=yes
 PrivateTmp=yes
-PrivateDevices=yes
+{devices}
 ProtectProc=invisible
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
@@ -97,6 +99,12 @@ WantedBy=multi-user.target
 """
 
 
+_DEVICES = """\
+# The GPU's devices belong to these groups; their names differ between modules, so no list is given here.
+PrivateDevices=no
+SupplementaryGroups={groups}"""
+
+
 def service(unit: Unit) -> bytes:
     """The text of the unit's file."""
     # `$` and `%` mean something to systemd; the bootstrap has neither, nor a double quote.
@@ -114,5 +122,6 @@ def service(unit: Unit) -> bytes:
         # A little is left for whoever logs in to see what the server is doing.
         quota=unit.threads * 95,
         cores=" ".join(map(str, range(unit.threads))),
+        devices=_DEVICES.format(groups=" ".join(unit.groups)) if unit.groups else "PrivateDevices=yes",
     )
     return text.encode()

@@ -2,6 +2,7 @@
 
 The chain of trust is Debian's: InRelease is checked against Debian's keyring, it has the hash of the index, and the index
 those of the packages. ``-pkg`` leaves a package out. With a lock the hashes are known, and no index is read.
+Another component than ``main`` is named behind ``#component=``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from lsbuild.sources.debian_archive import KEYRINGS, Mirrors, mirrors, release
 from lsbuild.sources.debian_index import Index, Package, closure
 
 _URI = re.compile(r"(?P<suite>[a-z][a-z-]*)/(?P<arch>amd64|arm64)\?(?P<packages>[a-z0-9+.,-]+)(?:#(?P<mirrors>.+))?")
+_COMPONENTS = ("main", "contrib", "non-free", "non-free-firmware")
 _INDEX_LIMIT = 512 << 20
 _TIMEOUT_S = 60.0
 _TRIES = 3
@@ -37,10 +39,11 @@ class Request:
     wanted: tuple[str, ...]
     without: frozenset[str]
     mirrors: Mirrors | None
+    component: str = "main"
 
 
 def parse(rest: str) -> Request:
-    """Read ``SUITE/ARCH?pkg,-pkg`` with an optional ``#mirror=URL&security=URL``. Raises SourceError."""
+    """Read ``SUITE/ARCH?pkg,-pkg`` with an optional ``#mirror=URL&security=URL&component=NAME``. Raises SourceError."""
     match = _URI.fullmatch(rest)
     if match is None:
         raise SourceError(
@@ -54,6 +57,7 @@ def parse(rest: str) -> Request:
         wanted=tuple(name for name in names if name and not name.startswith("-")),
         without=frozenset(name[1:] for name in names if name.startswith("-")),
         mirrors=given_mirrors(match["mirrors"] or ""),
+        component=_component(match["mirrors"] or ""),
     )
 
 
@@ -61,6 +65,13 @@ def given_mirrors(text: str) -> Mirrors | None:
     """``mirror=URL&security=URL`` of a URI's fragment; None without a mirror."""
     given = {key: values[0].rstrip("/") for key, values in parse_qs(text).items()}
     return Mirrors(given["mirror"], given.get("security", "")) if "mirror" in given else None
+
+
+def _component(text: str) -> str:
+    found = parse_qs(text).get("component", ["main"])[0]
+    if found not in _COMPONENTS:
+        raise SourceError(f"Debian has no component {found!r}", hint=f"it is one of {', '.join(_COMPONENTS)}")
+    return found
 
 
 def fetch(rest: str, context: FetchContext) -> Source:
@@ -79,34 +90,41 @@ def fetch(rest: str, context: FetchContext) -> Source:
 
 def _resolve(request: Request, context: FetchContext) -> tuple[Package, ...]:
     try:
-        return closure(index(request.suite, request.arch, request.mirrors, context), request.wanted, request.without)
+        found = index(request.suite, request.arch, request.mirrors, context, request.component)
+        return closure(found, request.wanted, request.without)
     except SourceError as error:
         raise SourceError(error.what, where=error.where or context.uri, hint=error.hint) from error
 
 
-def index(suite: str, arch: str, given: Mirrors | None, context: FetchContext) -> Index:
-    """All packages of a suite with its security updates, as the archive signed them. SourceError when it cannot be had."""
+def index(suite: str, arch: str, given: Mirrors | None, context: FetchContext, component: str = "main") -> Index:
+    """All packages of a suite's component with its security updates, as the archive signed them.
+
+    Backports have no security updates of their own. SourceError when it cannot be had.
+    """
     found = given or mirrors()
     context.progress(0, 1, f"package index of {suite}")
-    texts = [_index(found.main, suite, arch, context)]
-    if found.security:
-        texts.append(_index(found.security, f"{suite}-security", arch, context))
+    texts = [_index(found.main, suite, arch, context, component)]
+    if found.security and not suite.endswith("-backports"):
+        texts.append(_index(found.security, f"{suite}-security", arch, context, component))
     return Index(texts)
 
 
-def _index(mirror: str, suite: str, arch: str, context: FetchContext) -> str:
+def _index(mirror: str, suite: str, arch: str, context: FetchContext, component: str) -> str:
     """The text of ``Packages``, checked through InRelease; kept in the cache by its hash."""
     dists = f"{mirror}/dists/{suite}"
     with _open(f"{dists}/InRelease", context) as stream:
         hashes = release(stream.read(16 << 20), suite, KEYRINGS)
-    name = f"main/binary-{arch}/Packages.xz"
+    folder = f"{component}/binary-{arch}"
+    name = f"{folder}/Packages.xz"
     sha256 = hashes.get(name)
     if sha256 is None:
-        raise SourceError(f"{suite} has no {name}", where=context.uri, hint=f"does {suite} exist for {arch}?")
+        raise SourceError(
+            f"{suite} has no {name}", where=context.uri, hint=f"does {suite} exist for {arch}, with {component}?"
+        )
     blob = context.blob(sha256)
     if blob is None:
         # By hash: the plain name may change on the mirror between the two requests.
-        with _open(f"{dists}/main/binary-{arch}/by-hash/SHA256/{sha256}", context) as stream:
+        with _open(f"{dists}/{folder}/by-hash/SHA256/{sha256}", context) as stream:
             blob = context.add(stream, sha256)
     with lzma.open(blob) as packed:
         text = packed.read(_INDEX_LIMIT + 1)

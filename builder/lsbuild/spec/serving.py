@@ -85,9 +85,13 @@ class Server(Section):
 
 
 class Budgets(Section):
-    """Limits that fail the build when they are exceeded."""
+    """Limits: a build fails that exceeds one."""
 
     artifact: Bytes | None = None
     """Largest artifact, in all its files."""
     part_model: Bytes | None = None
     """Largest sum of model files."""
+    packed: Bytes | None = None
+    """Largest packed form that is sent to one machine: an image, a package, the zip files of a function."""
+    cold_start: Seconds | None = Field(default=None, gt=0)
+    """Most processor time of a server from its start to its first embedding and search."""

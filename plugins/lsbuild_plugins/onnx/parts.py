@@ -1,4 +1,10 @@
-"""What the declarations of models and of shields share: names of modules, tools and wheels; nothing else."""
+"""What the declarations of models and of shields share: names of modules, tools and wheels, and formats; nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lsbuild.api import CPU_ONLY, Json
 
 COMPILE = "lsbuild_plugins.onnx.compile"
 SERVE = "lsbuild_plugins.onnx.serve"
@@ -10,3 +16,14 @@ READ = tuple(
 TOOLS = ("numpy", "onnx", "onnxruntime", "tokenizers", "minijinja", "jinja2")
 WHEELS = ("onnxruntime>=1.31,<1.32", "numpy>=2.2", "tokenizers>=0.22")
 """What every local model is served with."""
+_DEFAULTS = {"llm": "int4"}
+
+
+def default_format(kind: str, providers: tuple[str, ...]) -> str:
+    """``quantize`` where the spec says nothing. TensorRT knows no blocks of 8 bits: what it may run stays in float."""
+    return _DEFAULTS.get(kind, "none" if providers[0] == "tensorrt" else "int8")
+
+
+def fitted_to(providers: tuple[str, ...]) -> Mapping[str, Json]:
+    """The option of a compile step that says what its graph is to run on; none for the CPU alone."""
+    return {} if providers == CPU_ONLY else {"providers": list(providers)}

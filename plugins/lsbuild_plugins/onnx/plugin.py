@@ -12,10 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lsbuild.api import Compiled, Given, Item, Json, Plugin, Problem, Service, Step, config_problems
 from lsbuild.spec.model import Model
-from lsbuild_plugins.onnx.parts import COMPILE, READ, SERVE, TOOLS, WHEELS
+from lsbuild_plugins.onnx.parts import COMPILE, READ, SERVE, TOOLS, WHEELS, default_format, fitted_to
 from lsbuild_plugins.onnx.shields import SHIELDS
 
-_DEFAULTS = {"llm": "int4", "embedding": "int8", "rerank": "int8"}
 _RUN = {"llm": "step:decoder", "embedding": "step:encoder", "rerank": "rerank:reranker"}
 _API = {"llm": "inference", "embedding": "embeddings", "rerank": "rerank"}
 _ENTRY = {"llm": "engine:open_engine", "embedding": "encoder:open_encoder", "rerank": "reranker:open_reranker"}
@@ -99,10 +98,11 @@ class Onnx(Plugin):
         config = Config.model_validate(spec.config)
         folder = f"models/{item.name}"
         options: dict[str, Json] = {
-            "quantize": spec.quantize or _DEFAULTS[spec.type],
+            "quantize": spec.quantize or default_format(spec.type, given.providers),
             "explicit": spec.quantize is not None,
             "context": spec.context,
             "export": config.export,
+            **fitted_to(given.providers),
         }
         step = Step(
             name=f"models.{item.name}.graph",

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lsbuild.api import Compiled, Given, Item, Problem, Service, Step, config_problems
 from lsbuild.spec.judging import Action, CategoryName, Judging
 from lsbuild.spec.model import Shield
-from lsbuild_plugins.onnx.parts import COMPILE, READ, SERVE, TOOLS, WHEELS
+from lsbuild_plugins.onnx.parts import COMPILE, READ, SERVE, TOOLS, WHEELS, default_format, fitted_to
 
 _COST = 1
 """A classifier is asked after rules and before other servers."""
@@ -72,12 +72,13 @@ class Shields:
             name=f"shields.{item.name}.graph",
             run=f"{COMPILE}.classify:classifier",
             options={
-                "quantize": spec.quantize or "int8",
+                "quantize": spec.quantize or default_format("classifier", given.providers),
                 "explicit": spec.quantize is not None,
                 "context": config.context,
                 "export": config.export,
                 "labels": sorted(config.labels),
                 "scores": config.scores,
+                **fitted_to(given.providers),
             },
             sources={"weights": given.sources["weights"]},
             tools=TOOLS,

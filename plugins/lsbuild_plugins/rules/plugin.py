@@ -1,7 +1,11 @@
-"""`inline::rules` for the builder: declares the step and the service of a shield; reads and runs nothing."""
+"""`inline::rules` for the builder: declares the step and the service of a shield; it runs nothing.
+
+Of its packs, shipped ones and those of the spec, it reads which checks of numbers they name: these ship.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -11,11 +15,22 @@ from pydantic import BaseModel, ConfigDict, Field
 from lsbuild.api import Compiled, Given, Item, Plugin, Problem, Service, Step, config_problems
 from lsbuild.declaring import RE2
 from lsbuild.spec.model import Shield
+from lsbuild_plugins.rules.serve.validate import OWN
 
 _SERVE = "lsbuild_plugins.rules.serve"
-_WHEELS = (RE2,)
+_STDNUM = "python-stdnum>=2.2"
+_PACKS = Path(__file__).parent / "packs"
+_VALIDATOR = re.compile(r"""\bvalidator["']?\s*:\s*["']?([a-z0-9_.-]+)""")
+_PUT_TOGETHER = frozenset(("iban", "vatin", "eu.vat", "eu.excise", "eu.nace", "gs1_128"))
+"""Modules of stdnum that import others by names which they put together."""
+LABELLED = "labelled"
+"""The local name of the user's messages among the sources."""
 SHIPPED = ("pii", "secrets", "prompt-injection", "profanity", "self-harm", "violence", "off-topic")
 """The packs that ship with lsbuild."""
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Gate = Share | dict[str, Share]
 
 
 class Config(BaseModel):
@@ -27,6 +42,15 @@ class Config(BaseModel):
     """Packs of rules: names of shipped ones (``pii``), and .yaml files relative to the spec."""
     actions: dict[str, Literal["block", "redact", "warn", "off"]] = {}
     """What a category of the packs leads to, instead of what the pack says; ``off`` leaves it out."""
+    countries: tuple[Annotated[str, Field(pattern="^[a-z]{2}$")], ...] | None = None
+    """The countries whose rules are compiled in, as codes of ISO 3166-1 (``[us, de]``). Default: all that the packs have."""
+    labelled: str | None = None
+    """A file of messages with the categories that they have (.jsonl or .yaml, relative to the spec), measured at build."""
+    min_precision: Gate | None = None
+    """The least share of what is found that has to be right: one for every category, or one by category. It is held against
+    the messages of ``labelled``, or against those that ship with lsbuild; the build fails below it."""
+    min_recall: Gate | None = None
+    """The least share of what is there that has to be found, as ``min_precision``."""
 
 
 class RulesPlugin(Plugin):
@@ -47,22 +71,34 @@ class RulesPlugin(Plugin):
                 yield Problem(("config", "packs", place), f"'{name}' is neither a .yaml file nor one of {known}")
             if name in packs[:place]:
                 yield Problem(("config", "packs", place), f"'{name}' is named twice")
+        labelled = _config(item).labelled
+        if labelled is not None and not labelled.endswith((".jsonl", ".yaml", ".yml")):
+            yield Problem(("config", "labelled"), f"'{labelled}' is neither a .jsonl nor a .yaml file")
 
     def sources(self, item: Item) -> Mapping[str, str]:
-        """The packs that are files."""
-        return {name: name for name in _config(item).packs if name not in SHIPPED}
+        """The packs that are files, and the labelled messages."""
+        config = _config(item)
+        packs = {name: name for name in config.packs if name not in SHIPPED}
+        return packs | ({LABELLED: config.labelled} if config.labelled is not None else {})
 
     def compile(self, item: Item, given: Given) -> Compiled:
         """One step that writes the compiled rules, one service."""
         config = _config(item)
+        numbers = _numbers(config, given)
+        gates = {"precision": config.min_precision, "recall": config.min_recall}
         folder = f"shields/{item.name}"
         step = Step(
             name=f"shields.{item.name}.rules",
             run="lsbuild_plugins.rules.compile.step:run",
-            options={"packs": list(config.packs), "actions": dict(config.actions)},
+            options={
+                "packs": list(config.packs),
+                "actions": dict(config.actions),
+                "countries": _listed(config.countries),
+                "gates": {name: gate for name, gate in gates.items() if gate is not None},
+            },
             sources={name: given.sources[name] for name in self.sources(item)},
-            tools=("google-re2", "ruamel.yaml"),
-            code=("lsbuild_plugins.rules",),
+            tools=("google-re2", "python-stdnum", "ruamel.yaml"),
+            code=("lsbuild_plugins.rules", "lsbuild.entries"),
             ship=folder,
             part="app",
         )
@@ -74,7 +110,10 @@ class RulesPlugin(Plugin):
             path=folder,
             metadata={"packs": [Path(name).name for name in config.packs]},
         )
-        return Compiled(steps=(step,), services=(service,), wheels=_WHEELS, code=(_SERVE,))
+        wheels = (RE2, _STDNUM) if numbers else (RE2,)
+        only = {"python-stdnum": tuple(f"stdnum.{name}" for name in numbers)} if numbers else {}
+        whole = _PUT_TOGETHER & set(numbers)
+        return Compiled((step,), (service,), wheels, (_SERVE,), only={} if whole else only)
 
 
 PLUGIN = RulesPlugin()
@@ -86,6 +125,25 @@ def _spec(item: Item) -> Shield:
 
 def _config(item: Item) -> Config:
     return Config.model_validate(_spec(item).config)
+
+
+def _listed(countries: tuple[str, ...] | None) -> list[str] | None:
+    return None if countries is None else sorted(set(countries))
+
+
+def _numbers(config: Config, given: Given) -> tuple[str, ...]:
+    """The modules of stdnum that the rules name: of the shipped packs those of the countries, of others all."""
+    chosen = config.countries
+    found: set[str] = set()
+    for name in config.packs:
+        shipped = name in SHIPPED
+        files = [_PACKS / f"{name}.yaml"] if shipped else [file.location for file in given.sources[name].files]
+        names = {each for file in files for each in _VALIDATOR.findall(file.read_text("utf-8", "replace"))}
+        # In a shipped pack a check is of the country that its rule is of.
+        found |= {
+            each for each in names if not shipped or chosen is None or each.partition(".")[0].strip("_") in chosen
+        }
+    return tuple(sorted(found - OWN.keys()))
 
 
 def _is_file(name: str) -> bool:

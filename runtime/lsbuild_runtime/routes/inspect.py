@@ -1,4 +1,4 @@
-"""GET /, /v1/health, /v1/ready, /v1/version, /v1/inspect/routes and /v1/openapi.json: the server about itself."""
+"""GET /, /v1/live, /v1/health, /v1/ready, /v1/version, /v1/inspect/routes and /v1/openapi.json: the server about itself."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from msgspec import Struct
 
 from lsbuild_runtime import __version__
 from lsbuild_runtime.http import ApiError, Request, Response, json_response
+from lsbuild_runtime.ports import Placement
 
 if TYPE_CHECKING:
     from lsbuild_runtime.routing import Site
 
 
-class Health(Struct):
-    """The process answers."""
+class Health(Struct, omit_defaults=True):
+    """The server is well. ``models`` says where those run that may run on something else than the CPU."""
 
     status: str
+    models: dict[str, Placement] = {}
 
 
 class Version(Struct):
@@ -59,15 +61,25 @@ def home(app: Site, _request: Request, _: str) -> Response:
     return json_response(Welcome(app.manifest.name, what, "/v1", "/v1/openapi.json", models))
 
 
-def health(_app: Site, _request: Request, _: str) -> Response:
+def live(_app: Site, _request: Request, _: str) -> Response:
     """200 as soon as the process answers."""
     return json_response(Health("OK"))
+
+
+def health(app: Site, _request: Request, _: str) -> Response:
+    """The same, but 503 with the progress while services are opened at the start, and with the reason when one cannot be."""
+    if app.preparing is None:
+        return json_response(Health("OK"))
+    app.preparing.require()
+    return json_response(Health("OK", dict(app.preparing.placements())))
 
 
 def ready(app: Site, _request: Request, _: str) -> Response:
     """200 when every service is open or can be opened; 503 with the reasons, or while the server is stopping."""
     if app.draining:
         raise ApiError(503, "the server is stopping", type="server_error", code="stopping", retry_after=5)
+    if app.preparing is not None:
+        app.preparing.require()
     faults = [fault for service in app.services for fault in app.services.faults(service)]
     if faults:
         raise ApiError(503, f"not ready: {'; '.join(faults[:5])}", type="server_error", code="not_ready")

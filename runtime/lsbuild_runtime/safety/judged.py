@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from lsbuild_runtime.http import Context
+from lsbuild_runtime.ports import Placement
 from lsbuild_runtime.safety import Action, Category, Finding, Guard, Verdict, Where
 from lsbuild_runtime.safety.sentences import Passing, PiecesGuard, every
 
@@ -66,6 +67,12 @@ class Judged:
                 for category, action in settings.actions.items()
             },
         }
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where its model runs, where it has one of its own that says so."""
+        found: Placement | None = getattr(self.judge, "placement", None)
+        return found
 
     def categories(self) -> tuple[Category, ...]:
         """See shielding.Safety."""

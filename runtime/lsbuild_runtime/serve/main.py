@@ -28,7 +28,11 @@ _BACKLOG = 1024
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve until SIGTERM or SIGINT, or do what an option asks instead; returns the exit code."""
+    """Serve until SIGTERM or SIGINT, or do what a word or an option asks instead; returns the exit code."""
+    if "doctor" in arguments:
+        from lsbuild_runtime import doctor
+
+        return doctor.main(_without_address(arguments))
     options = _options(arguments)
     root = Path(options.root)
     try:
@@ -47,6 +51,12 @@ def main(arguments: Sequence[str]) -> int:
     sys.stdout.flush()
     Server(app, options.drain, Notifier(os.environ)).run(sockets=[listener])
     return 0
+
+
+def _without_address(arguments: Sequence[str]) -> list[str]:
+    """``arguments`` without where to listen, which the start of an image names before its user says anything."""
+    places = {place + step for place, word in enumerate(arguments) if word in ("--host", "--port") for step in (0, 1)}
+    return [word for place, word in enumerate(arguments) if place not in places]
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -136,6 +146,7 @@ class Server(uvicorn.Server):  # type: ignore[misc, unused-ignore]
         self._app = app
         self._drain = drain
         self._notifier = notifier or Notifier({})
+        app.tell = lambda line: self._notifier.send(f"STATUS={line}")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections, then say so."""

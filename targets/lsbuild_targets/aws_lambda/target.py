@@ -99,7 +99,8 @@ class Lambda:
             (folder / templates.SAM).write_bytes(templates.sam(made))
             (folder / templates.TERRAFORM).write_bytes(templates.terraform(made))
             normalise(folder, mtime)
-        return Artifact(out, tree_sha256(out), tree_size(out), _said(packs, made))
+        sent = {"zip files": sum(each.size for each in zips)} if zips else {"image": tree_size(out / IMAGE)}
+        return Artifact(out, tree_sha256(out), tree_size(out), _said(packs, made), sent)
 
     def manifests(self, artifact: Path) -> tuple[Manifest, ...]:
         """The manifest inside the function's zip or the image; nothing for anything else."""

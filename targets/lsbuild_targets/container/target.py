@@ -105,7 +105,8 @@ class Container:
                     layout.docker_archive(folder / f"{name}-{image.arch}.docker.tar", image, reference)
             normalise(folder, mtime)
         arches = ", ".join(image.arch for image in packed)
-        return Artifact(out, tree_sha256(out), tree_size(out), f"OCI image layout ({arches})")
+        sent = {f"{image.arch} image": sum(layer.blob.size for layer in image.layers) for image in packed}
+        return Artifact(out, tree_sha256(out), tree_size(out), f"OCI image layout ({arches})", sent)
 
     def manifests(self, artifact: Path) -> tuple[Manifest, ...]:
         """The manifest of each image of a layout; nothing for anything else."""

@@ -1,142 +1,21 @@
-"""What lies where in a package for a Raspberry Pi: the bundle, its unit, its settings; and the scripts of the .deb."""
+"""What the packages for a Raspberry Pi say of the board; what lies in them is the same for every device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
-from lsbuild.api import Bundle, Manifest
-from lsbuild.packing import launcher
-from lsbuild.packing.archive import Member
-from lsbuild.packing.systemd import Unit, service
-from lsbuild.secret_names import secrets_of
+from lsbuild.packing.device_package import UNITS, Device, fields, folder, installed, package_name, scripts
 from lsbuild_targets.rpi.options import Options
 
-UNITS = "usr/lib/systemd/system"
-_SETTINGS = """\
-# Settings of {name}; `systemctl restart {name}` makes them count.
-# Where it listens: 127.0.0.1 is this machine only, 0.0.0.0 every network it is in.
-#LSBUILD_HOST={host}
-#LSBUILD_PORT={port}
-"""
-_README = """\
-{name}, compiled by lsbuild {lsbuild}.
-
-Its Python packages lie in /{root}/site, each with its licence in NAME.dist-info.
-Licences of models and documents are those of their sources.
-"""
-_POSTINST = """\
-#!/bin/sh
-set -e
-if [ "$1" = configure ]; then
-    deb-systemd-helper unmask {unit} >/dev/null || true
-    if deb-systemd-helper --quiet was-enabled {unit}; then
-        deb-systemd-helper enable {unit} >/dev/null || true
-    else
-        deb-systemd-helper update-state {unit} >/dev/null || true
-    fi
-    if [ -z "$DPKG_ROOT" ] && [ -d /run/systemd/system ]; then
-        systemctl daemon-reload
-        deb-systemd-invoke restart {unit} || true
-    fi
-fi
-"""
-_PRERM = """\
-#!/bin/sh
-set -e
-if [ "$1" = remove ] && [ -z "$DPKG_ROOT" ] && [ -d /run/systemd/system ]; then
-    deb-systemd-invoke stop {unit} || true
-fi
-"""
-_POSTRM = """\
-#!/bin/sh
-set -e
-if [ "$1" = purge ]; then
-    if [ -x /usr/bin/deb-systemd-helper ]; then deb-systemd-helper purge {unit} >/dev/null || true; fi
-    rm -rf "$DPKG_ROOT/var/lib/private/{name}" "$DPKG_ROOT/var/lib/{name}"
-fi
-if [ -z "$DPKG_ROOT" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi
-"""
+__all__ = ["UNITS", "device", "fields", "folder", "installed", "package_name", "scripts"]
 
 
-def package_name(manifest: Manifest) -> str:
-    """Name of the .deb, of its folder and of its unit. The prefix keeps it apart from packages of the distribution."""
-    return f"lsbuild-{manifest.name.replace('_', '-')}"
-
-
-def settings_path(name: str) -> str:
-    """Where the administrator sets address and secrets."""
-    return f"etc/lsbuild/{name}.env"
-
-
-def unit(bundle: Bundle, options: Options, root: str) -> Unit:
-    """The unit of a bundle that lies in ``root``."""
-    manifest, name = bundle.manifest, package_name(bundle.manifest)
-    return Unit(
-        name=name,
-        description=f"{manifest.name}, compiled by lsbuild",
+def device(options: Options) -> Device:
+    """The board with the limits that the spec sets, or its own."""
+    board = options.board
+    return Device(
+        title=board.title,
         python=options.python,
-        root=root,
-        host=manifest.server.host,
-        port=manifest.server.port,
-        environment=f"/{settings_path(name)}",
-        memory=options.memory or options.board.memory,
-        threads=options.threads or options.board.threads,
+        memory=options.memory or board.memory,
+        threads=options.threads or board.threads,
+        version=options.version,
+        maintainer=options.maintainer,
     )
-
-
-def installed(bundle: Bundle, options: Options) -> Iterator[Member]:
-    """The files of the .deb."""
-    name = package_name(bundle.manifest)
-    root = f"usr/lib/{name}"
-    manifest = bundle.manifest
-    yield from (Member(f"{root}/{file.path}", file.content, file.mode) for file in bundle.files)
-    made = unit(bundle, options, f"/{root}")
-    yield Member(f"{UNITS}/{made.file}", service(made))
-    # Readable by root alone, as systemd reads it: secrets are written here.
-    yield Member(settings_path(name), _settings(manifest, name), 0o600)
-    readme = _README.format(name=manifest.name, lsbuild=manifest.lsbuild, root=root)
-    yield Member(f"usr/share/doc/{name}/copyright", readme.encode())
-
-
-def folder(bundle: Bundle, options: Options) -> Iterator[Member]:
-    """The files of the tar: one folder that runs where it lies, and whose unit expects it in /opt."""
-    name = package_name(bundle.manifest)
-    yield from (Member(f"{name}/{file.path}", file.content, file.mode) for file in bundle.files)
-    made = unit(bundle, options, f"/opt/{name}")
-    yield Member(f"{name}/{made.file}", service(made))
-    yield Member(f"{name}/run", launcher.script(bundle.platform), 0o755)
-
-
-def fields(bundle: Bundle, options: Options) -> Mapping[str, str]:
-    """The control file."""
-    major, minor = options.python.split(".")
-    python = f"python3 (>= {options.python}), python3 (<< {major}.{int(minor) + 1})"
-    names = ", ".join(service.name for service in bundle.manifest.services)
-    return {
-        "Package": package_name(bundle.manifest),
-        "Version": options.version,
-        "Architecture": "arm64",
-        "Maintainer": options.maintainer,
-        "Depends": f"{python}, libc6 (>= {bundle.platform.glibc}), libstdc++6, init-system-helpers (>= 1.51)",
-        "Recommends": "ca-certificates",
-        "Section": "misc",
-        "Priority": "optional",
-        "Description": f"{bundle.manifest.name}, compiled by lsbuild\n"
-        f"A server with the OpenAI and Llama Stack API for a {options.board.title}.\n"
-        f"It serves: {names or 'nothing'}.",
-    }
-
-
-def scripts(name: str) -> Mapping[str, str]:
-    """What dpkg runs: the unit is enabled and started, stopped before removal, and its state goes with a purge."""
-    values = {"name": name, "unit": f"{name}.service"}
-    found = {"postinst": _POSTINST, "prerm": _PRERM, "postrm": _POSTRM}
-    return {script: text.format_map(values) for script, text in found.items()}
-
-
-def _settings(manifest: Manifest, name: str) -> bytes:
-    text = _SETTINGS.format(name=name, host=manifest.server.host, port=manifest.server.port)
-    secrets = secrets_of(manifest)
-    if secrets:
-        text += "# Secrets that the spec names.\n" + "".join(f"#{secret}=\n" for secret in secrets)
-    return text.encode()

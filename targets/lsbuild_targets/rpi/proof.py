@@ -12,20 +12,18 @@ import os
 import re
 import shlex
 import socket
-import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from platform import machine
 from tempfile import TemporaryDirectory
 from typing import IO, Self, cast
 
-from lsbuild import toolbox
 from lsbuild.api import Check, LsbuildError, Manifest
-from lsbuild.packing import deb, native, untar
+from lsbuild.packing import deb, native, unit_proof, untar
 from lsbuild.packing.archive import file_sha256
 from lsbuild.packing.boot_image import Confined, boot_confined, emulator, qemu_for
 from lsbuild_runtime.manifest import FILE_NAME, ManifestError, check_files, read
-from lsbuild_targets.rpi import base, contents
+from lsbuild_targets.rpi import base, boot_card, contents
 from lsbuild_targets.rpi import record as records
 from lsbuild_targets.rpi.options import BOARDS
 from lsbuild_targets.rpi.record import Record
@@ -33,8 +31,7 @@ from lsbuild_targets.rpi.record import Record
 Ask = Callable[[str], Iterable[Check]]
 _SECONDS = 300.0
 _NOTIFY = "run/notify"
-_EXPOSURE = 30
-"""Tenths: systemd-analyze calls 3.0 and less OK; an ordinary daemon has 9.6."""
+_CARD = "image.img"
 _UNPROVED = (
     "the board itself: its memory, speed, temperature and firmware; the unit's sandbox where no systemd boots it"
 )
@@ -43,22 +40,26 @@ _UNPROVED = (
 def verify(artifact: Path, ask: Ask) -> Iterator[Check]:
     """All checks, as they are made."""
     with TemporaryDirectory(prefix="lsbuild-rpi-") as folder:
-        root = Path(folder, "root")
-        root.mkdir()
+        scratch = Path(folder)
         try:
             record = _record(artifact)
             yield Check("packages", True, ", ".join(record.files.values()))
-            bundle = _unpack(artifact, record, root)
-            manifest = _same_files(artifact, record, bundle, Path(folder))
-            found = _native(bundle, record)
+            roots = {kind: _unpack(artifact, record, kind, scratch) for kind in sorted(record.files)}
+            manifest = _same_files(artifact, record, roots)
+            package = next(iter(roots.values()))
+            found = _native(_bundle(package, record), record)
         except (LsbuildError, ManifestError) as error:
             yield Check("files", False, str(error))
             return
         yield Check("files", True, f"{len(manifest.files)} files match the manifest")
         yield Check("native code", True, found)
-        unit = _unit_file(record, root)
-        yield from _unit_checks(unit)
-        yield from _boot(record, root, unit, ask)
+        unit = _unit_file(record, package)
+        yield unit_proof.judged(unit)
+        if "deb" in roots or "tar" in roots:
+            yield from _boot(record, package, unit, ask)
+        if "image" in roots:
+            board, port = BOARDS[record.profile], manifest.server.port
+            yield from boot_card.boot(scratch / _CARD, board, port, scratch, ask)
         yield Check.unproved(_UNPROVED)
 
 
@@ -74,30 +75,31 @@ def _record(artifact: Path) -> Record:
     return record
 
 
-def _unpack(artifact: Path, record: Record, root: Path) -> Path:
-    """Install the .deb below ``root`` as dpkg would, or else the tar into /opt; returns the bundle's folder."""
-    if "deb" in record.files:
-        deb.extract(artifact / record.files["deb"], root)
-        return root / "usr/lib" / record.unit
-    (root / "opt").mkdir()
-    _untar(artifact / record.files["tar"], root / "opt")
-    return root / "opt" / record.unit
+def _unpack(artifact: Path, record: Record, kind: str, scratch: Path) -> Path:
+    """What a package installs, below a folder of its own that stands for the root of a board."""
+    path, root = artifact / record.files[kind], scratch / kind
+    root.mkdir()
+    if kind == "deb":
+        deb.extract(path, root)
+    elif kind == "tar":
+        (root / "opt").mkdir()
+        with gzip.open(path) as stream:
+            untar.extract(cast("IO[bytes]", stream), root / "opt", path.name)
+    else:
+        boot_card.unpack(path, scratch / _CARD, record.unit, root)
+    return root
 
 
-def _untar(path: Path, folder: Path) -> None:
-    with gzip.open(path) as stream:
-        untar.extract(cast("IO[bytes]", stream), folder, path.name)
+def _bundle(root: Path, record: Record) -> Path:
+    installed = root / "usr/lib" / record.unit
+    return installed if installed.is_dir() else root / "opt" / record.unit
 
 
-def _same_files(artifact: Path, record: Record, bundle: Path, scratch: Path) -> Manifest:
+def _same_files(artifact: Path, record: Record, roots: Mapping[str, Path]) -> Manifest:
     """Hold every file against the manifest, in each of the packages; returns it."""
     wanted = (artifact / FILE_NAME).read_bytes()
-    bundles = [bundle]
-    if len(record.files) > 1:
-        (scratch / "tar").mkdir()
-        _untar(artifact / record.files["tar"], scratch / "tar")
-        bundles.append(scratch / "tar" / record.unit)
-    for folder in bundles:
+    for root in roots.values():
+        folder = _bundle(root, record)
         manifest = read(folder)
         if (folder / FILE_NAME).read_bytes() != wanted:
             raise LsbuildError("a package holds another manifest than the one beside it", where=str(artifact))
@@ -120,22 +122,6 @@ def _unit_file(record: Record, root: Path) -> Path:
     name = f"{record.unit}.service"
     installed = root / contents.UNITS / name
     return installed if installed.is_file() else root / "opt" / record.unit / name
-
-
-def _unit_checks(unit: Path) -> Iterator[Check]:
-    """What systemd itself says of the unit; without systemd on this machine one check says that nobody was asked."""
-    tool = toolbox.SYSTEMD_ANALYZE
-    if fault := tool.fault():
-        yield Check.skipped("unit", fault)
-        return
-    # Off-line: the unit is judged, nothing is loaded into a running systemd.
-    words = [tool.path(), "security", "--offline=true", f"--threshold={_EXPOSURE}", "--no-pager", str(unit)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
-    level = re.search(r"exposure level for \S+: ([\d.]+ \w+)", done.stdout)
-    if level is None:
-        yield Check.skipped("unit", f"this systemd-analyze does not judge files: {done.stderr.strip()[-120:]}")
-        return
-    yield Check("unit", done.returncode == 0, f"exposure {level[1]} (at most {_EXPOSURE / 10})")
 
 
 def _boot(record: Record, package: Path, unit: Path, ask: Ask) -> Iterator[Check]:

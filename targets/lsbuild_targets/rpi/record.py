@@ -14,7 +14,7 @@ __all__ = ["FILE", "Record", "read", "to_json"]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One artifact. ``files`` maps the kind of a package ("deb", "tar") to its file's name, ``hashes`` that to its sha256.
+    """One artifact. ``files`` maps a kind of package ("deb", "tar", "image") to its file's name, ``hashes`` to its sha256.
 
     ``unit`` is the name of the systemd unit without its ending, ``python`` the version it runs on. ``base`` are the Debian
     packages (pool path -> sha256) that the build locked and a check boots it on, ``base_uri`` where they are from.

@@ -26,10 +26,10 @@ from lsbuild.packing.archive import (
 from lsbuild.packing.debian_base import SUITES, bytecode_steps, tools_uri, uri
 from lsbuild.packing.place import new_folder
 from lsbuild_runtime.manifest import FILE_NAME, from_json, to_json
-from lsbuild_targets.rpi import base, contents, record
+from lsbuild_targets.rpi import base, contents, image, record, system
 from lsbuild_targets.rpi.options import Options, checked
 
-_BASE = "base"
+_BASE, _SYSTEM = "base", "system"
 
 
 class RaspberryPi:
@@ -47,13 +47,17 @@ class RaspberryPi:
 
     def sources(self, options: BaseModel, platform: Platform) -> Mapping[str, str]:
         """``debs``: the system that it is checked on; ``tools``: the same Python for this machine, which compiles bytecode."""
-        system = checked(options).base
-        found = {"debs": uri(system.suite, system, platform.arch)}
-        return found if bytecode.matches(platform.python) else {**found, "tools": tools_uri(system.suite, system)}
+        mirror = checked(options).base
+        found = {"debs": uri(mirror.suite, mirror, platform.arch)}
+        if not bytecode.matches(platform.python):
+            found["tools"] = tools_uri(mirror.suite, mirror)
+        return {**found, **system.sources(checked(options))} if "image" in checked(options).package else found
 
-    def steps(self, options: BaseModel, platform: Platform, sources: Mapping[str, Source]) -> Mapping[str, Step]:  # noqa: ARG002
-        """Bytecode, unless lsbuild runs on the very Python of the board; and the names of the system's packages."""
+    def steps(self, options: BaseModel, platform: Platform, sources: Mapping[str, Source]) -> Mapping[str, Step]:
+        """Bytecode, unless lsbuild runs on the very Python of the board; the packages it is checked on; an image's system."""
         steps = {_BASE: base.step(platform, sources["debs"])}
+        if "image" in checked(options).package:
+            steps[_SYSTEM] = system.step(platform, {name: sources[name] for name in system.sources(checked(options))})
         return steps | (bytecode_steps(platform, sources["tools"]) if "tools" in sources else {})
 
     def pack(self, bundles: tuple[Bundle, ...], options: BaseModel, out: Path) -> Artifact:
@@ -68,7 +72,10 @@ class RaspberryPi:
             (folder / FILE_NAME).write_bytes(to_json(bundle.manifest))
             (folder / record.FILE).write_bytes(record.to_json(_record(bundle, chosen, files, folder)))
             normalise(folder, mtime)
-        return Artifact(out, tree_sha256(out), tree_size(out), f"{chosen.board.title}: {', '.join(files.values())}")
+        sent = {name: (out / name).stat().st_size for name in files.values()}
+        return Artifact(
+            out, tree_sha256(out), tree_size(out), f"{chosen.board.title}: {', '.join(files.values())}", sent
+        )
 
     def manifests(self, artifact: Path) -> tuple[Manifest, ...]:
         """The manifest beside the packages; nothing for anything else."""
@@ -103,16 +110,19 @@ def _on_disk(bundle: Bundle) -> Iterator[tuple[str, Path]]:
 
 def _packages(bundle: Bundle, options: Options, folder: Path, mtime: int) -> Iterator[tuple[str, str]]:
     """Write each package; gives its kind and its file's name."""
-    name = contents.package_name(bundle.manifest)
+    name, device = contents.package_name(bundle.manifest), contents.device(options)
     stem = f"{name}_{options.version}_arm64"
     if "deb" in options.package:
-        fields, scripts = contents.fields(bundle, options), contents.scripts(name)
-        deb_write.write(folder / f"{stem}.deb", fields, scripts, contents.installed(bundle, options), mtime)
+        fields, scripts = contents.fields(bundle, device), contents.scripts(name)
+        deb_write.write(folder / f"{stem}.deb", fields, scripts, contents.installed(bundle, device), mtime)
         yield "deb", f"{stem}.deb"
     if "tar" in options.package:
         with (folder / f"{stem}.tar.gz").open("xb") as raw, gzip_stream(raw) as packed:
-            write_tar(cast("IO[bytes]", packed), with_folders(contents.folder(bundle, options)), mtime)
+            write_tar(cast("IO[bytes]", packed), with_folders(contents.folder(bundle, device)), mtime)
         yield "tar", f"{stem}.tar.gz"
+    if "image" in options.package:
+        image.write(folder / f"{stem}{image.ENDING}", bundle, options, bundle.extras[_SYSTEM], mtime)
+        yield "image", f"{stem}{image.ENDING}"
 
 
 def _record(bundle: Bundle, options: Options, files: Mapping[str, str], folder: Path) -> record.Record:

@@ -44,7 +44,7 @@ def test_yaml_and_json_lines_give_the_same(tmp_path: Path) -> None:
         ("- question: A\n  answers: [{file: a, grade: 0}]\n", "grade: 0 is less than 1"),
         ("- question: ' '\n", "question: is empty"),
         ("- question: A\n- question: A\n", r"questions\.yaml:2:3: this question was asked before"),
-        ("question: A\n", "a question set is a list"),
+        ("question: A\n", "the file is no list of questions"),
         ("[]\n", "no question"),
         ("- {question: A\n", r"questions\.yaml:\d+:\d+"),
     ],

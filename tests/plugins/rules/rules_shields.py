@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from lsbuild_plugins.rules.compile import canonical, pack, rules
@@ -32,6 +33,11 @@ def shipped(*names: str) -> tuple[pack.Pack, ...]:
 def general() -> Shield:
     """A shield of all general packs."""
     return Shield(rules.compile_packs(shipped(*GENERAL), {}, table()))
+
+
+def shield(*names: str, countries: Sequence[str] | None = None) -> Shield:
+    """A shield of shipped packs, with the rules of these countries."""
+    return Shield(rules.compile_packs(shipped(*names), {}, table(), countries=countries))
 
 
 def compiled(text: str, folder: Path) -> Rules:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rules_shields import compiled, shipped, table
 
-from lsbuild.api import Given, Item, SourceError, StepContext, StepError
+from lsbuild.api import Given, Item, Source, SourceError, SourceFile, StepContext, StepError
 from lsbuild.spec.model import Shield as ShieldSpec
 from lsbuild_plugins.rules.compile import step
 from lsbuild_plugins.rules.compile.pack import read
@@ -22,12 +23,14 @@ from lsbuild_plugins.rules.serve.shield import Shield
 from lsbuild_runtime.http import Context
 
 HEAD = "pack: ours\ncategories: {c: {action: redact, where: [input, output], message: m}}\n"
+NOTHING = Given({})
+OPTIONS: dict[str, Any] = {"packs": ["pii"], "actions": {}, "countries": None, "gates": {}}
 GOOD = "{id: r, category: c, pattern: 'ab{1,3}', matches: [xabb], passes: [a]}"
 
 
 def context(out: Path, packs: list[str], actions: dict[str, str] | None = None, **sources: Any) -> StepContext:
     out.mkdir()
-    options = {"packs": packs, "actions": actions or {}}
+    options = {**OPTIONS, "packs": packs, "actions": actions or {}}
     return StepContext(out, options, sources, {}, lambda *_: None)
 
 
@@ -143,6 +146,10 @@ def test_what_goes_on_is_one_class(text: str) -> None:
         ("[{id: r, category: c, pattern: '[z-a]', matches: [a], passes: [b]}]", "RE2 does not take it"),
         ("[{id: r, category: c, pattern: '(?:[a-z]{100}){6}', matches: [a], passes: [b]}]", "600 bytes"),
         ("[{id: r, category: c, pattern: a, validator: x, matches: [a], passes: [b]}]", "no validator 'x'"),
+        ("[{id: r, category: c, pattern: a, validator: us-ssn, matches: [a], passes: [b]}]", "write 'us.ssn'"),
+        ("[{id: r, category: c, pattern: a, validator: ../x, matches: [a], passes: [b]}]", "no validator '../x'"),
+        ("[{id: r, category: c, pattern: a, country: usa, matches: [a], passes: [b]}]", "country"),
+        ("[{id: r, category: c, words: [a], context: [b], matches: [a], passes: [b]}]", "belong to a pattern"),
         ("[{id: r, category: c, pattern: 'a.', validator: luhn, matches: [a], passes: [b]}]", "ASCII characters only"),
         ("[{id: r, category: c, pattern: a, rest: 'b', matches: [a], passes: [b]}]", "one class"),
         ("[{id: r, category: c, pattern: a, rest: '[b]', validator: luhn, matches: [a], passes: [b]}]", "either rest"),
@@ -220,6 +227,8 @@ def test_the_off_topic_shield_lets_through_what_is_about_the_subject(tmp_path: P
         ({"packs": ["pii", "pii"]}, ("config", "packs", 1), "named twice"),
         ({"packs": ["pii"], "actions": {"pii": "shout"}}, ("config", "actions", "pii"), "block"),
         ({"packs": ["pii"], "mode": 1}, ("config", "mode"), "not permitted"),
+        ({"packs": ["pii"], "countries": ["USA"]}, ("config", "countries", 0), "pattern"),
+        ({"packs": ["pii"], "labelled": "ours.csv"}, ("config", "labelled"), "neither a .jsonl nor a .yaml file"),
     ],
 )
 def test_faults_of_the_spec(config: dict[str, Any], path: tuple[str | int, ...], said: str) -> None:
@@ -228,14 +237,49 @@ def test_faults_of_the_spec(config: dict[str, Any], path: tuple[str | int, ...],
     assert said in problem.message
 
 
-def test_the_wheel_and_the_code_travel_with_the_shield() -> None:
+def test_the_wheels_and_the_code_travel_with_the_shield() -> None:
     asked = item(packs=["pii", "rules/ours.yaml"])
     assert list(PLUGIN.check(asked)) == []
     assert PLUGIN.sources(asked) == {"rules/ours.yaml": "rules/ours.yaml"}
-    made = PLUGIN.compile(item(packs=["pii"]), Given({}))
+    made = PLUGIN.compile(item(packs=["secrets"]), Given({}))
     assert made.code == ("lsbuild_plugins.rules.serve",)
     assert [wheel.partition(">")[0] for wheel in made.wheels] == ["google-re2"]
     assert [service.api for service in made.services] == ["safety"]
+
+
+def source(path: Path, text: str) -> Source:
+    path.write_text(text, encoding="utf-8")
+    return Source(path.name, (SourceFile(path.name, path, "0" * 64, len(text)),))
+
+
+def test_of_stdnum_there_ships_what_the_rules_name(tmp_path: Path) -> None:
+    def only(given: Given = NOTHING, **config: Any) -> tuple[str, ...]:
+        made = PLUGIN.compile(item(**config), given)
+        assert ("python-stdnum>=2.2" in made.wheels) == bool(made.only)
+        return made.only.get("python-stdnum", ())
+
+    assert only(packs=["pii"], countries=["nl", "us"]) == (
+        *("stdnum.nl.bsn", "stdnum.nl.btw"),
+        *("stdnum.us.ein", "stdnum.us.itin", "stdnum.us.ssn"),
+    )
+    assert len(only(packs=["pii"])) > 80
+    assert only(packs=["pii"], countries=[]) == ()
+    ours = {"ours.yaml": source(tmp_path / "ours.yaml", "rules: [{id: a, validator: isbn}, {validator: luhn}]")}
+    assert only(Given(ours), packs=["ours.yaml"], countries=["us"]) == ("stdnum.isbn",)
+
+
+def test_a_module_that_puts_names_together_ships_all_of_stdnum(tmp_path: Path) -> None:
+    ours = {"ours.yaml": source(tmp_path / "ours.yaml", "rules: [{id: a, validator: eu.vat}]")}
+    made = PLUGIN.compile(item(packs=["ours.yaml"]), Given(ours))
+    assert made.only == {}
+    assert "python-stdnum>=2.2" in made.wheels
+
+
+def test_a_country_without_rules_is_refused(tmp_path: Path) -> None:
+    asked = replace(context(tmp_path / "out", ["pii"]), options={**OPTIONS, "countries": ["xx"]})
+    with pytest.raises(SourceError, match="no rule of these packs is of the country 'xx'") as caught:
+        step.run(asked)
+    assert "us, uy" in str(caught.value)
 
 
 def test_the_table_leaves_scripts_without_look_alikes_alone() -> None:

@@ -17,6 +17,7 @@ from lsbuild_plugins.onnx.compile.bert import emit_classifier
 from lsbuild_plugins.onnx.compile.checkpoint import Checkpoint, open_checkpoint
 from lsbuild_plugins.onnx.compile.encoders import ENCODERS, read_encoder
 from lsbuild_plugins.onnx.compile.export import exported
+from lsbuild_plugins.onnx.compile.fit import fitted
 from lsbuild_plugins.onnx.compile.heads import LIMITS, labels_of, logits, logits_port, refuse_silent
 from lsbuild_plugins.onnx.compile.linear import SCHEMES, Format
 from lsbuild_plugins.onnx.compile.pooling import longest_input
@@ -41,6 +42,7 @@ _UNKIND = (
 """What a shield is for: among harmless sentences alone its scores would hardly differ."""
 
 
+@fitted
 def classifier(context: StepContext) -> dict[str, Json]:
     """Compile a classifier. Options: quantize, context, export, labels (names that the spec gives a meaning), scores."""
     checkpoint = open_checkpoint(context.sources["weights"])

@@ -17,6 +17,7 @@ from lsbuild_plugins.onnx.compile.checkpoint import Checkpoint, open_checkpoint
 from lsbuild_plugins.onnx.compile.encoders import ENCODERS, EncoderShape, read_encoder
 from lsbuild_plugins.onnx.compile.export import exported
 from lsbuild_plugins.onnx.compile.families import FAMILIES
+from lsbuild_plugins.onnx.compile.fit import fitted
 from lsbuild_plugins.onnx.compile.heads import LIMITS, labels_of, logits_port, refuse_silent
 from lsbuild_plugins.onnx.compile.linear import SCHEMES, Format
 from lsbuild_plugins.onnx.compile.pooling import longest_input
@@ -31,6 +32,7 @@ _QUERIES, _PASSAGES = 12, 8
 _WANTED = "Take a cross-encoder with one label, such as one trained on MS MARCO or a bge-reranker"
 
 
+@fitted
 def reranker(context: StepContext) -> dict[str, Json]:
     """Compile a cross-encoder. Options: quantize, context, export."""
     checkpoint = open_checkpoint(context.sources["weights"])

@@ -16,6 +16,7 @@ from lsbuild_plugins.onnx.compile.decoder import emit_decoder
 from lsbuild_plugins.onnx.compile.encoders import ENCODERS, EncoderShape, read_encoder
 from lsbuild_plugins.onnx.compile.export import COST, exported
 from lsbuild_plugins.onnx.compile.families import FAMILIES, Shape, read_shape
+from lsbuild_plugins.onnx.compile.fit import fitted
 from lsbuild_plugins.onnx.compile.linear import SCHEMES, scheme_for
 from lsbuild_plugins.onnx.compile.pooling import longest_input, read_pooling
 from lsbuild_plugins.onnx.compile.safetensors import Weights
@@ -30,6 +31,7 @@ _TWIN_LIMIT = 400_000_000
 """Bytes of float32 weights up to which a decoder is measured against its float32 twin."""
 
 
+@fitted
 def encoder(context: StepContext) -> Facts:
     """Compile an embedding model. Options: quantize, context, pooling, export."""
     checkpoint = open_checkpoint(context.sources["weights"])
@@ -76,6 +78,7 @@ def _encoder_twin(
         return gate.compare(found, gate.vectors(twin / "model.onnx", tokenizer, texts, tokens))
 
 
+@fitted
 def decoder(context: StepContext) -> Facts:
     """Compile a language model. Options: quantize, context, export."""
     checkpoint = open_checkpoint(context.sources["weights"])

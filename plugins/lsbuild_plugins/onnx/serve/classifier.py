@@ -14,8 +14,9 @@ from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.batches import batches
 from lsbuild_plugins.onnx.serve.folder import read_folder
 from lsbuild_plugins.onnx.serve.labels import Label, categories, meanings
-from lsbuild_plugins.onnx.serve.ort import ort
-from lsbuild_plugins.onnx.serve.session import open_session, reason, unavailable
+from lsbuild_plugins.onnx.serve.provider_settings import Texts
+from lsbuild_plugins.onnx.serve.session import Opened, open_for, reason
+from lsbuild_plugins.onnx.serve.unavailable import unavailable
 from lsbuild_plugins.onnx.serve.windows import Windows
 from lsbuild_runtime.http import Context
 from lsbuild_runtime.manifest import Service
@@ -26,23 +27,23 @@ from lsbuild_runtime.safety.judged import Judged, Mark, Outcome, Settings, known
 Doubles = NDArray[np.float64]
 
 
-def open_classifier(service: Service, root: Path, host: Host) -> Judged:  # noqa: ARG001 - the shape of every serve half
+def open_classifier(service: Service, root: Path, host: Host) -> Judged:
     """Open the model folder ``root/service.path``; raises ApiError 503 naming what is wrong with it.
 
-    ``service.config``: ``labels`` (see `labels`), ``where``, ``every``, ``threads``.
+    ``service.config``: ``labels`` (see `labels`), ``where``, ``every``, ``threads``, ``execution``.
     """
     folder = root / service.path
     card, tokenizer = read_folder(service, folder)
     if not isinstance(card, model_format.Classifier):
         raise unavailable(service.name, "model.json describes another kind of model; a classifier was expected")
-    session = open_session(service, folder / "model.onnx")
-    differ = {value.name for value in session.get_inputs()} ^ set(card.inputs)
+    opened = open_for(service, folder / "model.onnx", host, Texts(card.inputs, card.max_tokens))
+    differ = {value.name for value in opened.session.get_inputs()} ^ set(card.inputs)
     if differ:
         raise unavailable(service.name, f"the graph's inputs differ from model.json: {', '.join(sorted(differ))}")
     labels = meanings(card.labels, service.config.get("labels", {}))
     settings = msgspec.convert(known(service.config, "where", "every"), Settings)
     outcomes = {label.category: Outcome(label.action, label.message) for label in labels.values()}
-    return Judged(service.name, TextClassifier(service.name, card, tokenizer, session, labels), settings, outcomes)
+    return Judged(service.name, TextClassifier(service.name, card, tokenizer, opened, labels), settings, outcomes)
 
 
 class TextClassifier:
@@ -53,13 +54,15 @@ class TextClassifier:
         name: str,
         card: model_format.Classifier,
         tokenizer: Tokenizer,
-        session: ort.InferenceSession,
+        opened: Opened,
         labels: Mapping[int, Label],
     ) -> None:
         self._name = name
         self._card = card
         self._windows = Windows(tokenizer, card.max_tokens)
-        self._session = session
+        self._session = opened.session
+        self._rows = opened.rows
+        self.placement = opened.placement
         self._labels = labels
 
     def categories(self) -> tuple[Category, ...]:
@@ -84,7 +87,9 @@ class TextClassifier:
         best = np.zeros(len(self._card.labels))
         about = {"gen_ai.operation.name": "classify", "gen_ai.request.model": self._name}
         with context.watch.span(f"classify {self._name}", **about) as span:
-            for places in batches([len(window) for window in windows], invariant=self._card.batch_invariant):
+            for places in batches(
+                [len(window) for window in windows], self._rows, invariant=self._card.batch_invariant
+            ):
                 context.check()
                 best = np.maximum(best, self._run([windows[place] for place in places]).max(axis=0))
             span.set(**{"gen_ai.usage.input_tokens": sum(map(len, windows)), "lsbuild.windows": len(windows)})

@@ -12,8 +12,9 @@ from tokenizers import Tokenizer
 from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.batches import batches
 from lsbuild_plugins.onnx.serve.folder import read_folder
-from lsbuild_plugins.onnx.serve.ort import ort
-from lsbuild_plugins.onnx.serve.session import open_session, reason, unavailable
+from lsbuild_plugins.onnx.serve.provider_settings import Texts
+from lsbuild_plugins.onnx.serve.session import Opened, open_for, reason
+from lsbuild_plugins.onnx.serve.unavailable import unavailable
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Embedded, Host
@@ -22,32 +23,32 @@ Vectors = NDArray[np.float32]
 Ids = tuple[int, ...]
 
 
-def open_encoder(service: Service, root: Path, host: Host) -> Encoder:  # noqa: ARG001 - the shape of every serve half
+def open_encoder(service: Service, root: Path, host: Host) -> Encoder:
     """Open the model folder ``root/service.path``; raises ApiError 503 naming what is wrong with it.
 
-    ``service.config``: ``threads`` (default: the CPUs this process may use).
+    ``service.config``: ``threads`` (default: the CPUs this process may use), ``execution`` (see execution.Execution).
     """
     folder = root / service.path
     card, tokenizer = read_folder(service, folder)
     if not isinstance(card, model_format.Encoder):
         raise unavailable(service.name, "model.json describes another kind of model; an encoder was expected")
-    session = open_session(service, folder / "model.onnx")
-    differ = {value.name for value in session.get_inputs()} ^ set(card.inputs)
+    opened = open_for(service, folder / "model.onnx", host, Texts(card.inputs, card.max_tokens))
+    differ = {value.name for value in opened.session.get_inputs()} ^ set(card.inputs)
     if differ:
         raise unavailable(service.name, f"the graph's inputs differ from model.json: {', '.join(sorted(differ))}")
-    return Encoder(service.name, card, tokenizer, session)
+    return Encoder(service.name, card, tokenizer, opened)
 
 
 class Encoder:
     """A text encoder behind the ``Embeddings`` port. Thread-safe: onnxruntime runs one session from many threads."""
 
-    def __init__(
-        self, name: str, card: model_format.Encoder, tokenizer: Tokenizer, session: ort.InferenceSession
-    ) -> None:
+    def __init__(self, name: str, card: model_format.Encoder, tokenizer: Tokenizer, opened: Opened) -> None:
         self._name = name
         self._card = card
         self._tokenizer = tokenizer
-        self._session = session
+        self._session = opened.session
+        self._rows = opened.rows
+        self.placement = opened.placement
         self._vocab: int = tokenizer.get_vocab_size()
 
     def embed(
@@ -66,7 +67,7 @@ class Encoder:
         out: list[bytes] = [b""] * len(ids)
         about = {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": self._name}
         with context.watch.span(f"embeddings {self._name}", **about) as span:
-            for places in batches([len(each) for each in ids], invariant=self._card.batch_invariant):
+            for places in batches([len(each) for each in ids], self._rows, invariant=self._card.batch_invariant):
                 context.check()
                 vectors = _cut(self._run([ids[place] for place in places]), dimensions)
                 for place, vector in zip(places, vectors, strict=True):

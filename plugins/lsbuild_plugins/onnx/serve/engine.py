@@ -19,35 +19,39 @@ from lsbuild_plugins.onnx.serve.generate import Model, Task, generate
 from lsbuild_plugins.onnx.serve.known import Known
 from lsbuild_plugins.onnx.serve.kv import open_memory
 from lsbuild_plugins.onnx.serve.scheduler import Check, Scheduler, Stream
-from lsbuild_plugins.onnx.serve.session import number, open_session, unavailable
+from lsbuild_plugins.onnx.serve.session import number, open_for
 from lsbuild_plugins.onnx.serve.structured import Planner, begun
 from lsbuild_plugins.onnx.serve.template import ChatTemplate, TemplateRefusal
 from lsbuild_plugins.onnx.serve.text import Vocabulary
+from lsbuild_plugins.onnx.serve.unavailable import unavailable
 from lsbuild_runtime.http import ApiError, Context, Span, Watch
 from lsbuild_runtime.manifest import Service
-from lsbuild_runtime.ports import Chat, Completion, Delta, Host, Sampling, Usage
+from lsbuild_runtime.ports import Chat, Completion, Delta, Host, Placement, Sampling, Usage
 
 QUEUE = 32
 """Requests that may wait for one model, unless ``config.queue`` says otherwise."""
 
 
-def open_engine(service: Service, root: Path, host: Host) -> Engine:  # noqa: ARG001 - the shape of every serve half
+def open_engine(service: Service, root: Path, host: Host) -> Engine:
     """Open the model folder ``root/service.path``; raises ApiError 503 naming what is wrong with it.
 
-    ``service.config``: ``threads`` (default: the CPUs this process may use) and ``queue`` (default 32).
+    ``service.config``: ``threads`` (default: the CPUs this process may use), ``queue`` (default 32) and ``execution`` (see
+    execution.Execution).
     """
     folder = root / service.path
     card, tokenizer = read_folder(service, folder)
     if not isinstance(card, model_format.Decoder):
         raise unavailable(service.name, "model.json describes an encoder; a language model was expected")
     template = _template(service, folder / "chat_template.jinja")
-    session = open_session(service, folder / "model.onnx")
+    opened = open_for(service, folder / "model.onnx", host)
     try:
-        memory = open_memory(session, card)
+        memory = open_memory(opened.session, card)
     except ValueError as error:
         raise unavailable(service.name, f"the graph does not fit: {error}; build the artifact again") from error
     model = Model(card, memory, Vocabulary(tokenizer, tuple(marks(card.tools, card.reasoning))))
-    return Engine(service.name, model, template, queue=number(service, "queue", QUEUE), schemas=_known(service, root))
+    engine = Engine(service.name, model, template, queue=number(service, "queue", QUEUE), schemas=_known(service, root))
+    engine.placement = opened.placement
+    return engine
 
 
 def _known(service: Service, root: Path) -> Known:
@@ -70,6 +74,7 @@ class Engine:
     def __init__(
         self, name: str, model: Model, template: ChatTemplate | None, *, queue: int, schemas: Known | None = None
     ) -> None:
+        self.placement: Placement | None = None
         self._name = name
         self._model = model
         self._template = template

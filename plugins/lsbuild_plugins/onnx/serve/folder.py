@@ -8,7 +8,7 @@ import msgspec
 from tokenizers import Tokenizer
 
 from lsbuild_plugins.onnx.serve import format as model_format
-from lsbuild_plugins.onnx.serve.session import unavailable
+from lsbuild_plugins.onnx.serve.unavailable import unavailable
 from lsbuild_runtime.manifest import Service
 
 

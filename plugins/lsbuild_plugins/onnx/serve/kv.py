@@ -29,6 +29,8 @@ ALIGN = 4
 """Rows that a kernel takes at once: two were seen on x86; four also suits kernels that take four."""
 _DTYPES: dict[str, Any] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
+_DEVICES = {"CUDAExecutionProvider": "cuda"}
+"""Providers whose memory is not the CPU's -> onnxruntime's name of it."""
 _GROWING_INPUTS = {"input_ids", "attention_mask", "position_ids"}
 
 
@@ -58,7 +60,15 @@ def open_memory(session: ort.InferenceSession, card: Decoder) -> Memory:
     odd |= set() if card.cache == "inplace" else set(card.inputs) - _GROWING_INPUTS
     if odd:
         raise ValueError(f"it has inputs that are not supported: {', '.join(sorted(odd)[:8])}")
-    return InplaceMemory(session, card) if card.cache == "inplace" else GrowingMemory(session, card)
+    if card.cache != "inplace":
+        return GrowingMemory(session, card)
+    provider = session.get_providers()[0]
+    if provider not in _DEVICES:
+        return InplaceMemory(session, card)
+    from lsbuild_plugins.onnx.serve.kv_device import DeviceMemory  # only where there is a GPU
+
+    number = int(session.get_provider_options()[provider].get("device_id", 0))
+    return DeviceMemory(session, card, _DEVICES[provider], number)
 
 
 def reuse(memory: Memory, prompt: Sequence[int]) -> int:
@@ -86,6 +96,16 @@ def chunks(start: int, end: int, size: int) -> Iterator[tuple[int, int]]:
         start = stop
 
 
+def memory_shape(card: Decoder) -> tuple[int, ...]:
+    """[layers, key and value, 1, heads, context, values of a head]."""
+    return (card.layers, 2, 1, card.kv_heads, card.context, card.head_dim)
+
+
+def memory_dtype(session: ort.InferenceSession) -> Any:
+    """float32 or float16, as the graph takes its past."""
+    return next(_DTYPES[value.type] for value in session.get_inputs() if value.name == "past_key_values.0.key")
+
+
 class InplaceMemory:
     """Our own graphs: one buffer f32[layers,2,1,kv_heads,context,head_dim] that past and present both point to.
 
@@ -97,8 +117,7 @@ class InplaceMemory:
         self.held: list[int] = []
         self._session = session
         self._vocab = card.vocab
-        dtype = next(_DTYPES[value.type] for value in session.get_inputs() if value.name == "past_key_values.0.key")
-        self._buffer = np.zeros((card.layers, 2, 1, card.kv_heads, card.context, card.head_dim), dtype)
+        self._buffer = np.zeros(memory_shape(card), memory_dtype(session))
         self._last = np.zeros(1, np.int32)
         self._total = np.zeros((), np.int32)
         self._step = _Shape(self._bind_memory(), 1, 1, card.vocab)
@@ -114,7 +133,7 @@ class InplaceMemory:
         total = len(self.held) + len(tokens)
         self._last[0] = total - 1
         self._total[()] = total
-        _guard(lambda: self._session.run_with_iobinding(shape.io))
+        guard(lambda: self._session.run_with_iobinding(shape.io))
         self.held.extend(tokens)
         logits: Logits = shape.logits[0]
         return logits
@@ -169,7 +188,7 @@ class GrowingMemory:
         }
         feeds = {name: known[name] for name in self._inputs}
         feeds.update((f"past_key_values.{name}", past) for name, past in zip(self._names, self._past, strict=True))
-        logits, *present = _guard(lambda: self._session.run(self._outputs, feeds))
+        logits, *present = guard(lambda: self._session.run(self._outputs, feeds))
         self._past = present
         self.held.extend(tokens)
         wanted: Logits = logits[0, rows].astype(np.float32, copy=False)
@@ -181,7 +200,7 @@ class GrowingMemory:
             del self.held[count:]
 
 
-def _guard(run: Any) -> Any:
+def guard(run: Any) -> Any:
     """Run the session; onnxruntime's failures (out of memory, a damaged graph) become a 503 with its reason."""
     try:
         return run()

@@ -11,9 +11,10 @@ from tokenizers import Tokenizer
 from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.batches import batches
 from lsbuild_plugins.onnx.serve.folder import read_folder
-from lsbuild_plugins.onnx.serve.ort import ort
 from lsbuild_plugins.onnx.serve.pairs import Pair, Pairs, logistic
-from lsbuild_plugins.onnx.serve.session import open_session, reason, unavailable
+from lsbuild_plugins.onnx.serve.provider_settings import Texts
+from lsbuild_plugins.onnx.serve.session import Opened, open_for, reason
+from lsbuild_plugins.onnx.serve.unavailable import unavailable
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Host, Scores
@@ -22,32 +23,32 @@ _ENCODED = 64
 """Passages that are encoded at a time: bounds the wait of a cancelled request."""
 
 
-def open_reranker(service: Service, root: Path, host: Host) -> CrossEncoder:  # noqa: ARG001 - the shape of every serve half
+def open_reranker(service: Service, root: Path, host: Host) -> CrossEncoder:
     """Open the model folder ``root/service.path``; raises ApiError 503 naming what is wrong with it.
 
-    ``service.config``: ``threads`` (default: the CPUs this process may use).
+    ``service.config``: ``threads`` (default: the CPUs this process may use), ``execution`` (see execution.Execution).
     """
     folder = root / service.path
     card, tokenizer = read_folder(service, folder)
     if not isinstance(card, model_format.Reranker):
         raise unavailable(service.name, "model.json describes another kind of model; a reranker was expected")
-    session = open_session(service, folder / "model.onnx")
-    differ = {value.name for value in session.get_inputs()} ^ set(card.inputs)
+    opened = open_for(service, folder / "model.onnx", host, Texts(card.inputs, card.max_tokens))
+    differ = {value.name for value in opened.session.get_inputs()} ^ set(card.inputs)
     if differ:
         raise unavailable(service.name, f"the graph's inputs differ from model.json: {', '.join(sorted(differ))}")
-    return CrossEncoder(service.name, card, tokenizer, session)
+    return CrossEncoder(service.name, card, tokenizer, opened)
 
 
 class CrossEncoder:
     """A cross-encoder behind the ``Reranker`` port. Thread-safe: onnxruntime runs one session from many threads."""
 
-    def __init__(
-        self, name: str, card: model_format.Reranker, tokenizer: Tokenizer, session: ort.InferenceSession
-    ) -> None:
+    def __init__(self, name: str, card: model_format.Reranker, tokenizer: Tokenizer, opened: Opened) -> None:
         self._name = name
         self._card = card
         self._pairs = Pairs(tokenizer, card.max_tokens)
-        self._session = session
+        self._session = opened.session
+        self._rows = opened.rows
+        self.placement = opened.placement
 
     def score(self, query: str, passages: Sequence[str], context: Context) -> Scores:
         """The logistic function of the model's logit for each passage, in their order.
@@ -60,9 +61,10 @@ class CrossEncoder:
         about = {"gen_ai.operation.name": "rerank", "gen_ai.request.model": self._name}
         with context.watch.span(f"rerank {self._name}", **about) as span:
             pairs = self._encoded(query, passages, context)
-            tokens = sum(len(pair.ids) for pair in pairs)
+            lengths = [len(pair.ids) for pair in pairs]
+            tokens = sum(lengths)
             scores = [0.0] * len(pairs)
-            for places in batches([len(pair.ids) for pair in pairs], invariant=self._card.batch_invariant):
+            for places in batches(lengths, self._rows, invariant=self._card.batch_invariant):
                 context.check()
                 for place, logit in zip(places, self._run([pairs[place] for place in places]), strict=True):
                     scores[place] = logistic(logit)

@@ -1,4 +1,6 @@
-"""Opens onnxruntime sessions the way an artifact wants them: threads it really has, no spinning, no telemetry."""
+"""Opens onnxruntime sessions the way an artifact wants them: threads it really has, no spinning, no telemetry; and on
+the provider that its service asks for.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +9,26 @@ import os
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
+from lsbuild_plugins.onnx.serve.batches import BATCH_TOKENS
 from lsbuild_plugins.onnx.serve.ort import ort
-from lsbuild_runtime.http import ApiError
+from lsbuild_plugins.onnx.serve.provider_settings import ROWS, Texts
+from lsbuild_plugins.onnx.serve.unavailable import unavailable
 from lsbuild_runtime.manifest import Service
+from lsbuild_runtime.ports import Host, Placement
 
 
-def unavailable(name: str, what: str) -> ApiError:
-    """The 503 for a model that cannot be opened or failed; ``what`` says why and what to do."""
-    return ApiError(503, f"model {name!r}: {what}", type="server_error", code="model_unavailable")
+class Opened(Struct, frozen=True):
+    """A session, and where it runs; ``placement`` is None where nothing but the CPU was asked for."""
+
+    session: ort.InferenceSession
+    placement: Placement | None = None
+
+    @property
+    def rows(self) -> int:
+        """The most inputs of one run: TensorRT's engines were built for so many."""
+        return ROWS if self.placement is not None and self.placement.wanted == "tensorrt" else BATCH_TOKENS
 
 
 def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -49,11 +63,32 @@ def number(service: Service, key: str, default: int) -> int:
     return found
 
 
+def open_for(service: Service, graph: Path, host: Host, texts: Texts | None = None) -> Opened:
+    """Load ``graph`` where ``config.execution`` of the service says, or on the CPU. Raises ApiError 503 with the reason.
+
+    Args:
+        texts: the shapes of a graph that reads texts.
+    """
+    if "execution" not in service.config:
+        return Opened(open_session(service, graph))
+    from lsbuild_plugins.onnx.serve.device_session import open_on_device  # most artifacts have nothing but a CPU
+
+    return Opened(*open_on_device(service, graph, host, session_options(service), texts))
+
+
 def open_session(service: Service, graph: Path) -> ort.InferenceSession:
-    """Load ``graph`` (and the external weights beside it) on the CPU.
+    """Load ``graph`` (and the external weights beside it) on the CPU. Raises ApiError 503 with onnxruntime's own reason."""
+    try:
+        return ort.InferenceSession(str(graph), session_options(service), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise unavailable(service.name, f"onnxruntime could not load {graph.name}: {reason(error)}") from error
+
+
+def session_options(service: Service) -> ort.SessionOptions:
+    """Options of every session.
 
     Threads: ``config.threads``, else ``available_cpus()``. Prepacking stays on: without it the first 32 tokens cost
-    eight times as much. Raises ApiError 503 with onnxruntime's own reason.
+    eight times as much.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = number(service, "threads", available_cpus())
@@ -62,10 +97,7 @@ def open_session(service: Service, graph: Path) -> ort.InferenceSession:
     options.log_severity_level = 3
     # Spinning workers would burn a core between two tokens and between two requests.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise unavailable(service.name, f"onnxruntime could not load {graph.name}: {reason(error)}") from error
+    return options
 
 
 def reason(error: Exception) -> str:

@@ -15,6 +15,8 @@ from lsbuild.spec.model import Section
 Action = Literal["block", "redact", "warn"]
 Where = Literal["input", "output", "tool_args", "retrieved"]
 Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+Country = Annotated[str, Field(pattern=r"^[a-z]{2}$")]
+"""A code of ISO 3166-1 in small letters."""
 Texts = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
 LlamaGuard = Annotated[str, Field(pattern=r"^S([1-9]|1[0-4])$")]
 OpenAI = Literal[
@@ -47,6 +49,8 @@ class PackCategory(Section):
     """Which texts are looked at."""
     message: str
     """What a user is told."""
+    part_of: Id | None = None
+    """The category that it is counted with where precision and recall are told; default: none but itself."""
 
 
 class PackRule(Section):
@@ -70,8 +74,12 @@ class PackRule(Section):
     """Whether digits that stand for letters are read as those. Default: for words and phrases."""
     rest: str | None = None
     """A class of characters: a match of ``pattern`` goes on through all of them."""
+    context: Texts | None = None
+    """Words of which one has to stand before what ``pattern`` matches: for numbers that look like any other."""
     validator: str | None = None
     """The check of what the pattern matched."""
+    country: Country | None = None
+    """The country whose rule it is; `countries` of a shield chooses among them."""
     label: str | None = None
     """What stands for a redacted match, in brackets. Default: the rule's id."""
     action: Action | None = None
@@ -89,8 +97,8 @@ class PackRule(Section):
     def _one_kind(self) -> PackRule:
         if sum(kind is not None for kind in (self.pattern, self.words, self.phrases, self.require)) != 1:
             raise ValueError("a rule has one of pattern, words, phrases and require")
-        if self.pattern is None and (self.cased or self.rest or self.validator):
-            raise ValueError("cased, rest and validator belong to a pattern")
+        if self.pattern is None and (self.cased or self.rest or self.validator or self.context):
+            raise ValueError("cased, rest, context and validator belong to a pattern")
         if self.rest and self.validator:
             raise ValueError("a rule has either rest or validator: what goes on cannot be checked")
         return self

@@ -12,7 +12,7 @@ from lsbuild.suggest import did_you_mean
 from lsbuild_plugins.rules.compile.pack import Pack, PackRule
 from lsbuild_plugins.rules.compile.syntax import PatternError, bounds, character_class
 from lsbuild_plugins.rules.serve.format import Rule, Rules
-from lsbuild_plugins.rules.serve.validate import VALIDATORS
+from lsbuild_plugins.rules.serve.validate import OWN, validator
 from lsbuild_plugins.rules.serve.view import canonical
 from lsbuild_runtime.safety import Action, Category
 
@@ -23,15 +23,27 @@ _BETWEEN = r"""[ \t\r\n.,;:!?'"*_~/-]{1,3}"""
 _WIDE = re.compile(r"\\[DSW]|\[\^|^(?:\[[^]]*\]|\\.|[^\[.\\])*\.")
 """What may match another character than an ASCII one: ``\\W``, ``[^a]``, or a dot outside of a class."""
 _ANY_WORD = "[a-z0-9']{1,20}"
+_SIGN = r"[ \t\r\n.:#=/()-]{1,3}"
+_TO_NUMBER = (
+    rf"(?:{_SIGN}(?:number|numbers|num|no|nr|nummer|numero|n|id|code|is|was|ist|lautet|est|es|e|er|to)){{0,3}}{_SIGN}"
+)
+"""What may stand between a word of `context` and its number: ``SSN (number) is: 123``."""
+_TO_NUMBER_BYTES = 3 * (3 + 7) + 3
 
 
 def compile_packs(
-    packs: Sequence[Pack], actions: Mapping[str, Action], table: Mapping[int, str], off: Collection[str] = ()
+    packs: Sequence[Pack],
+    actions: Mapping[str, Action],
+    table: Mapping[int, str],
+    off: Collection[str] = (),
+    countries: Collection[str] | None = None,
 ) -> Rules:
     """All rules of ``packs``, with ``actions`` by category instead of their own, without the categories in ``off``.
 
-    SourceError names the pack and the rule that is wrong.
+    Of the rules that belong to a country those of ``countries``; None for all. SourceError names the pack and the rule that
+    is wrong.
     """
+    _require_countries(packs, countries or ())
     names = [name for pack in packs for name in pack.categories]
     for name in (*actions, *off):
         if name not in names:
@@ -45,7 +57,7 @@ def compile_packs(
             elsewhere = tuple(dict.fromkeys((*known.openai, *entry.openai)))
             categories[name] = Category(name, codes, elsewhere)
         for written in pack.rules:
-            if written.category in off:
+            if written.category in off or not _wanted(written, countries):
                 continue
             try:
                 rules.append(_rule(pack, written, actions, table))
@@ -55,13 +67,28 @@ def compile_packs(
     return Rules(kept, tuple(rules), dict(table))
 
 
+def _require_countries(packs: Sequence[Pack], countries: Collection[str]) -> None:
+    known = sorted({rule.country for pack in packs for rule in pack.rules if rule.country is not None})
+    for country in countries:
+        if country not in known:
+            raise SourceError(
+                f"no rule of these packs is of the country '{country}'",
+                where="config.countries",
+                hint=f"There are rules of {', '.join(known)}." if known else "Add a pack with such rules: pii.",
+            )
+
+
+def _wanted(written: PackRule, countries: Collection[str] | None) -> bool:
+    return written.country is None or countries is None or written.country in countries
+
+
 def _rule(pack: Pack, written: PackRule, actions: Mapping[str, Action], table: Mapping[int, str]) -> Rule:
     category = pack.categories[written.category]
     where = written.where or category.where
     if written.require is not None and "output" in where:
         raise PatternError("'require' is known only at the end of a text; it cannot look at where: output")
-    if written.validator is not None and written.validator not in VALIDATORS:
-        raise PatternError(f"there is no validator '{written.validator}'; there are {', '.join(VALIDATORS)}")
+    if written.validator is not None:
+        _require_validator(written.validator)
     if written.rest is not None:
         character_class(written.rest)
     pattern, length = _pattern(written, table)
@@ -82,6 +109,26 @@ def _rule(pack: Pack, written: PackRule, actions: Mapping[str, Action], table: M
         validator=written.validator or "",
         absent=written.require is not None,
     )
+
+
+def _require_validator(name: str) -> None:
+    try:
+        validator(name)
+    except LookupError as error:
+        dotted = name.replace("-", ".")
+        hint = (
+            f"write '{dotted}'"
+            if _is_validator(dotted)
+            else f"there are {', '.join(OWN)}, and modules of stdnum: us.ssn"
+        )
+        raise PatternError(f"there is no validator '{name}'; {hint}") from error
+
+
+def _is_validator(name: str) -> bool:
+    try:
+        return bool(validator(name))
+    except LookupError:
+        return False
 
 
 def _leet(written: PackRule) -> bool:
@@ -105,7 +152,11 @@ def _pattern(written: PackRule, table: Mapping[int, str]) -> tuple[str, int]:
         raise PatternError(f"RE2 does not take it: {error}") from error
     if written.validator is not None and _WIDE.search(pattern):
         raise PatternError("a pattern with a validator may match ASCII characters only")
-    return pattern, found.most
+    words = [_plain(text, table) for text in written.context or ()]
+    before = f"(?:{'|'.join(dict.fromkeys(map(_word, words)))}){_TO_NUMBER}" if words else ""
+    longest = max((len(word.encode()) for word in words), default=-_TO_NUMBER_BYTES) + _TO_NUMBER_BYTES
+    # The one group is what a validator sees.
+    return (f"{before}({pattern})" if written.validator or before else pattern), found.most + longest
 
 
 def _plain(text: str, table: Mapping[int, str]) -> str:

@@ -1,4 +1,4 @@
-"""The step that compiles a shield: reads its packs, tries each rule's examples, writes one file."""
+"""The step that compiles a shield: reads its packs, tries each rule's examples, measures what it finds, writes one file."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import cast
 from msgspec.structs import replace
 
 from lsbuild.api import Json, SourceError, StepContext, StepError
-from lsbuild_plugins.rules.compile import canonical, pack, rules
+from lsbuild_plugins.rules.compile import canonical, pack, quality, rules
 from lsbuild_plugins.rules.serve import format as formats
 from lsbuild_plugins.rules.serve.matcher import Matcher
 from lsbuild_plugins.rules.serve.shield import Shield
 from lsbuild_runtime.http import Context
 from lsbuild_runtime.safety import Action
 
+_OURS = "lsbuild's messages"
 PACKS = Path(__file__).parents[1] / "packs"
 """The packs that ship with lsbuild, each ``NAME.yaml``."""
 
@@ -26,13 +27,14 @@ def run(context: StepContext) -> Mapping[str, Json]:
     wanted: Mapping[str, str] = context.options["actions"]
     off = [name for name, action in wanted.items() if action == "off"]
     actions = {name: cast("Action", action) for name, action in wanted.items() if action != "off"}
-    compiled = rules.compile_packs(packs, actions, canonical.table(), off)
+    compiled = rules.compile_packs(packs, actions, canonical.table(), off, context.options["countries"])
     if not compiled.rules:
         raise SourceError("no rule is left", where="actions", hint="Do not turn all categories off.")
     tried = try_examples(compiled, packs)
+    measured = measure(compiled, packs, context)
     formats.write(context.out, compiled)
     window = Matcher([rule for rule in compiled.rules if "output" in rule.where]).window
-    return {"rules": len(compiled.rules), "examples": tried, "held back": window + 1}
+    return {"rules": len(compiled.rules), "examples": tried, "held back": window + 1, "found": measured}
 
 
 def read_packs(context: StepContext) -> list[pack.Pack]:
@@ -47,6 +49,23 @@ def read_packs(context: StepContext) -> list[pack.Pack]:
         if names.count(name) > 1:
             raise SourceError(f"two packs are named '{name}'", where=name, hint="Rename one of them.")
     return found
+
+
+def measure(compiled: formats.Rules, packs: Sequence[pack.Pack], context: StepContext) -> list[Json]:
+    """What is found of the shipped messages, and of the user's; GateError when the gates of the options are not met.
+
+    They are held against the user's messages where there are some.
+    """
+    family = quality.families(packs)
+    sets = [(_OURS, quality.load(quality.SHIPPED, quality.SHIPPED.name))]
+    for file in context.sources["labelled"].files if "labelled" in context.sources else ():
+        own = quality.load(file.location, file.path)
+        quality.require_known(own, {*family, *family.values()}, file.path)
+        sets.append((file.path, own))
+    counted = [(name, messages, quality.measure(compiled, messages, family)) for name, messages in sets]
+    name, _, counts = counted[-1]
+    quality.require(context.options["gates"], counts, name)
+    return [quality.told(*each) for each in counted]
 
 
 def try_examples(compiled: formats.Rules, packs: Sequence[pack.Pack]) -> int:

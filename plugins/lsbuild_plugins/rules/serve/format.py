@@ -18,8 +18,8 @@ class Rule(Struct, frozen=True):
     """One rule. ``pattern`` is RE2 syntax over the bytes of a view of the text (see `view`).
 
     ``length`` is the most bytes that ``pattern`` matches. ``rest`` is a character class: a match goes on through all
-    characters of it. ``validator`` names a function of `validate`. ``absent`` turns the rule round: it finds a text in
-    which the pattern is nowhere.
+    characters of it. ``validator`` is a name that `validate` knows; it sees the first group of the pattern. ``absent`` turns
+    the rule round: it finds a text in which the pattern is nowhere.
     """
 
     id: str

@@ -99,15 +99,17 @@ class _Pattern:
         self._number = number
         self._regex = re2.compile(rule.pattern.encode(), options)
         self._rest = re2.compile(f"{rule.rest}*".encode(), options) if rule.rest else None
-        self._check: Callable[[str], bool] | None = validate.VALIDATORS[rule.validator] if rule.validator else None
+        self._check: Callable[[str], bool] | None = validate.validator(rule.validator) if rule.validator else None
 
     def spans(self, text: bytes, start: int, stop: int) -> Iterator[Span]:
         """One span for each offset from which it matches."""
         while (match := self._regex.search(text, start)) is not None and match.start() < stop:
             begin, end = match.span()
             if self._check is not None:
-                # The patterns that have a validator match ASCII only: offsets of the text are those of the bytes.
-                end = begin + validate.valid_length(self._check, text[begin:end].decode("ascii").lower())
+                # The group of a pattern that has a validator is ASCII only: offsets of the text are those of the bytes.
+                number = match.start(1)
+                length = validate.valid_length(self._check, text[number:end].decode("ascii").lower())
+                end = number + length if length else begin
             if end > begin:
                 yield begin, end, self._number
             start = begin + 1

@@ -16,7 +16,8 @@ _FILTER = ("api_filter",)
 
 INSPECTION = (
     Route(GET, "/", "inspect", "What this is", inspect.home, gives=inspect.Welcome, instant=True),
-    Route(GET, "/v1/health", "inspect", "Liveness", inspect.health, gives=inspect.Health, instant=True),
+    Route(GET, "/v1/live", "inspect", "Liveness", inspect.live, gives=inspect.Health, instant=True),
+    Route(GET, "/v1/health", "inspect", "Health", inspect.health, gives=inspect.Health, instant=True),
     Route(GET, "/v1/ready", "inspect", "Readiness", inspect.ready, gives=inspect.Health, instant=True),
     Route(GET, "/v1/version", "inspect", "Version", inspect.version, gives=inspect.Version, instant=True),
     Route(GET, "/v1/inspect/routes", "inspect", "Routes", inspect.routes, None, inspect.RouteList, _FILTER, True),

@@ -1,0 +1,1 @@
+"""The target ``jetson``: NVIDIA's modules with JetPack."""

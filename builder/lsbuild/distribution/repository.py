@@ -87,7 +87,7 @@ class Repository:
     def begin(self) -> Answer:
         """Open an upload."""
         answer = self.client.ask("POST", self._path("blobs/uploads/"), self._scopes, {"Content-Length": "0"})
-        if answer.status != 202:
+        if answer.status != 202 or not answer.headers.get("Location"):
             raise self.client.error("the upload is refused", answer)
         return answer
 
@@ -162,7 +162,7 @@ class _Upload:
         self._scopes = repository._scopes
         self._blob, self._file, self._piece, self._progress = blob, file, piece, progress
         begun = repository.begin()
-        self._place = self._next(begun, begun.url)
+        self._place = urljoin(begun.url, begun.headers.get("Location") or "")
         least = begun.headers.get("OCI-Chunk-Min-Length") or ""
         if least.isdecimal():
             self._piece = max(self._piece, int(least))
@@ -214,7 +214,7 @@ class _Upload:
         """``Range: 0-99`` means 100 bytes; an upload without a byte has ``0-0`` or nothing."""
         match = re.fullmatch(r"(?:bytes=)?0-(\d+)", answer.headers.get("Range") or "")
         self._done = int(match[1]) + 1 if match and int(match[1]) else otherwise
-        self._place = self._next(answer, self._place)
+        self._place = urljoin(self._place, answer.headers.get("Location") or "")
         self._progress(self._done)
 
     def _finish(self) -> None:
@@ -238,12 +238,6 @@ class _Upload:
 
     def _part(self, size: int) -> Callable[[], Any]:
         return lambda: _Part(self._file, self._done, size) if size else b""
-
-    def _next(self, answer: Answer, base: str) -> str:
-        place = answer.headers.get("Location") or ""
-        if not place and base == answer.url:
-            raise DistributionError(f"{self._client.host.name} does not say where to send a blob")
-        return urljoin(base, place)
 
 
 class _Part(io.RawIOBase):

@@ -16,6 +16,8 @@ from lsbuild.distribution.errors import DistributionError
 from lsbuild.distribution.known import Known
 from lsbuild.distribution.reference import Reference
 from lsbuild.distribution.repository import Repository
+from lsbuild.errors import VerifyError
+from lsbuild.packing.archive import file_sha256
 from lsbuild.packing.oci_read import Blob, blob_path, published
 
 Say = Callable[[str], None]
@@ -86,8 +88,11 @@ def _have(repository: Repository, layout: Path, blob: Blob, known: Known, say: S
     if origin and repository.mount(blob, origin):
         say(f"{blob.digest[7:19]}: mounted from {origin}")
         return "mounted"
+    place = layout / blob_path(blob.digest)
+    if f"sha256:{file_sha256(place)}" != blob.digest:
+        raise VerifyError(f"{blob.digest} does not have the content it is named after", where=str(layout))
     say(f"{blob.digest[7:19]}: {blob.size / 1e6:.1f} MB")
-    repository.put_blob(blob, layout / blob_path(blob.digest), _quarters(blob, say))
+    repository.put_blob(blob, place, _quarters(blob, say))
     return "sent"
 
 

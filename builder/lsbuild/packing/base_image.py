@@ -91,12 +91,17 @@ def examine(context: StepContext) -> Mapping[str, Json]:
     python = _require_python(tree, context.options["python"], source.uri)
     env = tuple(config.get("config", {}).get("Env") or ())
     made = BaseImage(source.uri.partition("#")[0], source.revision, f"/{python}", glibc, env, tuple(layers))
-    (context.out / FILE).write_text(json.dumps(asdict(made), indent=2) + "\n")
+    write(context.out, made)
     return {"python": made.python, "glibc": glibc, "layers": len(layers), "files": len(tree.entries)}
 
 
+def write(folder: Path, found: BaseImage) -> None:
+    """Note what was found beside the layers."""
+    (folder / FILE).write_text(json.dumps(asdict(found), indent=2) + "\n")
+
+
 def read(folder: Path) -> BaseImage:
-    """What ``examine`` wrote."""
+    """What ``write`` noted."""
     value: dict[str, Any] = json.loads((folder / FILE).read_bytes())
     layers = tuple(BaseLayer(**each) for each in value.pop("layers"))
     return BaseImage(**{**value, "env": tuple(value["env"]), "layers": layers})

@@ -126,7 +126,7 @@ def test_a_damaged_layer_never_becomes_the_tag(open_registry: str, layout: Path,
     data = bytearray(victim.read_bytes())
     data[100] ^= 1
     victim.write_bytes(data)
-    with pytest.raises(DistributionError, match="did not arrive"):
+    with pytest.raises(VerifyError, match="does not have the content it is named after"):
         send(layout, f"{open_registry}/team/damaged:1")
     with Client(Host(open_registry)) as client:
         assert Repository(client, "team/damaged", "pull").manifest("1") is None

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format e2e bench parity clients aws kube lock clean
+.PHONY: help setup demo test lint format e2e card bench parity clients aws kube lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ format: setup ## let ruff mend what it can
 
 e2e: setup ## the long tests as well: every artifact built and booted
 	LSBUILD_E2E=1 $(BIN)/python -m pytest -q
+
+card: setup ## build the image of a card and boot it by its own kernel in QEMU (minutes)
+	LSBUILD_E2E=1 $(BIN)/python -m pytest -q -rsP tests/artifact/test_rpi.py -k card
 
 bench: setup ## side-by-side figures against named peers (ONLY=decode for one)
 	$(BIN)/python -m bench $(ONLY)

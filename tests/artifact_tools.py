@@ -96,19 +96,19 @@ models:
 """A distribution without models: it embeds with a server elsewhere, which the variable UPSTREAM may name at start."""
 
 
-def packed(lsbuild: Lsbuild, folder: Path, target: str, options: str) -> Path:
+def packed(lsbuild: Lsbuild, folder: Path, target: str, options: str, *, seconds: float = 600) -> Path:
     """VECTORS for a target with ``options`` (a flow map); skips where Debian packages or wheels cannot be had."""
     (folder / "spec.yaml").write_text(f"{VECTORS}targets:\n  {target}: {options}\n")
-    done = lsbuild("build", folder / "spec.yaml", "--target", target, "-o", folder / "art", "--json")
+    done = lsbuild("build", folder / "spec.yaml", "--target", target, "-o", folder / "art", "--json", seconds=seconds)
     if done.code == 3:
         pytest.skip(f"no Debian mirror or package index, and nothing cached: {done.json['error']['message']}")
     assert done.code == 0, done.out + done.err
     return folder / "art"
 
 
-def proved(lsbuild: Lsbuild, artifact: Path, **environ: str) -> dict[str, dict[str, str]]:
+def proved(lsbuild: Lsbuild, artifact: Path, *, seconds: float = 600, **environ: str) -> dict[str, dict[str, str]]:
     """The checks of ``lsbuild verify``, by name; none of them failed."""
-    done = lsbuild("verify", artifact, "--json", environ=environ)
+    done = lsbuild("verify", artifact, "--json", environ=environ, seconds=seconds)
     checks = done.json["checks"]
     assert done.code == 0, [f"{check['name']}: {check['detail']}" for check in checks if not check["ok"]]
     return {check["name"]: check for check in checks}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # 0.3 CPU seconds that a step's process need not pay
     from pydantic import BaseModel
 
     from lsbuild.delivery.remote import Remote
+    from lsbuild.packing.archive import Member
     from lsbuild.toolbox import Tool
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "Problem",
     "Pushes",
     "Service",
+    "Slot",
     "Source",
     "SourceError",
     "SourceFile",
@@ -59,6 +61,7 @@ __all__ = [
     "StepError",
     "Target",
     "TargetError",
+    "Updates",
     "VerifyError",
     "config_problems",
 ]
@@ -417,6 +420,26 @@ class Images(Protocol):
 
     def layout(self, artifact: Path) -> Path | None:
         """The OCI image layout inside ``artifact``; None where it has another form."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What a slot of a device holds when it runs an artifact: ``files`` of a bundle, or an ``image`` as an OCI layout."""
+
+    manifest: Manifest
+    members: tuple[Member, ...]
+    content: str = "files"
+
+
+class Updates(Protocol):
+    """What a target has beside ``Target`` when devices that run its artifacts can be updated (docs/updates.md)."""
+
+    def slots(self, artifact: Path, scratch: Path) -> tuple[Slot, ...]:
+        """What a slot holds for ``artifact``, for each of its platforms; members may lie in the empty folder ``scratch``.
+
+        Raises TargetError, VerifyError.
+        """
         ...
 
 

@@ -80,7 +80,7 @@ QEMU_USER = Tool(
     oldest=10,
 )
 QEMU_SYSTEM = Tool(
-    "qemu-system-aarch64", "boots a whole image of a card", "apt-get install qemu-system-arm qemu-efi-aarch64"
+    "qemu-system-aarch64", "boots a whole image of a card", "apt-get install --no-install-recommends qemu-system-arm"
 )
 PODMAN = Tool("podman", "runs images as containers", "apt-get install podman")
 RUNC = Tool("runc", "starts the containers of podman", "apt-get install runc")
@@ -98,6 +98,8 @@ SAM = Tool(
     finder=lambda: os.environ.get("LSBUILD_SAM") or on_path("sam"),
 )
 ZSTD = Tool("zstd", "packs and unpacks images of cards and newer Debian packages", "apt-get install zstd")
+FSCK_FAT = Tool("fsck.fat", "checks the boot partition of a card", "apt-get install dosfstools")
+FAKEROOT = Tool("fakeroot", "makes files of a card belong to root", "apt-get install fakeroot")
 DEBUGFS = Tool("debugfs", "reads the root file system of a card", "apt-get install e2fsprogs")
 TERRAFORM = Tool("terraform", "validates and applies main.tf.json", "see developer.hashicorp.com/terraform/install")
 GPGV = Tool("gpgv", "checks the signatures of a Debian archive", "apt-get install gpgv debian-archive-keyring")

@@ -109,7 +109,8 @@ def _faults(found: Mapping[str, Any], execution: Mapping[str, Any]) -> Iterator[
     if wanted and f"-{machine}-" not in wanted:
         yield f"this machine is {machine}, the artifact is for {wanted}"
     python = re.search(r"-cp(\d)(\d+)$", wanted)
-    if python and shutil.which(f"python{python[1]}.{python[2]}") is None:
+    ours = python is None or (int(python[1]), int(python[2])) == sys.version_info[:2]
+    if python and not ours and shutil.which(f"python{python[1]}.{python[2]}") is None:
         yield f"no python{python[1]}.{python[2]} on PATH, which the artifact runs on"
     if "fault" in found["onnxruntime"]:
         yield f"onnxruntime cannot be loaded: {found['onnxruntime']['fault']}"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from artifact_tools import Lsbuild, packed, proved, skip_unbooted
+from lsbuild_targets.rpi import boot_card, disk
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +26,28 @@ def test_the_very_package_boots_on_debian_for_arm64_and_answers(lsbuild: Lsbuild
     assert "cortex-a76" in checks["boot"]["detail"]
     assert checks["sd_notify"]["detail"] == "READY=1, STOPPING=1"
     assert "pages of 16 KiB" in checks["native code"]["detail"]
+
+
+@pytest.mark.skipif(not os.environ.get("LSBUILD_E2E"), reason="minutes of emulation: make card, or make e2e")
+def test_a_card_boots_from_its_own_partitions_and_answers(lsbuild: Lsbuild, tmp_path: Path) -> None:
+    tools = dict.fromkeys((*disk.TOOLS, *boot_card.TOOLS))
+    if missing := [fault for tool in tools if (fault := tool.fault())]:
+        pytest.skip("; ".join(missing))
+    card = packed(lsbuild, tmp_path, "rpi", "{profile: rpi5, package: image}", seconds=900)
+    checks = proved(lsbuild, card, seconds=boot_card.SECONDS + 300)
+    wanted = (
+        "as written",
+        "boot",
+        "health",
+        "bad settings",
+        "file system",
+        "root grown",
+        "settings",
+        "identity",
+        "secrets",
+    )
+    assert {f"card: {name}" for name in wanted} <= checks.keys()
+    print(f"\ncard: {checks['card: boot']['detail']}")
 
 
 def test_dpkg_installs_it_enables_its_unit_and_removes_it(artifact: Path, tmp_path: Path) -> None:

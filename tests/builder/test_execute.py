@@ -197,9 +197,9 @@ def alive(pid: int) -> bool:
 
 
 def test_ctrl_c_stops_the_steps_and_leaves_the_store_clean(tmp_path: Path) -> None:
-    process, worker = build(tmp_path, 120)
+    process, worker = build(tmp_path, 1200)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=30)
+    _, told = process.communicate(timeout=300)  # its step sleeps for longer
     assert b"KeyboardInterrupt" in told
     assert not alive(worker)
     assert list((tmp_path / "cache" / "tmp").iterdir()) == []

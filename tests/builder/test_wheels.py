@@ -190,19 +190,42 @@ def test_a_newer_glibc_is_refused_with_both_versions(tmp_path: Path) -> None:
 
 
 def test_an_unknown_wheel_ships_whole_and_a_known_one_does_not() -> None:
-    assert prune.keeps("unknown", "unknown/tests/test_x.py")
-    assert not prune.keeps("numpy", "numpy/_core/tests/test_x.py")
-    assert prune.keeps("numpy", "numpy/_core/multiarray.py")
-    assert prune.keeps("numpy", "numpy.libs/libscipy_openblas64_.so")
-    assert not prune.keeps("onnxruntime", "onnxruntime/capi/libonnxruntime.so.1.31.1")
-    assert prune.keeps("onnxruntime", "onnxruntime/capi/libonnxruntime_providers_shared.so")
-    assert prune.keeps("SQLite_Vec", "sqlite_vec/vec0.so")
+    beside = ("numpy", "onnxruntime")
+    assert prune.keeps("unknown", "unknown/tests/test_x.py", beside)
+    assert not prune.keeps("numpy", "numpy/_core/tests/test_x.py", beside)
+    assert prune.keeps("numpy", "numpy/_core/multiarray.py", beside)
+    assert prune.keeps("numpy", "numpy.libs/libscipy_openblas64_.so", beside)
+    assert prune.keeps("SQLite_Vec", "sqlite_vec/vec0.so", beside)
+
+
+@pytest.mark.parametrize("numpy", [True, False])
+def test_one_of_the_two_engines_of_onnxruntime_ships(numpy: bool) -> None:
+    beside = ("numpy", "onnxruntime") if numpy else ("onnxruntime",)
+    library = "onnxruntime/capi/libonnxruntime.so.1.31.1"
+    module = "onnxruntime/capi/onnxruntime_pybind11_state.cpython-313-x86_64-linux-gnu.so"
+    assert prune.keeps("onnxruntime", library, beside) is not numpy
+    assert prune.keeps("onnxruntime", module, beside) is numpy
+    assert prune.keeps("onnxruntime", "onnxruntime/__init__.py", beside) is numpy
+    assert prune.keeps("onnxruntime", "onnxruntime/capi/libonnxruntime_providers_shared.so", beside) is numpy
+    assert prune.keeps("onnxruntime", "onnxruntime/LICENSE", beside)
+
+
+@pytest.mark.parametrize("beside", [(), ("numpy",)])
+def test_a_wheel_is_told_what_other_steps_put_beside_it(tmp_path: Path, beside: tuple[str, ...]) -> None:
+    files = {"onnxruntime/__init__.py": b"", "onnxruntime/capi/libonnxruntime.so.1": b"not ELF"}
+    source = Source("u", (wheel(tmp_path, "onnxruntime-1.31.1-cp313-cp313-linux_aarch64.whl", files),))
+    step = wheels.step(HERE, "wheels:x", source, beside=beside)
+    (tmp_path / "out").mkdir()
+    wheels.unpack(StepContext(tmp_path / "out", step.options, step.sources, {}, lambda *_: None))
+    kept = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*") if path.is_file()}
+    assert ("onnxruntime/__init__.py" in kept) is bool(beside)
+    assert ("onnxruntime/capi/libonnxruntime.so.1" in kept) is not bool(beside)
 
 
 TRY = """
 import sys
 sys.path.insert(0, {site!r})
-import apsw, apsw.ext, apsw.fts5, click, httptools, minijinja, msgspec, numpy, numpy.typing, onnxruntime, tokenizers, uvicorn
+import apsw, click, httptools, minijinja, msgspec, numpy, numpy.typing, onnxruntime, tokenizers, uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from tokenizers import Tokenizer, models, pre_tokenizers, decoders, processors, normalizers
 numpy.random.default_rng(1).normal(size=3)
@@ -220,6 +243,8 @@ connection = apsw.Connection(":memory:")
 connection.enable_load_extension(True)
 connection.load_extension({site!r} + "/sqlite_vec/vec0.so")
 assert connection.execute("select vec_version()").get
+tokens = connection.fts5_tokenizer("porter", ["unicode61"])(b"two pumps", apsw.FTS5_TOKENIZE_QUERY, None)
+assert [token for *_, token in tokens] == ["two", "pump"]
 assert msgspec.json.decode(b"[1]") == [1]
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import Metrics
@@ -268,7 +293,7 @@ def test_every_trimmed_distribution_still_imports_and_works(tmp_path: Path) -> N
         files.append(locked(place))
     out, facts = unpack(tmp_path, *files)
     assert facts["pruned"] > 40_000_000
-    for left_out in ("onnxruntime/transformers", "numpy/f2py", "apsw/tests", "apsw/sqlite_extra_binaries"):
+    for left_out in ("onnxruntime/transformers", "numpy/f2py", "apsw/tests", "apsw/ext.py"):
         assert not (out / left_out).exists(), left_out
 
     graph = helper.make_graph(

@@ -113,7 +113,7 @@ class Client:
         raise DistributionError(
             f"{self.host.name} does not answer: {said}",
             where=f"{method} {urlsplit(url).path}",
-            hint="is the name right, and does it speak https? --plain-http is for one that does not",
+            hint="is the name right, and does it speak https? `lsbuild push --plain-http` is for one that does not",
         )
 
     def once(

@@ -58,7 +58,10 @@ class Repository:
         """Have a blob of another repository of this registry here without sending it; False where that is not possible."""
         query = urlencode({"mount": blob.digest, "from": origin})
         scopes = (*self._scopes, f"repository:{origin}:pull")
-        answer = self.client.ask("POST", f"{self._path('blobs/uploads/')}?{query}", scopes)
+        try:
+            answer = self.client.ask("POST", f"{self._path('blobs/uploads/')}?{query}", scopes)
+        except DistributionError:  # whoever may push here need not be able to read there
+            return False
         if answer.status == 202:  # it began an upload instead, which nobody will end
             self._forget(answer)
         return answer.status == 201
@@ -99,7 +102,8 @@ class Repository:
             answer = self.client.ask("GET", self._path(f"blobs/{blob.digest}"), self._scopes, resumed, stream=True)
             if answer.stream is None:
                 raise self.client.error(f"{blob.digest} cannot be had", answer)
-            if done and answer.status != 206:  # it begins again
+            goes_on = answer.status == 206
+            if done and not goes_on:
                 digest, done = hashlib.sha256(), 0
                 sink.seek(0)
                 sink.truncate()
@@ -116,7 +120,7 @@ class Repository:
                 progress(done)
             answer.stream.close()
             if done < blob.size:
-                failures = 0 if done > before else failures + 1
+                failures = 0 if goes_on and done > before else failures + 1
                 self.client.pause(failures)
         if done != blob.size or f"sha256:{digest.hexdigest()}" != blob.digest:
             told = said or "its bytes are others"

@@ -14,8 +14,10 @@ READ = tuple(
 )
 """What the compile half uses of the serve half: the step's key changes with it."""
 TOOLS = ("numpy", "onnx", "onnxruntime", "tokenizers", "minijinja", "jinja2")
-WHEELS = ("onnxruntime>=1.31,<1.32", "numpy>=2.2", "tokenizers>=0.22")
-"""What every local model is served with."""
+WHEELS = ("onnxruntime>=1.31,<1.32", "tokenizers>=0.22")
+"""What every local model is served with: of onnxruntime the shared library, or its Python module where numpy is beside it."""
+DECODER_WHEELS = (*WHEELS, "numpy>=2.2", "minijinja>=3.0.5", "llguidance>=1.6.1,<2")
+"""What a language model is served with."""
 _DEFAULTS = {"llm": "int4"}
 
 

@@ -12,7 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lsbuild.api import Compiled, Given, Item, Json, Plugin, Problem, Service, Step, config_problems
 from lsbuild.spec.model import Model
-from lsbuild_plugins.onnx.parts import COMPILE, READ, SERVE, TOOLS, WHEELS, default_format, fitted_to
+from lsbuild_plugins.onnx.parts import (
+    COMPILE,
+    DECODER_WHEELS,
+    READ,
+    SERVE,
+    TOOLS,
+    WHEELS,
+    default_format,
+    fitted_to,
+)
 from lsbuild_plugins.onnx.shields import SHIELDS
 
 _RUN = {"llm": "step:decoder", "embedding": "step:encoder", "rerank": "rerank:reranker"}
@@ -163,7 +172,7 @@ def _service(item: Item, config: Config, folder: str) -> Service:
 
 
 def _wheels(spec: Model) -> tuple[str, ...]:
-    return (*WHEELS, *(("minijinja>=3.0.5", "llguidance>=1.6.1,<2") if spec.type == "llm" else ()))
+    return DECODER_WHEELS if spec.type == "llm" else WHEELS
 
 
 def _spec(item: Item) -> Model:

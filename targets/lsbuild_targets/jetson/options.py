@@ -12,6 +12,7 @@ from lsbuild.api import TargetError
 from lsbuild.packing.debian_base import SUITES, Base
 from lsbuild.packing.device_package import Device
 from lsbuild.packing.gpu import System
+from lsbuild.packing.updater import Updates
 from lsbuild.spec.units import Bytes
 
 Package = Literal["deb", "tar", "container"]
@@ -115,6 +116,8 @@ class Options(BaseModel):
     """Version of the Debian package; apt replaces a lower one."""
     maintainer: str = Field(default="nobody <nobody@localhost>", pattern=r"^[^<>\n]+ <[^<>\s]+@[^<>\s]+>$")
     """Who answers for the package, as ``NAME <ADDRESS>``."""
+    updates: Updates | None = None
+    """Whose updates the device takes: ``keys``, ``url``. Default: it brings no updater."""
     base: Base = Base()
     """What the container is built upon."""
     user: int = Field(default=65532, ge=1, le=2**31 - 1)
@@ -199,6 +202,7 @@ class Options(BaseModel):
             version=self.version,
             maintainer=self.maintainer,
             groups=GROUPS,
+            updates=self.updates,
         )
 
 

@@ -21,11 +21,12 @@ from lsbuild.api import (
     Check,
     Manifest,
     Platform,
+    Slot,
     Source,
     Step,
     TargetError,
 )
-from lsbuild.packing import deb_write, device_package, gpu
+from lsbuild.packing import deb_write, device_package, gpu, slots
 from lsbuild.packing.archive import (
     check_paths,
     file_sha256,
@@ -43,7 +44,7 @@ from lsbuild_runtime.manifest import FILE_NAME, from_json, to_json
 from lsbuild_targets.jetson import image, note, record
 from lsbuild_targets.jetson.options import Options, checked
 
-_ENGINE, _GPU = "onnxruntime", "gpu"
+_ENGINE, _NUMPY, _GPU = "onnxruntime", "numpy", "gpu"
 _ARCH = "aarch64"
 
 
@@ -76,7 +77,7 @@ class Jetson:
             "memory": chosen.gpu_memory,
             "sm": chosen.of.sm,
         }
-        return Accelerator(chosen.providers, settings, {"onnxruntime": ()})
+        return Accelerator(chosen.providers, settings, {_ENGINE: (f"{_NUMPY}>=2.2",)})
 
     def sources(self, options: BaseModel, platform: Platform) -> Mapping[str, str]:
         """The wheel for this Python; for the container its base, and the same for this machine, which compiles bytecode."""
@@ -123,6 +124,11 @@ class Jetson:
 
         return proof.verify(artifact, ask)
 
+    def slots(self, artifact: Path, scratch: Path) -> tuple[Slot, ...]:
+        """The bundle inside a package; implements ``lsbuild.api.Updates``."""
+        found = record.read(artifact)
+        return (slots.of_packages(artifact, found.files, found.unit, scratch),) if found else ()
+
 
 TARGET = Jetson()
 
@@ -147,7 +153,7 @@ def _engine_steps(options: Options, platform: Platform, wheel: Source | None) ->
             hint="a Jetson is aarch64",
         )
     named = replace(wheel, files=(replace(file, path=file.path.rpartition("/")[2]),))
-    unpacked = replace(wheels.step(platform, wheel.uri, named), name=f"{_ENGINE}.{platform.tag}")
+    unpacked = replace(wheels.step(platform, wheel.uri, named, beside=[_NUMPY]), name=f"{_ENGINE}.{platform.tag}")
     wanted = [name for name in options.providers if name != "cpu"]
     return {_ENGINE: unpacked, _GPU: gpu.step(platform, unpacked.name, options.system, wanted)}
 

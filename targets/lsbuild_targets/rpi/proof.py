@@ -44,7 +44,14 @@ def verify(artifact: Path, ask: Ask) -> Iterator[Check]:
         try:
             record = _record(artifact)
             yield Check("packages", True, ", ".join(record.files.values()))
-            roots = {kind: _unpack(artifact, record, kind, scratch) for kind in sorted(record.files)}
+            why = boot_card.missing() if "image" in record.files else ""
+            kinds = [kind for kind in sorted(record.files) if kind != "image" or not why]
+            if why:
+                yield Check.skipped("card", f"the image was NOT opened and NOT booted: {why}")
+            if not kinds:
+                yield Check.unproved(_UNPROVED)
+                return
+            roots = {kind: _unpack(artifact, record, kind, scratch) for kind in kinds}
             manifest = _same_files(artifact, record, roots)
             package = next(iter(roots.values()))
             found = _native(_bundle(package, record), record)

@@ -9,9 +9,9 @@ from typing import IO, cast
 from pydantic import BaseModel
 
 from lsbuild import bytecode, toolbox
-from lsbuild.api import SERVER_WHEELS, Artifact, Bundle, Check, Installed, Manifest, Platform, Source, Step
+from lsbuild.api import SERVER_WHEELS, Artifact, Bundle, Check, Installed, Manifest, Platform, Slot, Source, Step
 from lsbuild.delivery.remote import Remote
-from lsbuild.packing import deb_write, native
+from lsbuild.packing import deb_write, native, slots
 from lsbuild.packing.archive import (
     check_paths,
     file_sha256,
@@ -26,7 +26,7 @@ from lsbuild.packing.archive import (
 from lsbuild.packing.debian_base import SUITES, bytecode_steps, tools_uri, uri
 from lsbuild.packing.place import new_folder
 from lsbuild_runtime.manifest import FILE_NAME, from_json, to_json
-from lsbuild_targets.rpi import base, contents, image, record, system
+from lsbuild_targets.rpi import base, boot_card, contents, disk, image, record, system
 from lsbuild_targets.rpi.options import Options, checked
 
 _BASE, _SYSTEM = "base", "system"
@@ -37,7 +37,13 @@ class RaspberryPi:
 
     name = "rpi"
     wheels = SERVER_WHEELS
-    tools = (toolbox.UNSHARE, toolbox.QEMU_USER, toolbox.SYSTEMD_ANALYZE, toolbox.ZSTD, toolbox.SSH)
+    tools = (
+        toolbox.UNSHARE,
+        toolbox.QEMU_USER,
+        toolbox.SYSTEMD_ANALYZE,
+        toolbox.SSH,
+        *dict.fromkeys((*disk.TOOLS, *boot_card.TOOLS)),
+    )
     Options: type[BaseModel] = Options
 
     def platforms(self, options: BaseModel) -> tuple[Platform, ...]:
@@ -92,6 +98,11 @@ class RaspberryPi:
         from lsbuild_targets.rpi import push
 
         return push.push(artifact, remote, say)
+
+    def slots(self, artifact: Path, scratch: Path) -> tuple[Slot, ...]:
+        """The bundle inside a package; implements ``lsbuild.api.Updates``."""
+        found = record.read(artifact)
+        return (slots.of_packages(artifact, found.files, found.unit, scratch),) if found else ()
 
 
 TARGET = RaspberryPi()

@@ -37,6 +37,8 @@ class Odd:
     elsewhere: str = ""
     """Where blobs really are."""
     challenge: str = ""
+    cut: int = 0
+    """Bytes of an answer after which the connection ends; 0 for never."""
     received: int = 0
     kept: bytearray = field(default_factory=bytearray)
     whole: bytes = b""
@@ -114,6 +116,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if status != 204:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if self.odd.cut and body:
+            self.close_connection = True
+            body = body[: self.odd.cut]
         self.wfile.write(body)
 
     def log_message(self, *args: object) -> None:
@@ -213,6 +218,17 @@ def test_a_login_is_not_taken_along_a_redirect(tmp_path: Path, blob: Blob) -> No
     assert odd.shown == [None, ANN.basic]
     assert storage.shown == [None]
     assert (tmp_path / "got").read_bytes() == (tmp_path / "blob").read_bytes()
+
+
+def test_a_registry_that_always_begins_again_and_never_ends_is_given_up(tmp_path: Path, blob: Blob) -> None:
+    odd = Odd(whole=(tmp_path / "blob").read_bytes(), cut=1000)
+    with (
+        visited(odd) as repository,
+        (tmp_path / "got").open("w+b") as sink,
+        pytest.raises(DistributionError, match="did not come whole"),
+    ):
+        repository.get_blob(blob, sink, lambda _: None)
+    assert len(odd.asked) == TRIES
 
 
 def test_other_bytes_than_were_asked_for_are_refused(tmp_path: Path, blob: Blob) -> None:

@@ -30,7 +30,12 @@ def open_on_device(
     if execution.bundled:
         ort.preload_dlls(directory="")
     opening = Opening(service, execution, graph, host, options, texts)
-    return open_placed(service, execution, ort.get_available_providers(), opening.open)
+    return open_placed(service, execution, ort.get_available_providers(), opening.open, _missing)
+
+
+def _missing() -> str:
+    """NVIDIA's libraries that do not load here; onnxruntime writes such faults to its log and tells nobody."""
+    return ", ".join(f"no {name}" for name in nvidia.facts().missing)
 
 
 class Opening:

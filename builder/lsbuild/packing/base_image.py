@@ -43,7 +43,10 @@ class BaseLayer:
 
 @dataclass(frozen=True, slots=True)
 class BaseImage:
-    """What is known of the image. ``python`` is the path of its interpreter, ``env`` what its containers start with."""
+    """What is known of the image. ``python`` is the path of its interpreter, ``env`` what its containers start with.
+
+    ``libraries`` are the names of its shared libraries.
+    """
 
     name: str
     digest: str
@@ -51,6 +54,7 @@ class BaseImage:
     glibc: str
     env: tuple[str, ...]
     layers: tuple[BaseLayer, ...]
+    libraries: tuple[str, ...] = ()
 
 
 def base_step(platform: Platform, base: Source) -> Step:
@@ -90,7 +94,9 @@ def examine(context: StepContext) -> Mapping[str, Json]:
     glibc = _require_glibc(tree, context.options["glibc"], source.uri)
     python = _require_python(tree, context.options["python"], source.uri)
     env = tuple(config.get("config", {}).get("Env") or ())
-    made = BaseImage(source.uri.partition("#")[0], source.revision, f"/{python}", glibc, env, tuple(layers))
+    libraries = sorted({name for path in tree.entries if ".so" in (name := posixpath.basename(path))})
+    name = source.uri.partition("#")[0]
+    made = BaseImage(name, source.revision, f"/{python}", glibc, env, tuple(layers), tuple(libraries))
     write(context.out, made)
     return {"python": made.python, "glibc": glibc, "layers": len(layers), "files": len(tree.entries)}
 
@@ -104,7 +110,8 @@ def read(folder: Path) -> BaseImage:
     """What ``write`` noted."""
     value: dict[str, Any] = json.loads((folder / FILE).read_bytes())
     layers = tuple(BaseLayer(**each) for each in value.pop("layers"))
-    return BaseImage(**{**value, "env": tuple(value["env"]), "layers": layers})
+    texts = {name: tuple(value[name]) for name in ("env", "libraries")}
+    return BaseImage(**{**value, **texts, "layers": layers})
 
 
 class Tree:

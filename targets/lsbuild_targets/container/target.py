@@ -26,7 +26,7 @@ from lsbuild.api import (
     Step,
     TargetError,
 )
-from lsbuild.packing import base_image
+from lsbuild.packing import base_image, native
 from lsbuild.packing.archive import Member, check_paths, normalise, source_date_epoch, tree_sha256, tree_size
 from lsbuild.packing.boot import BOOTSTRAP
 from lsbuild.packing.boot_image import boot, require_machine
@@ -166,6 +166,7 @@ def _foundation(layout: Layout, bundle: Bundle, options: Options) -> _Foundation
         )
     folder = bundle.extras["base"]
     found = base_image.read(folder)
+    native.require_libraries(bundle, found.libraries, "targets.container.base.image")
     layers = [
         layout.adopt(folder / each.file, Blob(each.media, each.digest, each.size), each.diff_id, "base")
         for each in found.layers

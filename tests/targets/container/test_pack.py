@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from pydantic import ValidationError
 
@@ -19,8 +20,9 @@ from base_images import PYTHON, base_layout, digest_of
 from lsbuild.api import Bundle, Check, File, Platform, Source, StepContext, TargetError
 from lsbuild.errors import LsbuildError
 from lsbuild.lock import Lock
+from lsbuild.packing import elf
 from lsbuild.packing.archive import ZIP_EPOCH, Member, with_folders, write_tar
-from lsbuild.packing.base_image import examine
+from lsbuild.packing.base_image import BaseImage, examine, write
 from lsbuild.packing.oci_read import check_blobs, images
 from lsbuild.running.monitor import Silent
 from lsbuild.sources import resolve
@@ -128,6 +130,24 @@ def test_ours_is_laid_upon_the_layers_of_a_base(tmp_path: Path, bundles: MakeBun
     ours.unpack(tmp_path / "root")
     assert (tmp_path / "root/etc/more").read_bytes() == b"x"
     assert (tmp_path / "root" / ROOT / "manifest.json").is_file()
+
+
+def test_a_base_without_a_library_that_a_wheel_needs_is_refused(tmp_path: Path, bundles: MakeBundles) -> None:
+    options = Options(arch=("amd64",), base=ImageBase(image="oci:./base"))
+    native = next(path for path in Path(apsw.__file__).parent.glob("*.so"))
+    (tmp_path / "examined").mkdir()
+    below = BaseImage("oci:./base", "sha256:0", "/usr/bin/python3.13", "2.41", (), (), ("libc.so.6",))
+    write(tmp_path / "examined", below)
+    (bundle,) = bundles(options, (File("site/apsw/native.so", native, part="wheels"),))
+    wanted = set(elf.needed(native)) - {"libc.so.6"}
+    assert wanted, "the test has nothing to look for"
+    packed = replace(bundle, extras={"base": tmp_path / "examined"})
+    with pytest.raises(TargetError, match=r"site/apsw/native\.so needs lib.*, and the base has none") as caught:
+        TARGET.pack((packed,), options, tmp_path / "art")
+    assert caught.value.where == "targets.container.base.image"
+    assert not (tmp_path / "art").exists()
+    write(tmp_path / "examined", replace(below, libraries=("libc.so.6", *wanted)))
+    TARGET.pack((packed,), options, tmp_path / "art")
 
 
 def test_the_mirror_of_the_spec_reaches_the_source() -> None:

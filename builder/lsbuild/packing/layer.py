@@ -12,7 +12,6 @@ import lzma
 import os
 import posixpath
 import shutil
-import subprocess
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -21,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, cast
 
-from lsbuild import toolbox
 from lsbuild.errors import SourceError
+from lsbuild.packing import zstd
 
 LIMIT = 16 << 30
 """Most bytes that one layer may unpack to."""
@@ -78,7 +77,7 @@ def opened(path: Path, where: str) -> Iterator[Plain]:
             with gzip.open(raw) as packed:
                 yield Plain(cast("IO[bytes]", packed))
         elif magic == _ZSTD:
-            with _zstd(path, where) as unpacked:
+            with zstd.opened(path, where, SourceError) as unpacked:
                 yield Plain(unpacked)
         else:
             yield Plain(raw)
@@ -185,21 +184,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _zstd(path: Path, where: str) -> Iterator[IO[bytes]]:
-    tool = toolbox.ZSTD.path()
-    if not tool:
-        raise SourceError("is packed with zstd, which is not installed", where=where, hint=toolbox.ZSTD.get)
-    with subprocess.Popen([tool, "-dcq", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # noqa: S603
-        if process.stdout is None or process.stderr is None:
-            raise SourceError("zstd gave nothing", where=where)
-        try:
-            yield process.stdout
-        finally:
-            process.stdout.close()
-            process.kill()
 
 
 @contextmanager

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
+import shutil
+import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -228,6 +231,24 @@ def test_layers_are_laid_over_each_other_as_a_runtime_does(tmp_path: Path) -> No
         "a/also", "a/one", "b/new", "link", "was/folder"
     ]  # fmt: skip
     assert (root / "link").read_bytes() == b"now a file"
+
+
+@pytest.mark.parametrize("packed", ["gzip", "zstd"])
+def test_a_layer_is_read_in_every_compression(tmp_path: Path, packed: str) -> None:
+    if shutil.which(packed) is None:
+        pytest.skip(f"{packed} is not installed")
+    plain = tar(tmp_path / "plain", ("a", FILE, bytes(100_000)))
+    with (tmp_path / "packed").open("wb") as out:
+        subprocess.run([packed, "-qc", plain], stdout=out, check=True)
+    found = set()
+    for name in ("plain", "packed"):
+        (tmp_path / f"{name}-root").mkdir()
+        found.add(layer.unpack(tmp_path / name, tmp_path / f"{name}-root", name))
+        assert (tmp_path / f"{name}-root/a").stat().st_size == 100_000
+    assert found == {f"sha256:{hashlib.sha256(plain.read_bytes()).hexdigest()}"}
+    (tmp_path / "cut").write_bytes((tmp_path / "packed").read_bytes()[:-20])
+    with pytest.raises(SourceError):
+        layer.unpack(tmp_path / "cut", tmp_path / "plain-root", "cut")
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lsbuild.api import TargetError
+from lsbuild.disk import folder_from
 from lsbuild.distribution import push as pushes
 from lsbuild.distribution import reference
 from lsbuild.distribution.client import Host
 from lsbuild.distribution.credentials import Login
 from lsbuild.distribution.errors import told_as
 from lsbuild.distribution.known import Known
-
-from lsbuild.api import TargetError
-from lsbuild.disk import folder_from
 from lsbuild.packing.oci_read import published
 
 _UNKNOWN = "RepositoryNotFoundException"

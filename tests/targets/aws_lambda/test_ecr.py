@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from image_registry import registry
 
+from image_registry import registry
 from lsbuild.api import Deployment, TargetError
 from lsbuild.delivery import deploying
+from lsbuild.distribution.errors import DistributionError
 from lsbuild.packing.oci_read import published
 from lsbuild_targets.aws_lambda import ecr
 from lsbuild_targets.aws_lambda.options import Options
@@ -91,7 +92,7 @@ def test_a_missing_repository_is_made_and_a_registry_out_of_reach_is_one_sentenc
 
     def refuse(_layout: Path, to: Any, host: Any, *_: Any) -> Any:
         seen.update(to=str(to), login=host.login)
-        raise ecr.DistributionError("is out of reach")
+        raise DistributionError("is out of reach")
 
     monkeypatch.setattr(ecr.pushes, "push", refuse)
     said: list[str] = []

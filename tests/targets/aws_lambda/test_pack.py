@@ -160,6 +160,7 @@ def test_auto_becomes_an_image_when_zips_are_too_large(
         "oci",
         "template.yaml",
     ]
+    assert TARGET.layout(made.path) == made.path / "oci", "which `lsbuild push` takes to ECR"
     (image,) = images(made.path / "oci")
     assert image.config["config"]["Entrypoint"][0] == "/usr/bin/python3.13"
     assert [manifest.name for manifest in TARGET.manifests(made.path)] == ["small"]

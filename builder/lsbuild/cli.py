@@ -493,6 +493,35 @@ def update_make(
     out.give({"ok": True, **made.to_dict()}, made.to_text)
 
 
+@update.command("host")
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option(
+    "--key", "public", required=True, metavar="KEY", help="The public key whose updates are taken, or its file."
+)
+@click.option("--url", default="", help="Folder of updates on a web server.")
+@click.option("--platform", default="", help="Which of several platforms of ARTIFACT, like linux-x86_64-cp313.")
+@click.option("-o", "--out", "output", required=True, type=click.Path(path_type=Path), help="A new file, NAME.tar.gz.")
+@_output_options
+def update_host(artifact: Path, public: str, url: str, platform: str, output: Path, out: Output) -> None:
+    """Write what a machine with podman needs to run the image ARTIFACT by updates.
+
+    It is unpacked in /opt; the image itself comes with the first update.
+    """
+    from pydantic import ValidationError
+
+    from lsbuild.delivery import container_host, signing
+    from lsbuild.packing.updater import Updates
+
+    try:
+        options = Updates(keys=(signing.read_public(public),), url=url)
+    except ValidationError as error:
+        raise click.UsageError(f"--url: {error.errors()[0]['msg']}") from error
+    unit = container_host.write(artifact, platform, options, output)
+    out.give(
+        {"ok": True, "path": str(output), "unit": unit}, lambda: f"{output}: unpack it in /opt, then apply an update"
+    )
+
+
 @main.command("eval")
 @_spec_options
 @click.option(

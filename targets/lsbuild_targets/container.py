@@ -24,10 +24,12 @@ from lsbuild.api import (
     LsbuildError,
     Manifest,
     Platform,
+    Slot,
     Source,
     Step,
     TargetError,
 )
+from lsbuild.packing import slots
 from lsbuild.packing.archive import Member, check_paths, normalise, source_date_epoch, tree_sha256, tree_size
 from lsbuild.packing.boot import BOOTSTRAP
 from lsbuild.packing.boot_image import boot, require_machine
@@ -143,6 +145,10 @@ class Container:
             return
         for image in found:
             yield from _verify_image(image, ask)
+
+    def slots(self, artifact: Path, scratch: Path) -> tuple[Slot, ...]:  # noqa: ARG002
+        """Each image by itself; implements ``lsbuild.api.Updates``."""
+        return slots.of_images(artifact / "image", self.manifests(artifact))
 
 
 TARGET = Container()

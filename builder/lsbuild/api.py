@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # 0.3 CPU seconds that a step's process need not pay
     from pydantic import BaseModel
 
     from lsbuild.delivery.remote import Remote
+    from lsbuild.packing.archive import Member
     from lsbuild.toolbox import Tool
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "Problem",
     "Pushes",
     "Service",
+    "Slot",
     "Source",
     "SourceError",
     "SourceFile",
@@ -58,6 +60,7 @@ __all__ = [
     "StepError",
     "Target",
     "TargetError",
+    "Updates",
     "VerifyError",
     "config_problems",
 ]
@@ -408,6 +411,26 @@ class Pushes(Protocol):
 
     def push(self, artifact: Path, remote: Remote, say: Callable[[str], None]) -> Installed:
         """Install ``artifact`` there and wait until it serves; ``say`` takes lines for people. Raises TargetError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What a slot of a device holds when it runs an artifact: ``files`` of a bundle, or an ``image`` as an OCI layout."""
+
+    manifest: Manifest
+    members: tuple[Member, ...]
+    content: str = "files"
+
+
+class Updates(Protocol):
+    """What a target has beside ``Target`` when devices that run its artifacts can be updated (docs/updates.md)."""
+
+    def slots(self, artifact: Path, scratch: Path) -> tuple[Slot, ...]:
+        """What a slot holds for ``artifact``, for each of its platforms; members may lie in the empty folder ``scratch``.
+
+        Raises TargetError, VerifyError.
+        """
         ...
 
 

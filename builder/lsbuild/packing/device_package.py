@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lsbuild.api import Bundle, Manifest
-from lsbuild.packing import launcher
+from lsbuild.packing import launcher, updater
 from lsbuild.packing.archive import Member
 from lsbuild.packing.systemd import Unit, service
+from lsbuild.packing.updater import Updates
 from lsbuild.secret_names import secrets_of
 
 UNITS = "usr/lib/systemd/system"
@@ -52,7 +53,7 @@ _POSTRM = """\
 set -e
 if [ "$1" = purge ]; then
     if [ -x /usr/bin/deb-systemd-helper ]; then deb-systemd-helper purge {unit} >/dev/null || true; fi
-    rm -rf "$DPKG_ROOT/var/lib/private/{name}" "$DPKG_ROOT/var/lib/{name}"
+    rm -rf "$DPKG_ROOT/var/lib/private/{name}" "$DPKG_ROOT/var/lib/{name}" "$DPKG_ROOT/var/lib/lsbuild-updates/{name}"
 fi
 if [ -z "$DPKG_ROOT" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi
 """
@@ -61,7 +62,7 @@ if [ -z "$DPKG_ROOT" ] && [ -d /run/systemd/system ]; then systemctl daemon-relo
 @dataclass(frozen=True, slots=True)
 class Device:
     """What packages say of the device they are for. ``memory`` in bytes and ``threads`` are the limits of the server;
-    ``groups`` are those whose device files it may open.
+    ``groups`` are those whose device files it may open, ``updates`` whose updates it takes.
     """
 
     title: str
@@ -71,6 +72,7 @@ class Device:
     version: str
     maintainer: str
     groups: tuple[str, ...] = ()
+    updates: Updates | None = None
 
 
 def package_name(manifest: Manifest) -> str:
@@ -83,8 +85,8 @@ def settings_path(name: str) -> str:
     return f"etc/lsbuild/{name}.env"
 
 
-def unit(bundle: Bundle, device: Device, root: str) -> Unit:
-    """The unit of a bundle that lies in ``root``."""
+def unit(bundle: Bundle, device: Device, root: str, program: str) -> Unit:
+    """The unit of a bundle that lies in ``root``; ``program`` updates it, where the device takes updates."""
     manifest, name = bundle.manifest, package_name(bundle.manifest)
     return Unit(
         name=name,
@@ -97,6 +99,8 @@ def unit(bundle: Bundle, device: Device, root: str) -> Unit:
         memory=device.memory,
         threads=device.threads,
         groups=device.groups,
+        updater=program if device.updates else "",
+        updates=updater.folder(name) if device.updates else "",
     )
 
 
@@ -106,8 +110,10 @@ def installed(bundle: Bundle, device: Device) -> Iterator[Member]:
     root = f"usr/lib/{name}"
     manifest = bundle.manifest
     yield from (Member(f"{root}/{file.path}", file.content, file.mode) for file in bundle.files)
-    made = unit(bundle, device, f"/{root}")
+    made = unit(bundle, device, f"/{root}", f"/usr/bin/{name}-update")
     yield Member(f"{UNITS}/{made.file}", service(made))
+    if device.updates:
+        yield from updater.installed(made, device.updates, UNITS)
     yield Member(f"{root}/run", launcher.script(bundle.platform), 0o755)
     # Readable by root alone, as systemd reads it: secrets are written here.
     yield Member(settings_path(name), _settings(manifest, name), 0o600)
@@ -119,8 +125,10 @@ def folder(bundle: Bundle, device: Device) -> Iterator[Member]:
     """The files of the tar: one folder that runs where it lies, and whose unit expects it in /opt."""
     name = package_name(bundle.manifest)
     yield from (Member(f"{name}/{file.path}", file.content, file.mode) for file in bundle.files)
-    made = unit(bundle, device, f"/opt/{name}")
+    made = unit(bundle, device, f"/opt/{name}", f"/opt/{name}/update")
     yield Member(f"{name}/{made.file}", service(made))
+    if device.updates:
+        yield from updater.in_folder(made, device.updates, name)
     yield Member(f"{name}/run", launcher.script(bundle.platform), 0o755)
 
 

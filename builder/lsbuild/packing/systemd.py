@@ -21,6 +21,10 @@ class Unit:
     """A file with lines NAME=VALUE that may be absent: where to listen, and secrets."""
     memory: int
     threads: int
+    updater: str = ""
+    """The program that updates it (``updater.py``); "" where nothing does."""
+    updates: str = ""
+    """The folder that it keeps versions in."""
     groups: tuple[str, ...] = ()
     """Groups whose device files it may open (``video``, ``render``); without any it sees no devices at all."""
 
@@ -42,7 +46,7 @@ StartLimitBurst=5
 Type=notify
 Environment=LSBUILD_HOST={host} LSBUILD_PORT={port} LANG=C.UTF-8
 EnvironmentFile=-{environment}
-ExecStart={command} --root {root} --host ${{LSBUILD_HOST}} --port ${{LSBUILD_PORT}}
+{start} --host ${{LSBUILD_HOST}} --port ${{LSBUILD_PORT}}
 Restart=on-failure
 RestartSec=5
 TimeoutStartSec=300
@@ -107,16 +111,13 @@ SupplementaryGroups={groups}"""
 
 def service(unit: Unit) -> bytes:
     """The text of the unit's file."""
-    # `$` and `%` mean something to systemd; the bootstrap has neither, nor a double quote.
-    command = f'/usr/bin/python{unit.python} -I -S -B -X utf8 -c "{BOOTSTRAP}"'
     text = _TEXT.format(
         name=unit.name,
         description=unit.description.replace("%", "%%"),
         host=unit.host,
         port=unit.port,
         environment=unit.environment,
-        command=command,
-        root=unit.root,
+        start=_start(unit),
         high=unit.memory // 10 * 9,
         memory=unit.memory,
         # A little is left for whoever logs in to see what the server is doing.
@@ -125,3 +126,14 @@ def service(unit: Unit) -> bytes:
         devices=_DEVICES.format(groups=" ".join(unit.groups)) if unit.groups else "PrivateDevices=yes",
     )
     return text.encode()
+
+
+def _start(unit: Unit) -> str:
+    """The lines that start the server, without its options."""
+    python = f"/usr/bin/python{unit.python} -I -S -B -X utf8"
+    if unit.updater:
+        # `+`: as root and outside of the sandbox, for it writes down what is about to start.
+        launcher = f"{python} {unit.root}/app/lsbuild_runtime/updates/start.py {unit.root} {unit.updates}"
+        return f"ExecStartPre=+{unit.updater} begin\nExecStart={launcher}"
+    # `$` and `%` mean something to systemd; the bootstrap has neither, nor a double quote.
+    return f'ExecStart={python} -c "{BOOTSTRAP}" --root {unit.root}'

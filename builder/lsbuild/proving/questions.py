@@ -82,6 +82,11 @@ def _said(question: Question, client: Client, service: Service, keep: Keep) -> s
     return said
 
 
+def can_be_asked(service: Service, manifest: Manifest) -> bool:
+    """Whether a question about ``service`` stays on its machine, needs no secret, and does nothing by its tools."""
+    return not (_leaves(service, manifest) or _acts(service, manifest) or any(named_in(service.config)))
+
+
 def _leaves(service: Service, manifest: Manifest) -> bool:
     """Whether an answer of ``service`` may come from another machine: its own, or that of a service it needs."""
     by_key = {f"{each.api}/{each.name}": each for each in manifest.services}

@@ -12,6 +12,7 @@ from lsbuild.api import TargetError
 from lsbuild.packing.debian_base import SUITES, Base
 from lsbuild.packing.device_package import Device
 from lsbuild.packing.gpu import System
+from lsbuild.packing.updater import Updates
 from lsbuild.spec.units import Bytes
 
 Package = Literal["deb", "tar", "container"]
@@ -109,12 +110,16 @@ class Options(BaseModel):
     """Most memory that the server may take, like ``4GB``. Default: the module's."""
     threads: int | None = Field(default=None, ge=1, le=14)
     """Cores that the server may use, and threads of a model on the CPU. Default: the module's."""
+    power: int | None = Field(default=None, ge=0, le=15)
+    """The power mode (of nvpmodel) that the device is meant to have; ``run doctor`` says when it has another."""
     package: Annotated[tuple[Package, ...] | None, BeforeValidator(_several)] = Field(default=None, min_length=1)
     """What is written: ``deb``, ``tar``, ``container``. Default: all that the wheels fit."""
     version: str = Field(default="1.0.0", pattern=r"^[0-9][A-Za-z0-9.+~]*$")
     """Version of the Debian package; apt replaces a lower one."""
     maintainer: str = Field(default="nobody <nobody@localhost>", pattern=r"^[^<>\n]+ <[^<>\s]+@[^<>\s]+>$")
     """Who answers for the package, as ``NAME <ADDRESS>``."""
+    updates: Updates | None = None
+    """Whose updates the device takes: ``keys``, ``url``. Default: it brings no updater."""
     base: Base = Base()
     """What the container is built upon."""
     user: int = Field(default=65532, ge=1, le=2**31 - 1)
@@ -140,8 +145,11 @@ class Options(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if not self.wheel and (self.strict or "providers" in self.model_fields_set):
-            raise ValueError("providers and strict need an onnxruntime for the GPU: name it with wheel. " + _SOURCE)
+        needs = {"strict", "providers", "precision", "workspace", "gpu_memory", "power"} & self.model_fields_set
+        if not self.wheel and needs:
+            raise ValueError(
+                f"{', '.join(sorted(needs))}: only with an onnxruntime for the GPU: name it with wheel. " + _SOURCE
+            )
         for package in self.package or ():
             if self.wheel and not self.wheel_for(self.python_of(package)):
                 python = self.python_of(package)
@@ -199,6 +207,7 @@ class Options(BaseModel):
             version=self.version,
             maintainer=self.maintainer,
             groups=GROUPS,
+            updates=self.updates,
         )
 
 

@@ -18,4 +18,5 @@ def device(options: Options) -> Device:
         threads=options.threads or board.threads,
         version=options.version,
         maintainer=options.maintainer,
+        updates=options.updates,
     )

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from lsbuild.api import TargetError
 from lsbuild.delivery import card_settings
 from lsbuild.packing.debian_base import SUITES, Base
+from lsbuild.packing.updater import Updates
 from lsbuild.spec.units import Bytes
 
 Package = Literal["deb", "tar", "image"]
@@ -84,6 +85,8 @@ class Options(BaseModel):
     """For ``image``: the time zone, like ``Europe/Berlin``. Default: UTC."""
     firmware: str = Field(default="debian", min_length=1)
     """For ``image``: what the board starts with: ``debian``'s packages of it, a folder that holds it, or ``none``."""
+    updates: Updates | None = None
+    """Whose updates the board takes: ``keys``, ``url``. Default: it brings no updater."""
     base: Base = Base()
     """The system on the board: ``suite`` is that of its Raspberry Pi OS or Debian."""
 

@@ -9,9 +9,9 @@ from typing import IO, cast
 from pydantic import BaseModel
 
 from lsbuild import bytecode, toolbox
-from lsbuild.api import SERVER_WHEELS, Artifact, Bundle, Check, Installed, Manifest, Platform, Source, Step
+from lsbuild.api import SERVER_WHEELS, Artifact, Bundle, Check, Installed, Manifest, Platform, Slot, Source, Step
 from lsbuild.delivery.remote import Remote
-from lsbuild.packing import deb_write, native
+from lsbuild.packing import deb_write, native, slots
 from lsbuild.packing.archive import (
     check_paths,
     file_sha256,
@@ -98,6 +98,11 @@ class RaspberryPi:
         from lsbuild_targets.rpi import push
 
         return push.push(artifact, remote, say)
+
+    def slots(self, artifact: Path, scratch: Path) -> tuple[Slot, ...]:
+        """The bundle inside a package; implements ``lsbuild.api.Updates``."""
+        found = record.read(artifact)
+        return (slots.of_packages(artifact, found.files, found.unit, scratch),) if found else ()
 
 
 TARGET = RaspberryPi()

@@ -1,0 +1,49 @@
+"""What a device has already of a new version: files, and pieces of large files, found by their hashes; it changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from lsbuild_runtime.updates.disk import pieces_of
+from lsbuild_runtime.updates.format import PIECE, Update
+
+
+class Had(NamedTuple):
+    """sha256 -> where it lies: whole files, and (file, offset, size) of pieces."""
+
+    files: dict[str, Path]
+    pieces: dict[str, tuple[Path, int, int]]
+
+
+def look(update: Update, folder: Path) -> Had:
+    """Read what could be of use below ``folder``: bytes are compared, never names or times."""
+    sizes = {file.size for file in update.files}
+    wanted = {file.sha256 for file in update.files}
+    wanted_pieces = {part.sha256 for part in update.parts}
+    found = Had({}, {})
+    for path, size in _walk(folder):
+        whole = hashlib.sha256()
+        if size in sizes or size > PIECE:
+            at = 0
+            for piece in pieces_of(path, PIECE):
+                whole.update(piece)
+                if size > PIECE and (name := hashlib.sha256(piece).hexdigest()) in wanted_pieces:
+                    found.pieces[name] = path, at, len(piece)
+                at += len(piece)
+            if whole.hexdigest() in wanted:
+                found.files.setdefault(whole.hexdigest(), path)
+    return found
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, int]]:
+    if not folder.is_dir():
+        return
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(Path(entry.path))
+        elif entry.is_file(follow_symlinks=False):
+            yield Path(entry.path), entry.stat(follow_symlinks=False).st_size

@@ -22,7 +22,7 @@ targets:
 """
 
 
-CARD = SPEC.replace("[deb, tar]", "image")
+CARD = SPEC.replace("[deb, tar]", "image").replace("rpi5", "{profile}")
 
 
 @pytest.fixture(scope="session")
@@ -51,11 +51,13 @@ def test_the_very_package_boots_on_debian_for_arm64_and_answers(lsbuild: Lsbuild
 
 
 @pytest.mark.skipif(not os.environ.get("LSBUILD_E2E"), reason="minutes of emulation: make card, or make e2e")
-def test_a_card_boots_from_its_own_partitions_and_answers(lsbuild: Lsbuild, tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", ["rpi4", "rpi5"])
+def test_a_card_boots_from_its_own_partitions_and_answers(lsbuild: Lsbuild, tmp_path: Path, profile: str) -> None:
+    """Two kernels: that of Debian 13, and for a Pi 5 that of its backports."""
     tools = dict.fromkeys((*disk.TOOLS, *boot_card.TOOLS))
     if missing := [fault for tool in tools if (fault := tool.fault())]:
         pytest.skip("; ".join(missing))
-    (tmp_path / "spec.yaml").write_text(CARD)
+    (tmp_path / "spec.yaml").write_text(CARD.replace("{profile}", profile))
     done = lsbuild("build", tmp_path / "spec.yaml", "--target", "rpi", "-o", tmp_path / "art", "--json", seconds=900)
     if done.code == 3:
         pytest.skip(f"no Debian mirror or package index, and nothing cached: {done.json['error']['message']}")

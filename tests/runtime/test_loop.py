@@ -307,6 +307,19 @@ def test_an_answer_that_is_cut_by_its_own_limit_says_length() -> None:
     assert events[-1].reason == "length"  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("name", ["echo", "theirs"])
+def test_a_call_that_the_limit_cuts_is_not_made_and_ends_the_run(name: str) -> None:
+    tools = Tools(echo=echo)
+    model = Scripted(call(name, '{"text": "a', finish="length"), "never asked")
+    chat = Chat([{"role": "user", "content": "Go."}], tools=[CLIENT])
+    events = all_of(task(tools, chat=chat), model)
+    assert (tools.made, len(model.asked)) == ([], 1)
+    ended = events[-1]
+    assert isinstance(ended, Ended) and ended.reason == "length"
+    assert [each.arguments for each in ended.calls] == (['{"text": "a'] if name == "theirs" else [])
+    assert outcomes(events) == ([("echo", "invalid", "")] if name == "echo" else [])
+
+
 CLIENT = {"type": "function", "function": {"name": "theirs", "parameters": {"type": "object"}}}
 
 

@@ -75,6 +75,11 @@ class _Answer(Struct):
         return replace(delta, tool_calls=calls, finish=None, usage=None)
 
     @property
+    def cut(self) -> bool:
+        """Whether the limit of tokens cut its last call short."""
+        return self.finish == "length" and bool(self.calls) and not self.calls[-1].whole
+
+    @property
     def message(self) -> Message:
         """What the conversation keeps of it."""
         text = "".join(self.parts)
@@ -121,9 +126,9 @@ class _Run:
         """Why the run ends with this answer; None when the model has to be asked again."""
         if answer.finish == "content_filter":
             return "content_filter"
-        if self.for_client:
+        if self.for_client and not answer.cut:
             return "tool_calls"
-        if answer.calls and not answer.last:
+        if answer.calls and not answer.last and not answer.cut:
             return None
         if answer.finish == "length":
             return "tokens" if self._policy.tokens == 0 else "length"

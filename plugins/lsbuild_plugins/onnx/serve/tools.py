@@ -7,6 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from lsbuild_plugins.onnx.serve import calls
+from lsbuild_plugins.onnx.serve.cut import cut
 from lsbuild_plugins.onnx.serve.forms import ToolForm
 from lsbuild_plugins.onnx.serve.text import overlap
 from lsbuild_runtime.ports import ToolCall
@@ -31,6 +32,8 @@ class ToolCallParser:
         self._types = calls.types_of(tools)
         self._held = ""
         self._ended = False
+        self._cut = False
+        self._shown = False
         self._text: list[str] = []
         self._found: list[ToolCall] = []
         self._called = False
@@ -50,6 +53,14 @@ class ToolCallParser:
         next(self._work, None)
         return self._given()
 
+    def cut(self) -> tuple[str, tuple[ToolCall, ...]]:
+        """As ``finish``, of an answer that the limit of tokens ended: an open call comes as far as it is written."""
+        self._cut = True
+        mark = self._held.strip()
+        if mark and not self._shown and self._form.opener.startswith(mark):
+            self._held = ""  # the answer is the beginning of a marker
+        return self.finish()
+
     def _given(self) -> tuple[str, tuple[ToolCall, ...]]:
         text, found = "".join(self._text), tuple(self._found)
         self._text.clear()
@@ -62,7 +73,7 @@ class ToolCallParser:
         piece = piece.lstrip() if self._called else piece
         if piece:
             self._text.append(piece)
-            self._called = False
+            self._called, self._shown = False, True
 
     def _marked(self) -> Generator[None, None, None]:
         """Text and calls behind a marker, in any order."""
@@ -96,14 +107,26 @@ class ToolCallParser:
         """All calls of one ``begin ... end``; what follows a broken one is text."""
         at = yield from self._literal(start, self._form.begin)
         if at < 0:
-            self._say(self._failed_at)
+            self._broken(len(self._held))
         while at >= 0:
             after = yield from self._call(at)
             if after < 0:
-                self._say(self._failed_at)
+                self._broken(at)
                 return
             self._held, self._called = self._held[after:], True
             at = yield from self._next()
+
+    def _broken(self, at: int) -> None:
+        """What is no call is text, unless it is one that was cut: it stands at ``at``."""
+        # A form without a marker is known by the function that it names.
+        call = cut(self._held[at:], self._form, self._types) if self._cut and self._ended else None
+        known = call is not None and (call[0] in self._types or bool(self._form.opener))
+        if call is not None and known:
+            self._found.append(ToolCall(_new_id(self._form), *call))
+        if known or (self._cut and self._ended and self._form.opener):
+            self._held, self._called = "", True
+        else:
+            self._say(self._failed_at)
 
     def _next(self) -> Steps:
         """Where another call of the section begins, or -1 when it is over."""

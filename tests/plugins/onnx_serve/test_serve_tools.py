@@ -211,7 +211,6 @@ CUT = (
     (HERMES, '<tool_call>\n{"name": "f", "argu', [("f", "")]),
     (HERMES, '<tool_call>\n{"name": "f', []),
     (HERMES, "<tool_call>", []),
-    (HERMES, "<tool_c", []),
     (HERMES, '<tool_call>\n{"name": "f", "arguments": {"x": 1}}', [("f", '{"x": 1}')]),
     (
         HERMES,
@@ -254,6 +253,12 @@ def test_what_is_no_call_stays_text_where_the_limit_cuts_it(form: forms.ToolForm
     parser = ToolCallParser(form, TOOLS)
     (said, _), (rest, calls) = parser.feed(text), parser.cut()
     assert (said + rest, calls) == (text, ())
+
+
+@pytest.mark.parametrize(("form", "text"), [(HERMES, "<tool_c"), (forms.LLAMA, '{"na'), (forms.PYTHONIC, "[f")])
+def test_what_had_to_be_a_call_is_no_text(form: forms.ToolForm, text: str) -> None:
+    parser = ToolCallParser(form, TOOLS, must=True)
+    assert (parser.feed(text), parser.cut()) == (("", ()), ("", ()))
 
 
 def test_short_ids_where_a_template_wants_them() -> None:

@@ -24,16 +24,17 @@ class ToolCallParser:
 
     White space between text and a call, and between calls, belongs to neither. What is not a valid call is given back
     as the text it was. At the end an open call counts if its arguments are complete (models stop before the closing
-    marker). The reader is a coroutine: it stands where it is until more text comes, so each character is read once.
+    marker). Of an answer that ``must`` be a call, what a limit leaves of a beginning is no text. The reader is a coroutine:
+    it stands where it is until more text comes, so each character is read once.
     """
 
-    def __init__(self, form: ToolForm, tools: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(self, form: ToolForm, tools: Sequence[Mapping[str, Any]] = (), must: bool = False) -> None:
         self._form = form
+        self._must = must
         self._types = calls.types_of(tools)
         self._held = ""
         self._ended = False
         self._cut = False
-        self._shown = False
         self._text: list[str] = []
         self._found: list[ToolCall] = []
         self._called = False
@@ -56,10 +57,8 @@ class ToolCallParser:
     def cut(self) -> tuple[str, tuple[ToolCall, ...]]:
         """As ``finish``, of an answer that the limit of tokens ended: an open call comes as far as it is written."""
         self._cut = True
-        mark = self._held.strip()
-        if mark and not self._shown and self._form.opener.startswith(mark):
-            self._held = ""  # the answer is the beginning of a marker
-        return self.finish()
+        text, found = self.finish()
+        return "" if self._must else text, found
 
     def _given(self) -> tuple[str, tuple[ToolCall, ...]]:
         text, found = "".join(self._text), tuple(self._found)
@@ -73,7 +72,7 @@ class ToolCallParser:
         piece = piece.lstrip() if self._called else piece
         if piece:
             self._text.append(piece)
-            self._called, self._shown = False, True
+            self._called = False
 
     def _marked(self) -> Generator[None, None, None]:
         """Text and calls behind a marker, in any order."""

@@ -264,6 +264,9 @@ def test_a_model_that_calls_although_it_may_not_is_not_obeyed() -> None:
     events = all_of(task(tools, limits=Limits(steps=1)), model)
     assert outcomes(events) == [("echo", "ok", ""), ("echo", "denied", "steps")]
     assert (len(model.asked), events[-1].reason) == (2, "steps")  # type: ignore[union-attr]
+    assert text_of(events) == (
+        "There is no answer: the run reached its limit of steps, and the model went on calling tools."
+    )
 
 
 def test_the_limit_of_calls_is_told_and_ends_in_an_answer() -> None:

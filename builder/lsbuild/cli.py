@@ -279,12 +279,15 @@ def verify(artifacts: tuple[Path, ...], against: Path | None, strict: bool, out:
 
 @main.command()
 @click.option("-t", "--target", "targets", multiple=True, help="Look only for the programs of this target.")
+@click.option("--fetch", is_flag=True, help="Bring a QEMU for arm64 from the Debian archive, where none is here.")
 @click.option("--network", is_flag=True, help="Ask the package index and the Debian archive whether they answer.")
 @_output_options
-def doctor(targets: tuple[str, ...], network: bool, out: Output) -> None:
+def doctor(targets: tuple[str, ...], fetch: bool, network: bool, out: Output) -> None:
     """Look whether this machine can build, boot and deliver, and say what to do where it cannot."""
     from lsbuild.proving import doctor as doctors
 
+    if fetch:
+        doctors.fetch()
     findings = list(doctors.examine(targets, network=network))
     body = doctors.to_dict(findings)
     out.give(body, lambda: doctors.to_text(findings))

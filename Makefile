@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format e2e card bench parity clients aws kube lock clean
+.PHONY: help setup demo test lint format e2e card bench targets parity clients aws kube lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ card: setup ## build the image of a card and boot it by its own kernel in QEMU (
 
 bench: setup ## side-by-side figures against named peers (ONLY=decode for one)
 	$(BIN)/python -m bench $(ONLY)
+
+targets: setup ## build the quickstart for every target, verify all of them, and write their table into README.md
+	$(BIN)/python -m bench.targets --write README.md
 
 parity: setup ## an environment with torch and transformers, against which the float graphs are compared
 	test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity

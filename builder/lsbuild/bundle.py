@@ -18,8 +18,13 @@ from lsbuild_runtime import manifest as formats
 RUNTIME = "lsbuild_runtime"
 SERVED_FACTS = ("accepts", "chat", "context_length", "embedding_dimension", "found", "index", "runs_on", "sampling")
 """Facts of a step (tokens, numbers in a vector, a model's own defaults, how an index is searched and with which recall,
+<<<<<<< HEAD
+which execution providers have every operator of a graph, what a shield finds of labelled messages) that become metadata
+of the services of its output.
+=======
 which execution providers have every operator of a graph, what a shield finds of labelled messages) that become metadata of
 the services of its output.
+>>>>>>> main
 
 An agent has those of its model too: a request that names no temperature gets the model's, whoever is asked.
 """
@@ -40,7 +45,7 @@ def code_step(platform: Platform, packages: Iterable[str]) -> Step:
     return Step(
         name=f"app.{platform.tag}",
         run="lsbuild.bundle:collect",
-        options={"packages": list(names), "python": platform.python},
+        options={"packages": list(names), "bytecode": bytecode.compiler(platform.python)},
         code=("lsbuild.bundle", "lsbuild.bytecode", *names),
         ship="app",
         part="app",
@@ -61,7 +66,7 @@ def collect(context: StepContext) -> Mapping[str, Json]:
                 _copy(path, destination / path.relative_to(origin.parent))
         else:
             _copy(origin, destination.with_suffix(".py"))
-    compiled = bytecode.compile_tree(context.out) if bytecode.matches(context.options["python"]) else 0
+    compiled = bytecode.compile_tree(context.out) if context.options["bytecode"] else 0
     return {"packages": len(packages), "bytecode": compiled}
 
 

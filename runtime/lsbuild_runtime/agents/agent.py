@@ -102,6 +102,9 @@ class _Run:
         if self._task.approvals:
             decided = [self._policy.decide(said.call, said) for said in self._task.approvals]
             yield from self._calls(decided)
+        if self._task.opening:
+            opened = _Answer("", calls=list(self._task.opening))
+            yield from self._calls([self._policy.decide(call) for call in opened.calls], opened)
         while self._policy.tokens != 0:
             answer = yield from self._ask()
             if not answer.last:

@@ -24,7 +24,6 @@ Run = Callable[[StepContext], Facts]
 NOT_ON_CUDA = frozenset({"DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "QAttention", "MatMulIntegerToFloat"})
 """Operators that quantised graphs may have and CUDA's provider does not (onnxruntime's table of kernels)."""
 _ATTENTION = "GroupQueryAttention"
-_QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 def fitted(step: Run) -> Run:
@@ -72,11 +71,6 @@ def lacking(graph: Any, provider: str) -> tuple[str, ...]:
             names.add(f"{_ATTENTION} of float32")
         return tuple(sorted(names))
     return ()
-
-
-def is_quantised(graph: Any) -> bool:
-    """Whether activations are quantised in the graph itself (QDQ), which is what TensorRT's int8 needs."""
-    return any(node.op_type in _QUANTISED for node in graph.node)
 
 
 def half_memory(graph: Any) -> bool:

@@ -6,10 +6,8 @@ Resolving and fetching is ``sources.wheels``'; which files are left out is ``pru
 from __future__ import annotations
 
 import hashlib
-import sys
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from importlib.util import MAGIC_NUMBER
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
@@ -72,7 +70,7 @@ def step(
             "arch": platform.arch,
             "glibc": platform.glibc,
             "level": platform.level,
-            "bytecode": MAGIC_NUMBER.hex() if bytecode.matches(platform.python) else "",
+            "bytecode": bytecode.compiler(platform.python),
             "only": {name: sorted(modules) for name, modules in (only or {}).items()},
             "beside": sorted(beside),
         },
@@ -183,8 +181,3 @@ def _wanted(file: SourceFile, modules: Iterable[str]) -> frozenset[str]:
         raise SourceError(
             f"has no module {error.args[0]}, which a provider needs", where=file.path, hint="Pin another version of it."
         ) from error
-
-
-def running_python() -> str:
-    """The version of this interpreter as platforms name it: "3.11"."""
-    return f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -133,8 +133,9 @@ def _advice(found: Mapping[str, Any], execution: Mapping[str, Any]) -> Iterator[
         yield "the first start builds engines, which takes minutes; /v1/health says how far it is"
     if found["system"]["disk_free"] < _DISK:
         yield "less than 2 GiB are free on the disk: engines may not fit"
-    if found["system"]["power"] and "MAXN" not in found["system"]["power"]:
-        yield "the power mode is not MAXN: `sudo nvpmodel -q` names it, `sudo nvpmodel -m 0` is the fastest of most modules"
+    power, wanted = found["system"]["power"], execution.get("power")
+    if wanted is not None and power and not power.endswith(f"(mode {wanted})"):
+        yield f"the power mode is {power}, the spec wants mode {wanted}: sudo nvpmodel -m {wanted}"
 
 
 def _manifest(root: Path) -> Json:
@@ -176,15 +177,17 @@ def _disk(folder: Path) -> int:
 def _power() -> str:
     """The power mode that nvpmodel tells, "" where there is none."""
     said = _said(["nvpmodel", "-q"])
-    match = re.search(r"NV Power Mode:\s*(\S+)", said)
-    return match[1] if match else ""
+    match = re.search(r"NV Power Mode:\s*(\S+)\s+(\d+)", said)
+    return f"{match[1]} (mode {match[2]})" if match else ""
 
 
 def _onnxruntime(root: Path) -> Json:
     """Its version and providers, asked in a process of its own: a wheel of another Python must not end this one."""
     site = root / "site"
-    if not (site / "onnxruntime").is_dir():
-        return {}
+    if not (site / "onnxruntime" / "__init__.py").is_file():
+        # Encoders on a CPU need its library alone.
+        versions = [path.name.split("-")[1] for path in site.glob("onnxruntime-*.dist-info")]
+        return {"version": versions[0].removesuffix(".dist"), "providers": ["CPUExecutionProvider"]} if versions else {}
     try:
         done = subprocess.run(  # noqa: S603 - this very Python
             [sys.executable, "-I", "-S", "-B", "-c", _PROVIDERS, str(site)],

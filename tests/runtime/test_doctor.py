@@ -136,6 +136,14 @@ def test_another_gpu_and_another_machine_are_faults(tmp_path: Path) -> None:
     assert any("this GPU is sm_87, the artifact was built for sm_110" in fault for fault in found["faults"])
 
 
+def test_another_power_mode_than_the_specs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_said", lambda _words: "NV Power Mode: 15W\n1\n")
+    found = doctor.examine(bundle(tmp_path, {**EXECUTION, "power": 2}), None, facts(JETPACK))
+    assert "the power mode is 15W (mode 1), the spec wants mode 2: sudo nvpmodel -m 2" in found["advice"]
+    found = doctor.examine(bundle(tmp_path, {**EXECUTION, "power": 1}), None, facts(JETPACK))
+    assert not any("nvpmodel" in line for line in found["advice"])
+
+
 def test_libraries_that_are_packed_are_not_missing(tmp_path: Path) -> None:
     execution = {"providers": ["cuda", "cpu"], "bundled": True}
     found = doctor.examine(bundle(tmp_path, execution), None, facts({"libcuda.so.1": DRIVER}))
@@ -171,6 +179,14 @@ def test_a_wheel_that_does_not_load_is_a_fault_and_no_crash(tmp_path: Path) -> N
     (package / "__init__.py").write_text("raise ImportError('wrong ELF class')\n")
     found = doctor.examine(tmp_path, None, facts({}))
     assert found["faults"] == ["onnxruntime cannot be loaded: ImportError: wrong ELF class"]
+
+
+def test_an_engine_that_is_a_library_alone_is_the_cpus(tmp_path: Path) -> None:
+    (bundle(tmp_path) / "site" / "onnxruntime" / "capi").mkdir(parents=True)
+    (tmp_path / "site" / "onnxruntime-1.31.1.dist-info").mkdir()
+    found = doctor.examine(tmp_path, None, facts({}))
+    assert found["onnxruntime"] == {"version": "1.31.1", "providers": ["CPUExecutionProvider"]}
+    assert found["faults"] == []
 
 
 def test_the_server_passes_the_word_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,6 +144,7 @@ def test_where_models_run_is_in_health_and_in_the_log(app: App, lines: list[dict
     assert body == {"status": "OK", "models": {"embeddings/one": found, "embeddings/two": found}}
     assert lines[0]["lsbuild.execution.provider"] == "cpu"
     assert lines[0]["lsbuild.execution.fallback"] == "no CUDA here"
+    assert lines[0]["counts"] == {"lsbuild.execution.fallbacks": 1}
 
 
 def test_a_refusal_stays_in_health_until_the_service_can_be_opened(app: App) -> None:

@@ -26,6 +26,13 @@ def default_format(kind: str, providers: tuple[str, ...]) -> str:
     return _DEFAULTS.get(kind, "none" if providers[0] == "tensorrt" else "int8")
 
 
+def chosen(wanted: tuple[str, ...] | None, providers: tuple[str, ...]) -> tuple[str, ...]:
+    """What of a target's ``providers`` a model runs on, in the order that it wants them."""
+    if wanted is None:
+        return providers
+    return tuple(name for name in wanted if name in providers) or CPU_ONLY
+
+
 def fitted_to(providers: tuple[str, ...]) -> Mapping[str, Json]:
     """The option of a compile step that says what its graph is to run on; none for the CPU alone."""
     return {} if providers == CPU_ONLY else {"providers": list(providers)}

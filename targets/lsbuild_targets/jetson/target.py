@@ -45,6 +45,7 @@ from lsbuild_targets.jetson import image, note, record
 from lsbuild_targets.jetson.options import Options, checked
 
 _ENGINE, _NUMPY, _GPU = "onnxruntime", "numpy", "gpu"
+_QUANTISED = b"DequantizeLinear"
 _ARCH = "aarch64"
 
 
@@ -76,6 +77,7 @@ class Jetson:
             "workspace": chosen.workspace,
             "memory": chosen.gpu_memory,
             "sm": chosen.of.sm,
+            "power": chosen.power,
         }
         return Accelerator(chosen.providers, settings, {_ENGINE: (f"{_NUMPY}>=2.2",)})
 
@@ -104,6 +106,7 @@ class Jetson:
         for bundle in bundles:
             check_paths(file.path for file in bundle.files)
             gpu.require_none_packed((file.path for file in bundle.files), "targets.jetson")
+            _require_quantised(bundle, chosen)
         mtime = source_date_epoch()
         with new_folder(out, is_artifact) as folder:
             files = dict(_packages(bundles[0], chosen, folder, mtime))
@@ -136,6 +139,19 @@ TARGET = Jetson()
 def is_artifact(folder: Path) -> bool:
     """Whether this target wrote the folder."""
     return folder.is_dir() and (folder / FILE_NAME).is_file() and record.read(folder) is not None
+
+
+def _require_quantised(bundle: Bundle, options: Options) -> None:
+    """TargetError when int8 is asked for and no graph has a quantisation of its own: TensorRT would find nothing to do."""
+    graphs = [
+        each.content for each in bundle.files if each.path.endswith("/model.onnx") and isinstance(each.content, Path)
+    ]
+    if options.precision == "int8" and not any(_QUANTISED in graph.read_bytes() for graph in graphs):
+        raise TargetError(
+            "no model has a graph with a quantisation of its own (QuantizeLinear)",
+            where="targets.jetson.precision",
+            hint="Use precision: fp16, or give such a graph as an .onnx file in the model's source",
+        )
 
 
 def _is_container(options: Options, platform: Platform) -> bool:

@@ -38,7 +38,7 @@ def test_a_wheel_takes_the_place_of_onnxruntime() -> None:
     accelerator = TARGET.accelerator(chosen)
     assert accelerator is not None
     assert accelerator.providers == ("tensorrt", "cuda", "cpu")
-    assert accelerator.replaces == {"onnxruntime": ()}
+    assert accelerator.replaces == {"onnxruntime": ("numpy>=2.2",)}  # which nothing else may want
     assert accelerator.settings["sm"] == 110
     assert accelerator.settings["strict"] is True
 
@@ -70,8 +70,8 @@ def test_a_wheel_for_another_machine_is_refused() -> None:
     [
         ({"jetpack": "6.2"}, "flash JetPack 7.2"),
         ({"module": "nano"}, "orin-nano"),
-        ({"strict": True}, "need an onnxruntime for the GPU"),
-        ({"providers": ["cuda"]}, "need an onnxruntime for the GPU"),
+        ({"strict": True}, "strict: only with an onnxruntime for the GPU"),
+        ({"providers": ["cuda"], "power": 0}, "power, providers: only with an onnxruntime for the GPU"),
         ({"wheel": "onnxruntime-gpu==1.31"}, "has to end with .whl"),
         ({"wheel": "https://x.example/a-cp312-cp312-linux_aarch64.whl"}, "has no hash"),
         ({"wheel": CP312, "package": ["container"]}, "no wheel is for cp313"),
@@ -79,7 +79,8 @@ def test_a_wheel_for_another_machine_is_refused() -> None:
         ({"wheel": [CP312, CP312]}, "named twice"),
         ({"wheel": CP312, "providers": ["rocm"]}, "tensorrt"),
         ({"threads": 0}, "greater than or equal to 1"),
-        ({"power": 1}, "Extra inputs"),
+        ({"wheel": CP312, "power": 99}, "less than or equal to 15"),
+        ({"hostname": "x"}, "Extra inputs"),
     ],
 )
 def test_what_means_nothing_is_refused_with_what_to_do(values: dict[str, object], said: str) -> None:

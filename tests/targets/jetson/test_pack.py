@@ -72,6 +72,16 @@ def test_the_compose_file_hands_in_the_gpu(make_jetson: MakeJetson, tmp_path: Pa
     assert set(found["volumes"]) == {"state"}
 
 
+def test_int8_wants_a_graph_with_its_own_quantisation(make_jetson: MakeJetson, tmp_path: Path) -> None:
+    graph = tmp_path / "model.onnx"
+    graph.write_bytes(b"... MatMul ...")
+    extra = (File("models/embed/model.onnx", graph, part="model"),)
+    with pytest.raises(TargetError, match="no model has a graph with a quantisation of its own"):
+        make_jetson(tmp_path / "out", extra=extra, wheel=CP312, precision="int8")
+    graph.write_bytes(b"... QuantizeLinear ... DequantizeLinear ...")
+    assert make_jetson(tmp_path / "out", extra=extra, wheel=CP312, precision="int8").is_dir()
+
+
 def test_libraries_of_nvidia_are_refused(make_jetson: MakeJetson, tmp_path: Path) -> None:
     extra = (File("site/nvidia/lib/libcudart.so.13", b"", part="wheels"),)
     with pytest.raises(TargetError, match=r"libcudart.so.13: libraries of NVIDIA are not packed"):

@@ -31,6 +31,7 @@ GROUPS = (
     "retrieval",
     "ingestion",
     "safety",
+    "words",
     "structured",
     "finding",
     "size",

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.environment import CACHE, MINILM
-from bench.worker import ROOT, Cost, run
+from bench.sentences import sentences
+from bench.worker import ROOT, BenchError, Cost, run
 
 STORE = CACHE / "lsbuild"
 """The cache of these builds; the user's own is left alone."""
+PASSAGES = 1000
+"""What the budgets of a function are meant for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,31 @@ def search() -> Path:
 
 @functools.cache
 def function() -> Path:
-    """The spec of ``search`` with some 1,000 passages as zip files for Lambda, x86_64, on the Python of Debian 13."""
-    folder = CACHE / "function"
-    shutil.copytree(ROOT / "docs", folder / "docs", dirs_exist_ok=True)
-    text = (search().parent / "spec.yaml").read_text()
-    (folder / "spec.yaml").write_text(text.replace("tokens: 64", "tokens: 32"))
+    """MiniLM (8-bit) and PASSAGES passages as zip files for Lambda, on the Python of Debian 13."""
     words = ("--target", "lambda", "--set", "targets.lambda.package=zip", "--set", "targets.lambda.runtime=provided")
-    return build(folder / "spec.yaml", folder / "lambda", *words).path
+    return build(_function_spec(), CACHE / "function" / "lambda", *words).path
+
+
+@functools.cache
+def function_as_server() -> Path:
+    """The spec of ``function`` as a host artifact."""
+    return build(_function_spec(), CACHE / "function" / "host").path
+
+
+def _function_spec() -> Path:
+    """One record, and so one passage, for each of PASSAGES docstrings of the standard library."""
+    folder = CACHE / "function"
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = sentences(PASSAGES)
+    if len(texts) != PASSAGES:
+        raise BenchError(f"this Python's standard library has {len(texts)} docstrings to search, not {PASSAGES}")
+    (folder / "passages.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    spec = folder / "spec.yaml"
+    spec.write_text(
+        f"version: 1\nname: search\nmodels:\n  embed: {{type: embedding, source: 'pypi://{MINILM}'}}\n"
+        "vector_stores:\n  docs: {embedding: embed, sources: [passages.jsonl]}\n"
+    )
+    return spec
 
 
 def forget_outputs() -> None:

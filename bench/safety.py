@@ -44,7 +44,7 @@ _SEEDS = (
 def measure(names: tuple[str, ...]) -> Iterable[Figure]:
     """In this process, in CPU time."""
     shield = Shield(_rules())
-    text, context = _prose(2000), Context(deadline=float("inf"))
+    text, context = prose(2000), Context(deadline=float("inf"))
     if "safety_check_2kb" in names:
         loop = [re.compile(rule.pattern) for rule in _rules().rules]
         readings = interleave(
@@ -93,7 +93,8 @@ def _phrase(number: int, chance: random.Random) -> Rule:
     return Rule(f"b.{number}", "b", "block", ("input", "output"), pattern, 33, "", "b", leet=True)
 
 
-def _prose(size: int) -> str:
+def prose(size: int) -> str:
+    """Harmless words up to this many characters."""
     chance = random.Random(3)
     text = " ".join(chance.choice(_PROSE.split()) for _ in range(size))
     return text[:size]

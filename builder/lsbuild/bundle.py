@@ -40,7 +40,7 @@ def code_step(platform: Platform, packages: Iterable[str]) -> Step:
     return Step(
         name=f"app.{platform.tag}",
         run="lsbuild.bundle:collect",
-        options={"packages": list(names), "python": platform.python},
+        options={"packages": list(names), "bytecode": bytecode.compiler(platform.python)},
         code=("lsbuild.bundle", "lsbuild.bytecode", *names),
         ship="app",
         part="app",
@@ -61,7 +61,7 @@ def collect(context: StepContext) -> Mapping[str, Json]:
                 _copy(path, destination / path.relative_to(origin.parent))
         else:
             _copy(origin, destination.with_suffix(".py"))
-    compiled = bytecode.compile_tree(context.out) if bytecode.matches(context.options["python"]) else 0
+    compiled = bytecode.compile_tree(context.out) if context.options["bytecode"] else 0
     return {"packages": len(packages), "bytecode": compiled}
 
 

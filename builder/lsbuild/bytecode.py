@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import py_compile
 import sys
 from pathlib import Path
@@ -10,6 +11,14 @@ from pathlib import Path
 def matches(python: str) -> bool:
     """Whether the running interpreter writes bytecode that Python ``python`` ("3.11") reads."""
     return python == f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def compiler(python: str) -> str:
+    """What compiles bytecode for Python ``python`` here, for the keys of steps that do; "" when this one cannot.
+
+    That is the whole version: patch releases compile some functions to other bytes, though all of a line read them.
+    """
+    return platform.python_version() if matches(python) else ""
 
 
 def compile_tree(root: Path) -> int:

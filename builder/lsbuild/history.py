@@ -6,6 +6,7 @@ Losing them costs nothing but the reasons.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,5 +35,5 @@ def write(cache: Path, spec: Path, target: str, records: Mapping[str, StepRecord
 
 
 def _place(cache: Path, spec: Path, target: str) -> Path:
-    name = hashlib.sha256(f"{spec.resolve()}\0{target}".encode()).hexdigest()[:32]
+    name = hashlib.sha256(os.fsencode(f"{spec.resolve()}\0{target}")).hexdigest()[:32]
     return cache / "plans" / f"{name}.json"

@@ -6,7 +6,7 @@ A distribution that is not in the table ships whole. ``numpy.libs`` is never tou
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatch
 
 NEVER = (
@@ -16,11 +16,15 @@ NEVER = (
     "hf-xet",
     "huggingface-hub",
     "humanfriendly",
+    "numpy",
     "packaging",
     "protobuf",
     "sympy",
 )
-"""Distributions that others require but never import at run time (onnxruntime, tokenizers; uvicorn uses httptools)."""
+"""Distributions that others require but never import at run time (onnxruntime, tokenizers; uvicorn uses httptools).
+
+numpy is there for those alone that require it themselves: onnxruntime's Python module needs it, its shared library does not.
+"""
 
 ALWAYS = ("*.pyi", "*.pyx", "*.pxd", "*.dist-info/RECORD*", "*.dist-info/INSTALLER", "*.dist-info/REQUESTED")
 """Dropped from every distribution of the table."""
@@ -47,7 +51,20 @@ RULES: Mapping[str, tuple[str, ...]] = {
         # Logger and Metrics need of the others only what unwraps envelopes.
         *(f"aws_lambda_powertools/utilities/{name}/*" for name in _POWERTOOLS_UTILITIES),
     ),
-    "apsw": ("apsw/tests/*", "apsw/sqlite_extra_binaries/*", "apsw/speedtest.py", "apsw/shell.py", "apsw/trace.py"),
+    # Of its package only the native module is served with.
+    "apsw": (
+        "apsw/tests/*",
+        "apsw/sqlite_extra*",
+        "apsw/_unicode.*",
+        "apsw/fts_test_strings",
+        *(
+            f"apsw/{name}.py"
+            for name in (
+                *("__main__", "aio", "bestpractice", "ext", "fts5", "fts5aux", "fts5query"),
+                *("shell", "speedtest", "trace", "unicode"),
+            )
+        ),
+    ),
     "click": ("click/testing.py",),
     "httptools": ("*.c", "*.h"),
     "jsonschema": ("jsonschema/benchmarks/*", "jsonschema/cli.py", "jsonschema/__main__.py", "jsonschema/tests/*"),
@@ -82,7 +99,6 @@ RULES: Mapping[str, tuple[str, ...]] = {
     "onnxruntime": (
         "onnxruntime/backend/*",
         "onnxruntime/capi/convert_npz_to_onnx_adapter.py",
-        "onnxruntime/capi/libonnxruntime.so*",
         "onnxruntime/datasets/*",
         "onnxruntime/quantization/*",
         "onnxruntime/tools/*",
@@ -105,11 +121,25 @@ RULES: Mapping[str, tuple[str, ...]] = {
     "uvicorn": ("uvicorn/workers.py",),
 }
 
+BESIDE: Mapping[tuple[str, bool], tuple[str, ...]] = {
+    ("onnxruntime", True): ("onnxruntime/capi/libonnxruntime.so*",),
+    ("onnxruntime", False): (
+        "*.py",
+        "onnxruntime/capi/onnxruntime_pybind11_state.*",
+        "onnxruntime/capi/libonnxruntime_providers_*",
+    ),
+}
+"""(distribution, whether numpy is beside it) -> what more is left out. The wheel of onnxruntime has the whole engine twice:
+in a Python module that needs numpy, and in a shared library that needs nothing."""
 
-def keeps(distribution: str, path: str) -> bool:
-    """Whether the file ``path`` (posix, below site-packages) of a distribution ships."""
-    rules = RULES.get(normalised(distribution))
-    return rules is None or not any(fnmatch(path, glob) for glob in (*ALWAYS, *rules))
+
+def keeps(distribution: str, path: str, beside: Collection[str]) -> bool:
+    """Whether the file ``path`` (posix, below site-packages) of a distribution ships; ``beside`` are all that do."""
+    name = normalised(distribution)
+    rules = RULES.get(name)
+    if rules is None:
+        return True
+    return not any(fnmatch(path, glob) for glob in (*ALWAYS, *rules, *BESIDE.get((name, "numpy" in beside), ())))
 
 
 def normalised(name: str) -> str:

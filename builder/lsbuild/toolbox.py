@@ -11,9 +11,14 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+
+from lsbuild.disk import folder_from
 
 _VERSION = re.compile(r"(\d+)(?:\.\d+)+|\bsystemd (\d+)")
 _SECONDS = 20.0
+_OLDEST_QEMU = 10
+"""QEMU 7.2 crashes when onnxruntime is imported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,19 @@ def on_path(name: str) -> str:
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin") or ""
 
 
+def fetched(name: str) -> Path:
+    """Where a program lies that ``lsbuild doctor --fetch`` has brought, in the cache; it may not be there."""
+    return folder_from(os.environ) / "tools" / name
+
+
+def _qemu() -> str:
+    """The first one that is new enough, else the first."""
+    places = [on_path(name) for name in ("qemu-aarch64", "qemu-aarch64-static")]
+    brought = fetched("qemu-aarch64")
+    known = [*filter(None, places), *([str(brought)] if brought.is_file() else [])]
+    return next((path for path in known if major(path) >= _OLDEST_QEMU), known[0] if known else "")
+
+
 def major(path: str) -> int:
     """The major version that the program at ``path`` tells with --version; 0 when it tells none."""
     env = {"PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin", "HOME": "/nonexistent"}
@@ -74,13 +92,12 @@ def major(path: str) -> int:
 QEMU_USER = Tool(
     "qemu-aarch64",
     "runs code for arm64 on this machine",
-    "apt-get install qemu-user on Debian 13 or newer; on an older one take the file usr/bin/qemu-aarch64 of that package "
-    "(dpkg-deb --extract), which runs on every x86_64 Linux, and put it on PATH",
-    ("qemu-aarch64", "qemu-aarch64-static"),
-    oldest=10,
+    "apt-get install qemu-user on Debian 13 or newer, or lsbuild doctor --fetch on any x86_64 machine, which brings Debian's",
+    oldest=_OLDEST_QEMU,
+    finder=_qemu,
 )
 QEMU_SYSTEM = Tool(
-    "qemu-system-aarch64", "boots a whole image of a card", "apt-get install qemu-system-arm qemu-efi-aarch64"
+    "qemu-system-aarch64", "boots a whole image of a card", "apt-get install --no-install-recommends qemu-system-arm"
 )
 PODMAN = Tool("podman", "runs images as containers", "apt-get install podman")
 RUNC = Tool("runc", "starts the containers of podman", "apt-get install runc")
@@ -98,6 +115,8 @@ SAM = Tool(
     finder=lambda: os.environ.get("LSBUILD_SAM") or on_path("sam"),
 )
 ZSTD = Tool("zstd", "packs and unpacks images of cards and newer Debian packages", "apt-get install zstd")
+FSCK_FAT = Tool("fsck.fat", "checks the boot partition of a card", "apt-get install dosfstools")
+FAKEROOT = Tool("fakeroot", "makes files of a card belong to root", "apt-get install fakeroot")
 DEBUGFS = Tool("debugfs", "reads the root file system of a card", "apt-get install e2fsprogs")
 TERRAFORM = Tool("terraform", "validates and applies main.tf.json", "see developer.hashicorp.com/terraform/install")
 GPGV = Tool("gpgv", "checks the signatures of a Debian archive", "apt-get install gpgv debian-archive-keyring")

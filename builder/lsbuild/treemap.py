@@ -14,9 +14,13 @@ from lsbuild.api import Manifest
 
 WIDTH, HEIGHT = 1200.0, 720.0
 _HEAD, _GAP = 18.0, 1.0
-_COLOURS = {"model": "#4c78a8", "index": "#72b7b2", "wheels": "#f2a65a", "app": "#9aa5b1"}
+_COLOURS = {"model": "#9ec5e8", "index": "#8fd0cb", "wheels": "#f5c088", "app": "#c3cad2"}
 _LETTER = 6.6
 """Width of a letter of 11 px, about."""
+_FEWEST = 6
+"""Letters of a name that are worth showing."""
+_SMALL = 0.01
+"""Share of the whole below which a distribution is one of many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +39,12 @@ class Box:
 
 
 def svg(manifest: Manifest) -> str:
-    """The files of one platform: components as groups, each file with its path and size as a tooltip."""
+    """The files of one platform: components as groups, wheels by distribution; each file with path and size as a tooltip."""
     groups: dict[str, dict[str, int]] = defaultdict(dict)
     parts: dict[str, str] = {}
+    names = _group_names(manifest)
     for entry in manifest.files:
-        name = entry.component or entry.part
+        name = names[entry.path]
         groups[name][entry.path] = entry.size
         parts[name] = entry.part
     totals = {name: sum(files.values()) for name, files in groups.items()}
@@ -53,6 +58,27 @@ def svg(manifest: Manifest) -> str:
     size = f'width="{WIDTH:.0f}" height="{HEIGHT:.0f}" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="11">'
     return "\n".join([head, f"<title>{escape(title)}</title>", *filter(None, body), "</svg>", ""])
+
+
+def _group_names(manifest: Manifest) -> dict[str, str]:
+    """The group of every path. Of wheels, a distribution that takes no room to speak of is one of "the rest"."""
+    known = {entry.path: entry.component or entry.part for entry in manifest.files}
+    sizes: dict[str, int] = defaultdict(int)
+    for entry in manifest.files:
+        if entry.part == "wheels":
+            known[entry.path] += f": {_distribution(entry.path)}"
+        sizes[known[entry.path]] += entry.size
+    least = _SMALL * sum(sizes.values())
+    rest = {
+        name: f"{name.partition(': ')[0]}: the rest" for name, size in sizes.items() if size < least and ": " in name
+    }
+    return {path: rest.get(name, name) for path, name in known.items()}
+
+
+def _distribution(path: str) -> str:
+    """``numpy`` of ``site/numpy/...``, ``site/numpy.libs/...`` and ``site/numpy-2.4.dist-info/...``."""
+    top = path.split("/")[1] if "/" in path else path
+    return top.partition(".dist-info")[0].partition("-")[0].partition(".")[0]
 
 
 def squarified(sizes: Sequence[float], box: Box) -> list[Box]:
@@ -104,19 +130,25 @@ def _row(areas: Sequence[float], box: Box) -> tuple[list[Box], Box]:
 
 def _file(path: str, size: int, box: Box, colour: str) -> str:
     width, height = max(0.0, box.width - _GAP), max(0.0, box.height - _GAP)
-    name = path.rpartition("/")[2]
-    label = ""
-    if height > 14 and width > len(name) * _LETTER:
-        label = f'<text x="{box.x + 3:.1f}" y="{box.y + 12:.1f}" fill="#fff">{escape(name)}</text>'
+    name = _shown(path.rpartition("/")[2], width) if height > 14 else ""
+    label = f'<text x="{box.x + 3:.1f}" y="{box.y + 12:.1f}" fill="#222">{escape(name)}</text>' if name else ""
     shape = f'<rect x="{box.x:.1f}" y="{box.y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{colour}">'
     return f"<g>{shape}<title>{escape(path)}: {_megabytes(size)}</title></rect>{label}</g>"
 
 
 def _heading(name: str, size: int, box: Box) -> str:
-    text = f"{name}, {_megabytes(size)}"
-    if box.height <= 2 * _HEAD or box.width < len(text) * _LETTER:
+    text = _shown(f"{name}, {_megabytes(size)}", box.width) if box.height > 2 * _HEAD else ""
+    if not text:
         return ""
     return f'<text x="{box.x + 3:.1f}" y="{box.y + 13:.1f}" fill="#222" font-weight="bold">{escape(text)}</text>'
+
+
+def _shown(text: str, width: float) -> str:
+    """As much of a text as the width holds; "" when that is not worth showing."""
+    letters = int((width - 6) / _LETTER)
+    if letters < min(_FEWEST, len(text)):
+        return ""
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
 
 
 def _megabytes(size: int) -> str:

@@ -6,10 +6,8 @@ Resolving and fetching is ``sources.wheels``'; which files are left out is ``pru
 from __future__ import annotations
 
 import hashlib
-import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from importlib.util import MAGIC_NUMBER
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
@@ -52,11 +50,17 @@ def require_python(platform: Platform, specifier: str, where: str) -> None:
 
 
 def step(
-    platform: Platform, uri: str, source: Source, folder: str = SITE, only: Mapping[str, Iterable[str]] | None = None
+    platform: Platform,
+    uri: str,
+    source: Source,
+    folder: str = SITE,
+    only: Mapping[str, Iterable[str]] | None = None,
+    beside: Iterable[str] = (),
 ) -> Step:
     """The step that turns the wheels of ``source``, fetched for ``uri``, into ``folder`` of the bundle.
 
-    ``only`` are the modules of distributions that ship (`api.Compiled.only`).
+    ``only`` are the modules of distributions that ship (`api.Compiled.only`), ``beside`` distributions of other steps that
+    lie in the same folder (see ``prune.keeps``).
     """
     return Step(
         name=f"wheels.{platform.tag}" if folder == SITE else f"{folder.replace('/', '.')}.{platform.tag}",
@@ -66,8 +70,9 @@ def step(
             "arch": platform.arch,
             "glibc": platform.glibc,
             "level": platform.level,
-            "bytecode": MAGIC_NUMBER.hex() if bytecode.matches(platform.python) else "",
+            "bytecode": bytecode.compiler(platform.python),
             "only": {name: sorted(modules) for name, modules in (only or {}).items()},
+            "beside": sorted(beside),
         },
         sources={"wheels": source},
         code=(
@@ -92,13 +97,14 @@ def unpack(context: StepContext) -> Mapping[str, Json]:
     """
     files = context.sources["wheels"].files
     whole = _WHOLE in context.options["uri"].partition("?")[0]
-    versions: dict[str, str] = {}
+    versions = dict(split_name(file.path) for file in files)
+    beside = {*versions, *context.options["beside"]}
     pruned = 0
     for done, file in enumerate(files):
         context.progress(done, len(files), file.path)
-        name, version = split_name(file.path)
-        versions[name] = version
-        pruned += _unpack_one(file, "" if whole else name, context.out, context.options["only"].get(name))
+        name, _ = split_name(file.path)
+        only = context.options["only"].get(name)
+        pruned += _unpack_one(file, "" if whole else name, beside, context.out, only)
     platform = context.options
     found = native.require([context.out], platform["arch"], platform["glibc"], platform["level"])
     compiled = bytecode.compile_tree(context.out) if context.options["bytecode"] else None
@@ -143,15 +149,18 @@ def members(wheel: Path, name: str) -> Iterator[tuple[str, zipfile.ZipInfo, zipf
         raise SourceError(f"not a readable wheel: {error}", where=name) from error
 
 
-def _unpack_one(file: SourceFile, name: str, out: Path, only: Iterable[str] | None) -> int:
-    """Unpack one wheel without what ``prune`` knows of ``name`` or ``only`` does not need; returns the bytes left out."""
+def _unpack_one(file: SourceFile, name: str, beside: Collection[str], out: Path, only: Iterable[str] | None) -> int:
+    """Unpack one wheel without what ``prune`` knows of ``name`` among those ``beside`` it, or ``only`` does not need.
+
+    Returns the bytes left out.
+    """
     with file.location.open("rb") as stream:
         if hashlib.file_digest(stream, "sha256").hexdigest() != file.sha256:
             raise SourceError("the cached file is damaged", where=str(file.location), hint="Delete it and build again.")
     left_out = 0
     wanted = None if only is None else _wanted(file, only)
     for path, entry, archive in members(file.location, file.path):
-        if not prune.keeps(name, path) or not (wanted is None or path in wanted or ".dist-info/" in path):
+        if not prune.keeps(name, path, beside) or not (wanted is None or path in wanted or ".dist-info/" in path):
             left_out += entry.file_size
             continue
         data = archive.read(entry)
@@ -172,8 +181,3 @@ def _wanted(file: SourceFile, modules: Iterable[str]) -> frozenset[str]:
         raise SourceError(
             f"has no module {error.args[0]}, which a provider needs", where=file.path, hint="Pin another version of it."
         ) from error
-
-
-def running_python() -> str:
-    """The version of this interpreter as platforms name it: "3.11"."""
-    return f"{sys.version_info.major}.{sys.version_info.minor}"

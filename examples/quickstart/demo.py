@@ -45,7 +45,7 @@ def boot(artifact: Path) -> tuple[subprocess.Popen[str], str]:
 
 def ask(address: str, question: str) -> dict[str, Any]:
     """One request to the agent; returns the response, with what was called and said."""
-    body = {"model": "helper", "input": question, "temperature": 0}
+    body = {"model": "helper", "input": question, "temperature": 0, "include": ["file_search_call.results"]}
     request = urllib.request.Request(  # noqa: S310 - the address is our own server's
         f"{address}/v1/responses", json.dumps(body).encode(), {"content-type": "application/json"}
     )
@@ -59,6 +59,9 @@ def told(question: str, response: dict[str, Any]) -> bool:
     print(f"\n  Q  {question}")
     founded = False
     for item in response["output"]:
+        if item["type"] == "file_search_call":
+            print(f"     file_search {item['queries'][0]!r} -> {len(item['results'])} passages")
+            continue
         if item["type"] == "mcp_call":
             founded = True
             print(f"     {item['server_label']}.{item['name']} {item['arguments']} -> {item['output']}")

@@ -109,7 +109,8 @@ def _faults(found: Mapping[str, Any], execution: Mapping[str, Any]) -> Iterator[
     if wanted and f"-{machine}-" not in wanted:
         yield f"this machine is {machine}, the artifact is for {wanted}"
     python = re.search(r"-cp(\d)(\d+)$", wanted)
-    if python and shutil.which(f"python{python[1]}.{python[2]}") is None:
+    ours = python is None or (int(python[1]), int(python[2])) == sys.version_info[:2]
+    if python and not ours and shutil.which(f"python{python[1]}.{python[2]}") is None:
         yield f"no python{python[1]}.{python[2]} on PATH, which the artifact runs on"
     if "fault" in found["onnxruntime"]:
         yield f"onnxruntime cannot be loaded: {found['onnxruntime']['fault']}"
@@ -132,8 +133,9 @@ def _advice(found: Mapping[str, Any], execution: Mapping[str, Any]) -> Iterator[
         yield "the first start builds engines, which takes minutes; /v1/health says how far it is"
     if found["system"]["disk_free"] < _DISK:
         yield "less than 2 GiB are free on the disk: engines may not fit"
-    if found["system"]["power"] and "MAXN" not in found["system"]["power"]:
-        yield "the power mode is not MAXN: `sudo nvpmodel -q` names it, `sudo nvpmodel -m 0` is the fastest of most modules"
+    power, wanted = found["system"]["power"], execution.get("power")
+    if wanted is not None and power and not power.endswith(f"(mode {wanted})"):
+        yield f"the power mode is {power}, the spec wants mode {wanted}: sudo nvpmodel -m {wanted}"
 
 
 def _manifest(root: Path) -> Json:
@@ -175,15 +177,17 @@ def _disk(folder: Path) -> int:
 def _power() -> str:
     """The power mode that nvpmodel tells, "" where there is none."""
     said = _said(["nvpmodel", "-q"])
-    match = re.search(r"NV Power Mode:\s*(\S+)", said)
-    return match[1] if match else ""
+    match = re.search(r"NV Power Mode:\s*(\S+)\s+(\d+)", said)
+    return f"{match[1]} (mode {match[2]})" if match else ""
 
 
 def _onnxruntime(root: Path) -> Json:
     """Its version and providers, asked in a process of its own: a wheel of another Python must not end this one."""
     site = root / "site"
-    if not (site / "onnxruntime").is_dir():
-        return {}
+    if not (site / "onnxruntime" / "__init__.py").is_file():
+        # Encoders on a CPU need its library alone.
+        versions = [path.name.split("-")[1] for path in site.glob("onnxruntime-*.dist-info")]
+        return {"version": versions[0].removesuffix(".dist"), "providers": ["CPUExecutionProvider"]} if versions else {}
     try:
         done = subprocess.run(  # noqa: S603 - this very Python
             [sys.executable, "-I", "-S", "-B", "-c", _PROVIDERS, str(site)],

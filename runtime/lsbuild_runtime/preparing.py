@@ -93,7 +93,8 @@ class Preparing:
 
     def _open(self, name: str) -> None:
         """Open one. Its span, and so its log line, says where it runs, or why it does not."""
-        with self._observe("start").span(f"open {name}") as span:
+        watch = self._observe("start")
+        with watch.span(f"open {name}") as span:
             try:
                 self._services.prepare(*_split(name))
             except ApiError as error:
@@ -105,6 +106,8 @@ class Preparing:
             placement = self._services.placement(*_split(name))
             if placement is not None:
                 span.set(**placement_attributes(placement))
+                if placement.why:
+                    watch.count("lsbuild.execution.fallbacks", 1, **placement_attributes(placement))
 
 
 def placement_attributes(placement: Placement) -> dict[str, str]:

@@ -100,10 +100,27 @@ def test_chat_and_completions_of_the_model_itself(client: OpenAI) -> None:
     assert done.choices[0].text.startswith("The port")
 
 
+def test_the_agent_calls_file_search_as_a_tool(client: OpenAI) -> None:
+    question = "Which command prints the JSON Schema of the spec?"
+    done = client.responses.create(model="helper", input=question, temperature=0, include=["file_search_call.results"])
+    search, message = done.output
+    assert search.type == "file_search_call" and message.type == "message"
+    assert search.queries == [question]
+    (found,) = search.results or []
+    assert "lsbuild schema" in (found.text or "")
+    (part,) = message.content
+    assert part.type == "output_text"
+    (note,) = part.annotations
+    assert note.type == "file_citation" and note.file_id == found.file_id
+    with client.responses.stream(model="helper", input=question, temperature=0) as events:
+        kinds = [event.type for event in events]
+    assert kinds.index("response.file_search_call.searching") < kinds.index("response.output_text.delta")
+
+
 def test_the_agent_calls_its_python_tool(client: OpenAI) -> None:
     done = client.responses.create(model="helper", input="How many km are 10 miles?", temperature=0)
-    assert [item.type for item in done.output] == ["mcp_call", "message"]
-    call = done.output[0]
+    assert [item.type for item in done.output] == ["file_search_call", "mcp_call", "message"]
+    call = done.output[1]
     assert call.type == "mcp_call"
     assert (call.server_label, call.name, call.output) == ("units", "convert", "16.09344")
     assert json.loads(call.arguments) == {"value": 10, "from_unit": "miles", "to_unit": "km"}

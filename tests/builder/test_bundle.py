@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lsbuild import bundle, gates, inspection
+from lsbuild import bundle, bytecode, gates, inspection
 from lsbuild.api import Bundle, Compiled, Platform, Service, Step, StepContext
 from lsbuild.errors import GateError, StepError
 from lsbuild.spec.model import Budgets, Spec
@@ -67,7 +67,9 @@ def test_a_budget_that_is_exceeded_fails_with_numbers(made: Bundle) -> None:
 
 
 def context(out: Path, *packages: str, python: str = "2.7") -> StepContext:
-    return StepContext(out, {"packages": list(packages), "python": python}, {}, {}, lambda *_: None)
+    return StepContext(
+        out, {"packages": list(packages), "bytecode": bytecode.compiler(python)}, {}, {}, lambda *_: None
+    )
 
 
 def test_code_is_copied_with_its_parents_and_without_what_stands_beside_it(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from lsbuild import facts, history, lock, registry, sources
 from lsbuild.api import Item
 from lsbuild.errors import SpecError
 from lsbuild.plan import Plan, compile_items, plan
-from lsbuild.running.engine import Local
+from lsbuild.running.engine_local import Local
 from lsbuild.running.execute import execute
 from lsbuild.running.monitor import Silent
 from lsbuild.running.store import Store

@@ -18,7 +18,8 @@ from lsbuild import facts
 from lsbuild.api import GateError, Source, SourceFile, Step, StepError
 from lsbuild.plan import plan
 from lsbuild.running import ray_task
-from lsbuild.running.engine import Local, open_engine
+from lsbuild.running.engine import open_engine
+from lsbuild.running.engine_local import Local
 from lsbuild.running.engine_ray import Ray
 from lsbuild.running.execute import execute
 from lsbuild.running.monitor import JsonLines, Silent

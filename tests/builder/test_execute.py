@@ -19,7 +19,7 @@ from lsbuild import facts, lock, sources
 from lsbuild.api import GateError, Step, StepError
 from lsbuild.errors import SpecError, StoreError
 from lsbuild.plan import Plan, plan
-from lsbuild.running.engine import Local
+from lsbuild.running.engine_local import Local
 from lsbuild.running.execute import execute
 from lsbuild.running.monitor import JsonLines, Silent
 from lsbuild.running.store import Store
@@ -160,7 +160,7 @@ from pathlib import Path
 sys.path.insert(0, {outside!r})
 from lsbuild import facts
 from lsbuild.api import Step
-from lsbuild.running.engine import Local
+from lsbuild.running.engine_local import Local
 from lsbuild.running.execute import execute
 from lsbuild.running.monitor import Silent
 from lsbuild.plan import plan
@@ -197,9 +197,9 @@ def alive(pid: int) -> bool:
 
 
 def test_ctrl_c_stops_the_steps_and_leaves_the_store_clean(tmp_path: Path) -> None:
-    process, worker = build(tmp_path, 120)
+    process, worker = build(tmp_path, 1200)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=30)
+    _, told = process.communicate(timeout=300)  # its step sleeps for longer
     assert b"KeyboardInterrupt" in told
     assert not alive(worker)
     assert list((tmp_path / "cache" / "tmp").iterdir()) == []

@@ -19,7 +19,7 @@ from lsbuild.api import Memo as Port
 from lsbuild.api import Source, SourceFile, Step
 from lsbuild.facts import Facts
 from lsbuild.plan import plan
-from lsbuild.running.engine import Local
+from lsbuild.running.engine_local import Local
 from lsbuild.running.execute import execute
 from lsbuild.running.memo import Memo, values
 from lsbuild.running.monitor import Silent

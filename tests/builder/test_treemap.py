@@ -61,3 +61,26 @@ def test_every_file_with_bytes_is_a_rectangle_with_its_name() -> None:
     titles = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}title")]
     assert titles[0] == "n&m for p, 0.0 MB unpacked"
     assert titles[1:] == ["models/<chat>/a.bin: 0.00 MB", "site/x.py: 0.00 MB"]
+
+
+def test_wheels_are_grouped_by_distribution_and_small_ones_together() -> None:
+    sizes = {
+        "site/numpy/core.so": 600,
+        "site/numpy.libs/blas.so": 300,
+        "site/numpy-2.4.0.dist-info/METADATA": 20,
+        "site/tiny/a.py": 3,
+        "site/six.py": 4,
+        "models/chat/model.onnx": 500,
+    }
+    files = tuple(
+        FileEntry(path=path, sha256="", size=size, part="wheels" if path.startswith("site") else "model", component="")
+        for path, size in sizes.items()
+    )
+    manifest = Manifest(
+        schema=1, name="n", lsbuild="0", target="host", platform="p", services=(), server=Server(), files=files
+    )
+    drawn = ElementTree.fromstring(svg(manifest))  # noqa: S314 - our own
+    texts = [element.text for element in drawn.iter() if element.tag.endswith("text")]
+    bold = {str(text).partition(",")[0] for text in texts if "," in str(text)}
+    assert {"wheels: numpy", "model"} <= bold
+    assert "wheels: six" not in bold

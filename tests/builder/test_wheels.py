@@ -19,9 +19,8 @@ from lsbuild.api import Platform, Source, SourceError, SourceFile, Step, StepCon
 from lsbuild.packing import elf
 from lsbuild.packing.native import Found, require
 from lsbuild.sources.wheels import _parse, fetch
-from lsbuild.wheels import running_python
 
-HERE = Platform(machine.machine(), running_python(), "2.40")
+HERE = Platform(machine.machine(), f"{sys.version_info[0]}.{sys.version_info[1]}", "2.40")
 
 
 def wheel(folder: Path, name: str, files: dict[str, bytes]) -> SourceFile:
@@ -190,19 +189,42 @@ def test_a_newer_glibc_is_refused_with_both_versions(tmp_path: Path) -> None:
 
 
 def test_an_unknown_wheel_ships_whole_and_a_known_one_does_not() -> None:
-    assert prune.keeps("unknown", "unknown/tests/test_x.py")
-    assert not prune.keeps("numpy", "numpy/_core/tests/test_x.py")
-    assert prune.keeps("numpy", "numpy/_core/multiarray.py")
-    assert prune.keeps("numpy", "numpy.libs/libscipy_openblas64_.so")
-    assert not prune.keeps("onnxruntime", "onnxruntime/capi/libonnxruntime.so.1.31.1")
-    assert prune.keeps("onnxruntime", "onnxruntime/capi/libonnxruntime_providers_shared.so")
-    assert prune.keeps("SQLite_Vec", "sqlite_vec/vec0.so")
+    beside = ("numpy", "onnxruntime")
+    assert prune.keeps("unknown", "unknown/tests/test_x.py", beside)
+    assert not prune.keeps("numpy", "numpy/_core/tests/test_x.py", beside)
+    assert prune.keeps("numpy", "numpy/_core/multiarray.py", beside)
+    assert prune.keeps("numpy", "numpy.libs/libscipy_openblas64_.so", beside)
+    assert prune.keeps("SQLite_Vec", "sqlite_vec/vec0.so", beside)
+
+
+@pytest.mark.parametrize("numpy", [True, False])
+def test_one_of_the_two_engines_of_onnxruntime_ships(numpy: bool) -> None:
+    beside = ("numpy", "onnxruntime") if numpy else ("onnxruntime",)
+    library = "onnxruntime/capi/libonnxruntime.so.1.31.1"
+    module = "onnxruntime/capi/onnxruntime_pybind11_state.cpython-313-x86_64-linux-gnu.so"
+    assert prune.keeps("onnxruntime", library, beside) is not numpy
+    assert prune.keeps("onnxruntime", module, beside) is numpy
+    assert prune.keeps("onnxruntime", "onnxruntime/__init__.py", beside) is numpy
+    assert prune.keeps("onnxruntime", "onnxruntime/capi/libonnxruntime_providers_shared.so", beside) is numpy
+    assert prune.keeps("onnxruntime", "onnxruntime/LICENSE", beside)
+
+
+@pytest.mark.parametrize("beside", [(), ("numpy",)])
+def test_a_wheel_is_told_what_other_steps_put_beside_it(tmp_path: Path, beside: tuple[str, ...]) -> None:
+    files = {"onnxruntime/__init__.py": b"", "onnxruntime/capi/libonnxruntime.so.1": b"not ELF"}
+    source = Source("u", (wheel(tmp_path, "onnxruntime-1.31.1-cp313-cp313-linux_aarch64.whl", files),))
+    step = wheels.step(HERE, "wheels:x", source, beside=beside)
+    (tmp_path / "out").mkdir()
+    wheels.unpack(StepContext(tmp_path / "out", step.options, step.sources, {}, lambda *_: None))
+    kept = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*") if path.is_file()}
+    assert ("onnxruntime/__init__.py" in kept) is bool(beside)
+    assert ("onnxruntime/capi/libonnxruntime.so.1" in kept) is not bool(beside)
 
 
 TRY = """
 import sys
 sys.path.insert(0, {site!r})
-import apsw, apsw.ext, apsw.fts5, click, httptools, minijinja, msgspec, numpy, numpy.typing, onnxruntime, tokenizers, uvicorn
+import apsw, click, httptools, minijinja, msgspec, numpy, numpy.typing, onnxruntime, tokenizers, uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from tokenizers import Tokenizer, models, pre_tokenizers, decoders, processors, normalizers
 numpy.random.default_rng(1).normal(size=3)
@@ -220,12 +242,24 @@ connection = apsw.Connection(":memory:")
 connection.enable_load_extension(True)
 connection.load_extension({site!r} + "/sqlite_vec/vec0.so")
 assert connection.execute("select vec_version()").get
+tokens = connection.fts5_tokenizer("porter", ["unicode61"])(b"two pumps", apsw.FTS5_TOKENIZE_QUERY, None)
+assert [token for *_, token in tokens] == ["two", "pump"]
 assert msgspec.json.decode(b"[1]") == [1]
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import Metrics
 import io
 Logger(service="s", stream=io.StringIO()).info("x", extra={{"y": 1}})
 Metrics(namespace="n", service="s").add_metric(name="m", unit="Count", value=1)
+import urllib3, urllib3.util
+assert urllib3.PoolManager(timeout=urllib3.Timeout(connect=1), retries=urllib3.Retry(0)).pools is not None
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+letters = tokenizers.Tokenizer(models.BPE(vocab={{sign: number for number, sign in enumerate("ab<")}}, merges=[]))
+letters.add_special_tokens(["<"])
+letters.decoder = decoders.ByteLevel()
+matcher = LLMatcher(LLTokenizer(letters.to_str()), LLMatcher.grammar_from_regex("a*b"), limits=LLParserLimits())
+assert not matcher.get_error() and matcher.consume_token(0)
+import stdnum.iban
+assert stdnum.iban.is_valid("GB82 WEST 1234 5698 7654 32")
 import jsonschema
 schema = {{"$ref": "#/$defs/a", "$defs": {{"a": {{"type": "object", "properties": {{"n": {{"minimum": 1}}}}}}}}}}
 assert len(list(jsonschema.Draft202012Validator(schema).iter_errors({{"n": 0}}))) == 1
@@ -242,14 +276,25 @@ TRIED = (
     "httptools",
     "jsonschema",
     "jsonschema-specifications",
+    "llguidance",
     "markupsafe",
     "minijinja",
     "msgspec",
     "numpy",
     "onnxruntime",
+    "python-stdnum",
     "referencing",
     "sqlite-vec",
+    "tokenizers",
+    "urllib3",
+    "uvicorn",
 )
+
+
+def test_there_is_no_rule_that_nobody_tried() -> None:
+    """The wheel for GPUs is built like the one that is tried, and needs a GPU to be tried itself."""
+    assert set(prune.RULES) - {"onnxruntime-gpu"} <= set(TRIED)
+    assert set(prune.RULES["onnxruntime-gpu"]) <= set(prune.RULES["onnxruntime"])
 
 
 def test_every_trimmed_distribution_still_imports_and_works(tmp_path: Path) -> None:
@@ -258,7 +303,7 @@ def test_every_trimmed_distribution_still_imports_and_works(tmp_path: Path) -> N
     from onnx import TensorProto, helper
 
     files = []
-    for name in (*TRIED, "attrs", "jmespath", "rpds-py", "tokenizers", "typing-extensions", "uvicorn"):
+    for name in (*TRIED, "attrs", "jmespath", "rpds-py", "typing-extensions"):
         dist = distribution(name)
         place = tmp_path / f"{name.replace('-', '_')}-{dist.version}-py3-none-any.whl"
         with zipfile.ZipFile(place, "w") as archive:
@@ -268,7 +313,7 @@ def test_every_trimmed_distribution_still_imports_and_works(tmp_path: Path) -> N
         files.append(locked(place))
     out, facts = unpack(tmp_path, *files)
     assert facts["pruned"] > 40_000_000
-    for left_out in ("onnxruntime/transformers", "numpy/f2py", "apsw/tests", "apsw/sqlite_extra_binaries"):
+    for left_out in ("onnxruntime/transformers", "numpy/f2py", "apsw/tests", "apsw/ext.py"):
         assert not (out / left_out).exists(), left_out
 
     graph = helper.make_graph(

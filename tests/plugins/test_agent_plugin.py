@@ -128,6 +128,8 @@ def test_the_model_may_be_an_agent_which_others_can_read_about() -> None:
         ({"config": {"prompt": "{passages}"}, "vector_stores": ("a",)}, ("config", "prompt")),
         ({"config": {"prompt": "{question}"}, "vector_stores": ("a",)}, ("config", "prompt")),
         ({"config": {"prompt": "{passages} {question}"}}, ("config", "prompt")),
+        ({"config": {"search": "first"}, "vector_stores": ("a",)}, ("config", "search")),
+        ({"config": {"search": "first"}, "tools": ("units",)}, ("config", "search")),
     ],
 )
 def test_faults_in_the_config_are_found(spec: dict[str, Any], path: tuple[str, ...]) -> None:

@@ -28,7 +28,9 @@ SERVICES = (
     agent_of("caller", "kit"),
     agent_of("breaker", "kit"),
     agent_of("searcher", "file_search", vector_stores=["manuals"]),
+    scripted("small", Step("[1]: A valve closes slowly.")),
     agent_of("client", "kit"),
+    agent_of("small", "file_search", "kit", vector_stores=["manuals"], search="first"),
     agent_of("forever", "kit", wall=60.0),
 )
 
@@ -66,6 +68,14 @@ def test_a_stream_says_the_same(ask: Ask) -> None:
 def test_a_search_of_the_model_is_cited(ask: Ask) -> None:
     message = ask("POST", CHAT, body("searcher")).json["choices"][0]["message"]
     assert [each["file_citation"]["quote"] for each in message["annotations"]] == ["A valve closes slowly."]
+
+
+def test_a_search_that_the_run_begins_with_is_cited_and_no_call_of_the_answer(ask: Ask) -> None:
+    message = ask("POST", CHAT, body("small", messages=[{"role": "user", "content": "valve"}])).json["choices"][0][
+        "message"
+    ]
+    assert [each["file_citation"]["quote"] for each in message["annotations"]] == ["A valve closes slowly."]
+    assert message.get("tool_calls") is None
 
 
 def test_functions_of_the_client_come_back_to_it(ask: Ask) -> None:

@@ -55,7 +55,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 def test_the_runtime_answers_with_msgspec_alone(modules: set[str]) -> None:
-    assert "lsbuild_runtime.routes.chat" in modules
+    assert "lsbuild_runtime.routes.inspect" in modules
 
 
 def test_no_module_is_loaded_that_a_request_does_not_need(modules: set[str]) -> None:
@@ -69,8 +69,13 @@ def test_what_uploads_need_is_loaded_by_the_first_of_them(modules: set[str]) -> 
     assert not {name for name in modules if name.startswith(("lsbuild_runtime.uploads", "lsbuild_runtime.ingest"))}
 
 
+def test_an_api_that_nobody_asked_is_not_loaded(modules: set[str]) -> None:
+    loaded = {name.removeprefix("lsbuild_runtime.routes.") for name in modules}
+    assert loaded & {"chat", "completions", "embeddings", "models", "providers", "search"} == set()
+
+
 def test_the_number_of_modules_stays_small(modules: set[str]) -> None:
-    assert len(modules) < 140
+    assert len(modules) < 120
 
 
 def test_every_rare_route_leads_to_a_handler() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import signal
 import subprocess
@@ -27,6 +28,8 @@ DOCTOR = (
 )
 """The same for ``run doctor``, which needs nothing but the standard library."""
 HEALTH = "/v1/health"
+REFUSES = "it refuses to serve"
+"""In the VerifyError of an artifact that says itself that it will not become healthy."""
 _ADDRESS = re.compile(r"https?://[^\s\"']+:\d+")
 _STOP_SECONDS = 20.0
 
@@ -57,8 +60,12 @@ class Running:
         """Wait until the printed address answers health with 200; returns the seconds it took, raises VerifyError."""
         start = time.monotonic()
         while time.monotonic() - start < seconds:
-            if self._address.wait(0.05) and _status(self.base_url, HEALTH) == 200:
-                return time.monotonic() - start
+            if self._address.wait(0.05):
+                status, body = _answer(self.base_url, HEALTH)
+                if status == 200:
+                    return time.monotonic() - start
+                if refusal := _refusal(body):
+                    raise VerifyError(f"{REFUSES}: {refusal}")
             if self._process.poll() is not None:
                 self._reader.join(2)
                 raise VerifyError(
@@ -124,14 +131,24 @@ def boot_and_ask(artifact: Running, seconds: float, ask: Callable[[str], Iterabl
     yield Check("stop", code == 0, f"SIGTERM, exit code {code}" + ("" if code == 0 else f"; {artifact.output.strip()}"))
 
 
-def _status(base_url: str, path: str) -> int:
-    """The HTTP status of a GET, or 0 when nothing answers."""
+def _refusal(body: bytes) -> str:
+    """Why a server says that it will not become healthy; "" when it does not say so."""
+    try:
+        error = json.loads(body)["error"]
+    except (ValueError, TypeError, KeyError):
+        return ""
+    return str(error["message"]) if error.get("code") == "not_ready" else ""
+
+
+def _answer(base_url: str, path: str) -> tuple[int, bytes]:
+    """Status and body of a GET, or 0 when nothing answers."""
     url = urlsplit(base_url)
     connection = http.client.HTTPConnection(url.hostname or "127.0.0.1", url.port, timeout=5)
     try:
         connection.request("GET", path)
-        return connection.getresponse().status
+        response = connection.getresponse()
+        return response.status, response.read()
     except (OSError, http.client.HTTPException):
-        return 0
+        return 0, b""
     finally:
         connection.close()

@@ -88,14 +88,8 @@ def judge(site: Path, system: System, wanted: Iterable[str]) -> tuple[Wheel, tup
     """The facts of the onnxruntime below ``site``, and warnings. TargetError says what does not fit and what to do."""
     capi = site / "onnxruntime" / "capi"
     found = {name: capi / library for name, library in PROVIDERS.items() if (capi / library).is_file()}
-    missing = [name for name in wanted if name in PROVIDERS and name not in found]
-    if "cuda" not in found or missing:
-        raise TargetError(
-            f"this wheel has no {' and no '.join(PROVIDERS[name] for name in missing or ['cuda'])}: it was built without "
-            f"{' and '.join(_TITLES[name] for name in missing or ['cuda'])}",
-            where=system.where,
-            hint=f"Leave {', '.join(missing or ['cuda'])} out of providers, or take another wheel. {system.source}",
-        )
+    if "cuda" not in found:
+        raise _without("cuda", system, "Take another wheel.")
     majors = _majors(found.values())
     _require_majors(majors, system)
     try:
@@ -103,6 +97,9 @@ def judge(site: Path, system: System, wanted: Iterable[str]) -> tuple[Wheel, tup
     except ValueError as error:
         raise TargetError(str(error), where=found["cuda"].name, hint="The wheel is damaged: fetch it again.") from error
     how = _require_code(codes, system) if system.sm else ""
+    for name in wanted:
+        if name in PROVIDERS and name not in found:
+            raise _without(name, system, f"Leave {name} out of providers, or take another wheel.")
     wheel = Wheel(tuple(found), tuple(map(str, codes)), majors, how)
     return wheel, tuple(_warnings(wheel, system))
 
@@ -117,6 +114,11 @@ def require_none_packed(paths: Iterable[str], where: str) -> None:
             where=where,
             hint="Remove the package that brings them from the requirements of your tools, or pin a wheel without them.",
         )
+
+
+def _without(name: str, system: System, way_out: str) -> TargetError:
+    what = f"this onnxruntime has no {PROVIDERS[name]}: it was built without {_TITLES[name]}"
+    return TargetError(what, where=system.where, hint=f"{way_out} {system.source}")
 
 
 def _require_code(codes: Sequence[fatbin.Code], system: System) -> str:

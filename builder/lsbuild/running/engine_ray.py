@@ -18,7 +18,7 @@ from typing import Any
 
 from lsbuild import facts
 from lsbuild.api import Step, StepError
-from lsbuild.running.engine import Local
+from lsbuild.running.engine_local import Local
 from lsbuild.running.job import Ended, Job, Progress
 from lsbuild.running.ray_task import Order, packed, perform
 

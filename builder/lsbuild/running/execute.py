@@ -24,6 +24,8 @@ from lsbuild.running.job import Job
 from lsbuild.running.monitor import Monitor
 from lsbuild.running.store import Meta, Store
 
+_LOOK_SECONDS = 5.0
+
 
 def execute(plan: Plan, store: Store, monitor: Monitor, engine: Engine) -> dict[str, Path]:
     """Step name -> folder with its output, for every step of ``plan``.
@@ -43,7 +45,8 @@ def execute(plan: Plan, store: Store, monitor: Monitor, engine: Engine) -> dict[
                     waiting.remove(planned)
                     inputs = {local: done[name] for local, name in planned.step.needs.items()}
                     running[pool.submit(crew.get, planned, inputs)] = planned
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                # Ctrl-C that comes just before a lock is waited for does not wake that wait: it ends by itself.
+                finished, _ = wait(running, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
                 for future in finished:
                     done[running.pop(future).step.name] = future.result()
         except BaseException:

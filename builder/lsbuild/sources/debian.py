@@ -11,13 +11,13 @@ import lzma
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import IO, cast
 from urllib.parse import parse_qs
 
-from lsbuild.api import Source, SourceFile
+from lsbuild.api import Source
 from lsbuild.errors import SourceError
 from lsbuild.sources.base import FetchContext
 from lsbuild.sources.debian_archive import KEYRINGS, Mirrors, mirrors, release
@@ -163,8 +163,3 @@ def _open(url: str, context: FetchContext) -> IO[bytes]:
         except (OSError, HTTPException) as error:
             reason = error
     raise SourceError(f"cannot fetch {url}: {reason}", where=context.uri, hint="check the network, or use --offline")
-
-
-def pool_names(files: Iterable[SourceFile]) -> dict[str, SourceFile]:
-    """Package name -> .deb, read from the file names (``name_version_arch.deb``)."""
-    return {file.path.rsplit("/", 1)[-1].split("_", 1)[0]: file for file in files}

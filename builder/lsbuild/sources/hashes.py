@@ -56,9 +56,18 @@ class Hashes:
         """Keep what is new; a cache that cannot be written only costs time."""
         if not self._new:
             return
-        kept = {name: seen for name, seen in {**self._read(), **self._new}.items() if Path(name).exists()}
+        kept = {name: seen for name, seen in {**self._read(), **self._new}.items() if _can_be_kept(name)}
         try:
             self._place.parent.mkdir(parents=True, exist_ok=True)
             disk.put(self._place, msgspec.json.encode(kept))
         except OSError:
             return
+
+
+def _can_be_kept(name: str) -> bool:
+    """Whether the file is there for this user, and its name is text: names of other encodings hold surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return os.path.exists(name)  # noqa: PTH110 - Path.exists raises for what may not be looked at

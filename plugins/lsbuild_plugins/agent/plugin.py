@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -39,6 +39,9 @@ class Config(BaseModel):
     nearest: bool = False
     """With ``exact``: quote the sentence of the cited passage that is nearest in meaning to the question, by the model that
     embedded the store. The model then decides only which passage answers, and whether any does."""
+    search: Literal["model", "first"] = "model"
+    """Who calls ``file_search``: the model, or every run at its beginning, with what the user asks. The second is for models too
+    small to search for themselves: they get the passages in the form of ``prompt``, before the question."""
     temperature: float = Field(default=0.0, ge=0, le=2)
     """How freely it answers when the client does not say; 0 always takes the likeliest word."""
 
@@ -58,6 +61,8 @@ class AgentPlugin(Plugin):
         config = Config.model_validate(spec.config)
         if config.nearest and not (config.exact and spec.vector_stores):
             yield Problem(("config", "nearest"), "needs vector_stores and exact: true, since it replaces the quote")
+        if config.search == "first" and not (SEARCH in spec.tools and spec.vector_stores):
+            yield Problem(("config", "search"), f"needs vector_stores, and {SEARCH} among the tools")
         if config.prompt is None:
             return
         if not spec.vector_stores:
@@ -139,6 +144,7 @@ def _service(item: Item, given: Given) -> Service:
             "steps": limits.steps,
             "calls": limits.calls,
             "tainted": list(spec.tainted),
+            "search": config.search,
         }
     if limits.total_tokens is not None:
         settings["total_tokens"] = limits.total_tokens

@@ -64,7 +64,8 @@ def _functions(spec: Agent, given: Given) -> Iterator[Mapping[str, Json]]:
     """Those of its tools and of the agents that it may ask; a server that is not pinned tells its own only when it runs."""
     for name in spec.tools:
         if name == file_search.NAME:
-            yield function(file_search.INFO)
+            if spec.config.get("search") != "first":  # then the run has called it before the model is told anything
+                yield function(file_search.INFO)
         else:
             yield from given.peers.get(("tools", name), Compiled()).functions
     for name in spec.agents:

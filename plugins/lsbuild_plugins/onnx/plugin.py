@@ -10,9 +10,19 @@ from typing import Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lsbuild.api import Compiled, Given, Item, Json, Plugin, Problem, Service, Step, config_problems
+from lsbuild.api import CPU_ONLY, Compiled, Given, Item, Json, Plugin, Problem, Service, Step, config_problems
 from lsbuild.spec.model import Model
-from lsbuild_plugins.onnx.parts import COMPILE, READ, SERVE, TOOLS, WHEELS, default_format, fitted_to
+from lsbuild_plugins.onnx.parts import (
+    COMPILE,
+    DECODER_WHEELS,
+    READ,
+    SERVE,
+    TOOLS,
+    WHEELS,
+    chosen,
+    default_format,
+    fitted_to,
+)
 from lsbuild_plugins.onnx.shields import SHIELDS
 
 _RUN = {"llm": "step:decoder", "embedding": "step:encoder", "rerank": "rerank:reranker"}
@@ -42,6 +52,8 @@ class Config(BaseModel):
     """Threads of one run; ``${env.X}`` is read at start. Default: the CPUs the process may use."""
     queue: int | str | None = Field(default=None)
     """Requests that may wait for a language model. Default: 32."""
+    providers: tuple[Literal["tensorrt", "cuda", "cpu"], ...] | None = Field(default=None, min_length=1)
+    """What of the target's providers this model runs on, best first: ``[cpu]`` keeps a small one off the GPU. Default: all."""
     sampling: Defaults | None = None
     """Sampling of a language model where a request says nothing. Default: temperature 1."""
     pooling: Literal["mean", "cls"] | None = None
@@ -96,13 +108,13 @@ class Onnx(Plugin):
             return SHIELDS.compile(item, given)
         spec = _spec(item)
         config = Config.model_validate(spec.config)
-        folder = f"models/{item.name}"
+        folder, providers = f"models/{item.name}", chosen(config.providers, given.providers)
         options: dict[str, Json] = {
-            "quantize": spec.quantize or default_format(spec.type, given.providers),
+            "quantize": spec.quantize or default_format(spec.type, providers),
             "explicit": spec.quantize is not None,
             "context": spec.context,
             "export": config.export,
-            **fitted_to(given.providers),
+            **fitted_to(providers),
         }
         step = Step(
             name=f"models.{item.name}.graph",
@@ -115,7 +127,7 @@ class Onnx(Plugin):
         )
         steps = (step, *_schemas(item, config, given))
         prompted = _prompted(item, step) if spec.type == "llm" else None
-        return Compiled(steps, (_service(item, config, folder),), _wheels(spec), (SERVE,), prompted=prompted)
+        return Compiled(steps, (_service(item, config, folder, given),), _wheels(spec), (SERVE,), prompted=prompted)
 
 
 def _schemas(item: Item, config: Config, given: Given) -> tuple[Step, ...]:
@@ -147,10 +159,13 @@ def _prompted(item: Item, graph: Step) -> Step:
     )
 
 
-def _service(item: Item, config: Config, folder: str) -> Service:
+def _service(item: Item, config: Config, folder: str, given: Given) -> Service:
     spec = _spec(item)
     sampling = config.sampling.model_dump(exclude_none=True) if config.sampling else {}
-    settings = {"threads": config.threads, "queue": config.queue}
+    # A target without a GPU has nothing to choose from.
+    some = config.providers is not None and given.providers != CPU_ONLY
+    own = {"providers": list(chosen(config.providers, given.providers))} if some else None
+    settings = {"threads": config.threads, "queue": config.queue, "execution": own}
     return Service(
         api=_API[spec.type],
         name=item.name,
@@ -163,7 +178,7 @@ def _service(item: Item, config: Config, folder: str) -> Service:
 
 
 def _wheels(spec: Model) -> tuple[str, ...]:
-    return (*WHEELS, *(("minijinja>=3.0.5", "llguidance>=1.6.1,<2") if spec.type == "llm" else ()))
+    return DECODER_WHEELS if spec.type == "llm" else WHEELS
 
 
 def _spec(item: Item) -> Model:

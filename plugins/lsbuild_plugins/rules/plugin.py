@@ -15,10 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from lsbuild.api import Compiled, Given, Item, Plugin, Problem, Service, Step, config_problems
 from lsbuild.declaring import RE2
 from lsbuild.spec.model import Shield
+from lsbuild_plugins.rules.compile import pack
 from lsbuild_plugins.rules.serve.validate import OWN
 
 _SERVE = "lsbuild_plugins.rules.serve"
 _STDNUM = "python-stdnum>=2.2"
+_LITERALS = "ahocorasick-rs>=1.0.3"
 _PACKS = Path(__file__).parent / "packs"
 _VALIDATOR = re.compile(r"""\bvalidator["']?\s*:\s*["']?([a-z0-9_.-]+)""")
 _PUT_TOGETHER = frozenset(("iban", "vatin", "eu.vat", "eu.excise", "eu.nace", "gs1_128"))
@@ -97,7 +99,7 @@ class RulesPlugin(Plugin):
                 "gates": {name: gate for name, gate in gates.items() if gate is not None},
             },
             sources={name: given.sources[name] for name in self.sources(item)},
-            tools=("google-re2", "python-stdnum", "ruamel.yaml"),
+            tools=("ahocorasick-rs", "google-re2", "python-stdnum", "ruamel.yaml"),
             code=("lsbuild_plugins.rules", "lsbuild.entries"),
             ship=folder,
             part="app",
@@ -110,7 +112,7 @@ class RulesPlugin(Plugin):
             path=folder,
             metadata={"packs": [Path(name).name for name in config.packs]},
         )
-        wheels = (RE2, _STDNUM) if numbers else (RE2,)
+        wheels = (RE2, *((_STDNUM,) if numbers else ()), *((_LITERALS,) if _long(given) else ()))
         only = {"python-stdnum": tuple(f"stdnum.{name}" for name in numbers)} if numbers else {}
         whole = _PUT_TOGETHER & set(numbers)
         return Compiled((step,), (service,), wheels, (_SERVE,), only={} if whole else only)
@@ -144,6 +146,18 @@ def _numbers(config: Config, given: Given) -> tuple[str, ...]:
             each for each in names if not shipped or chosen is None or each.partition(".")[0].strip("_") in chosen
         }
     return tuple(sorted(found - OWN.keys()))
+
+
+def _long(given: Given) -> bool:
+    """Whether a pack of the spec has a list so long that the step leaves it to Aho-Corasick; no shipped one has."""
+    files = {file.location: name for name, source in given.sources.items() if name != LABELLED for file in source.files}
+    return any(_many(path) and any(rule.long for rule in pack.read(path, name).rules) for path, name in files.items())
+
+
+def _many(path: Path) -> bool:
+    """Whether a pack could have a long list: each of its words ends a line or stands before a comma."""
+    text = path.read_text("utf-8", "replace")
+    return text.count("\n") + text.count(",") >= pack.LONG
 
 
 def _is_file(name: str) -> bool:

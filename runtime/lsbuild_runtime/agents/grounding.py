@@ -92,7 +92,7 @@ class Grounding:
                 text = self._look.look(hit.text, "retrieved", context)
             except Blocked:
                 continue
-            yield Passage(store, replace(hit, text=text), self._shown(text))
+            yield Passage(store, replace(hit, text=text), self.shown(text))
 
     def asked(self, message: Mapping[str, Any], passages: Sequence[Passage], question: str) -> Mapping[str, Any]:
         """The user's message with the passages before its question; as it came where nothing was found."""
@@ -111,7 +111,8 @@ class Grounding:
         model: Embeddings = self._host.get("embeddings", self._stores[store].info().embedding)
         return model
 
-    def _shown(self, text: str) -> str:
+    def shown(self, text: str) -> str:
+        """A passage as the model sees it."""
         return text if self._showing.keep_lines else " ".join(text.split())
 
 
@@ -209,10 +210,13 @@ def annotation(passage: Passage, said: Sequence[str], index: int) -> Annotation:
         heading=hit.heading,
         index=index,
     )
-    place, length = max((longest_shared(passage.shown, text) for text in said), key=lambda run: run[1])
+    # What is said is one line also where the passage was shown as several.
+    forms = dict.fromkeys((passage.shown, " ".join(passage.shown.split())))
+    shared = ((*longest_shared(form, text), form) for form in forms for text in said)
+    place, length, form = max(shared, key=lambda run: run[1])
     if length < SHORTEST_QUOTE:
         return whole
-    start, end = original(hit.text, passage.shown, place, length)
+    start, end = original(hit.text, form, place, length)
     quote = hit.text[start:end]
     if len(hit.text) != hit.end - hit.start:  # the passage is not its document's text letter for letter
         return replace(whole, quote=quote)

@@ -75,7 +75,7 @@ class Task(Struct, frozen=True):
 
     ``approvals`` answer calls that an earlier run stopped at: the approved ones are made first. ``used`` is what earlier
     parts of the same run have taken of its limits, ``found`` the passages that their searches gave, in the order of their
-    numbers.
+    numbers. ``opening`` are calls that the run begins with, before the model is asked.
     """
 
     chat: Chat
@@ -86,6 +86,7 @@ class Task(Struct, frozen=True):
     approvals: tuple[Approval, ...] = ()
     used: Used = Used()
     found: tuple[Found, ...] = ()
+    opening: tuple[ToolCall, ...] = ()
 
 
 class CallBegun(Struct, frozen=True):

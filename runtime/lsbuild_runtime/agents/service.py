@@ -6,13 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
 from lsbuild_runtime.agents.agent import function, run
 from lsbuild_runtime.agents.agent_tool import AgentTool
 from lsbuild_runtime.agents.grounding import Grounding, Passage, Showing, last_user
+from lsbuild_runtime.agents.opening import Opening
 from lsbuild_runtime.agents.runs import Bound, Ended, Event, Limits, Policy, StepDone, Task
 from lsbuild_runtime.counting import count
 from lsbuild_runtime.http import ApiError, Context
@@ -37,7 +38,8 @@ class Settings(Showing, frozen=True, kw_only=True):
     """What the manifest says about one agent. ``tokens`` are those of one answer, ``total_tokens`` of a whole run.
 
     ``tools`` are groups of tools, ``agents`` others that it may ask; ``tainted`` are those of the tools (``group`` or
-    ``group.tool``) that may send something out after the run has read text that nobody vouches for.
+    ``group.tool``) that may send something out after the run has read text that nobody vouches for. ``search`` says who
+    calls file_search: the model when it likes, or every run at its beginning.
     """
 
     name: str = ""
@@ -52,15 +54,17 @@ class Settings(Showing, frozen=True, kw_only=True):
     calls: int = 32
     total_tokens: int | None = None
     tainted: tuple[str, ...] = ()
+    search: Literal["model", "first"] = "model"
 
 
 class Agent:
     """Implements ports.Inference and runs.Runner over another model, which may be an agent itself.
 
     The instructions go before the conversation. An agent with stores and without file_search among its tools has them
-    searched before it answers: the last user message is replaced by the prompt form, filled with the best passages, and
-    where nothing was found the model gets the question alone. Everything else reaches the model as it came, functions of
-    the client included. ``tools`` are the opened groups, ``look`` the shields that its calls pass.
+    searched before it answers; one that searches first has that made a call of its run. Then the last user message is
+    replaced by the prompt form, filled with the best passages, and where nothing was found the model gets the question
+    alone. Everything else reaches the model as it came, functions of the client included. ``tools`` are the opened groups,
+    ``look`` the shields that its calls pass.
     """
 
     def __init__(
@@ -77,8 +81,7 @@ class Agent:
         self._model = model
         self._tools = tools or {}
         self._look = look
-        searched = {} if FILE_SEARCH in self._tools else stores
-        self._grounding = Grounding(settings, searched, around or {}, host, look or Look(()))
+        self._grounding = Grounding(settings, stores, around or {}, host, look or Look(()))
 
     def task(self, chat: Chat, context: Context) -> Task:
         """See runs.Runner. ApiError 400 without a user message, 503 when a group of tools cannot be reached."""
@@ -111,12 +114,26 @@ class Agent:
         """See runs.Runner."""
         names = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": self._settings.name}
         with context.watch.span(f"invoke_agent {self._settings.name}", **names) as span:
-            grounded, question, passages = self._grounded(task, context)
-            model = self._grounding.quoting(self._model, passages, question)
-            for event in run(grounded, model, context, self._look, passages):
+            for event in self._begun(task, context):
                 if isinstance(event, Ended):
                     span.set(**{"gen_ai.response.finish_reasons": [event.reason]})
                 yield event
+
+    def _begun(self, task: Task, context: Context) -> Iterator[Event]:
+        """The run itself, with the search that it begins with as a call of it, or before it."""
+        if self._settings.search == "first":
+            opening = self._opening(task)
+            for event in run(opening.task, opening, context, self._look):
+                opening.read(event)
+                yield event
+            return
+        grounded, question, passages = self._grounded(task, context)
+        model = self._grounding.quoting(self._model, passages, question)
+        yield from run(grounded, model, context, self._look, passages)
+
+    def _opening(self, task: Task) -> Opening:
+        search = next(tool.name for tool in task.tools if tool.group == FILE_SEARCH)
+        return Opening(self._grounding, self._model, task, search)
 
     def _grounded(self, task: Task, context: Context) -> tuple[Task, str, Sequence[Passage]]:
         """The task with what was found before its question, the question, and what was found."""
@@ -125,7 +142,8 @@ class Agent:
         place = last_user(messages)
         question = str(messages[place].get("content") or "")
         limited = replace(context, deadline=min(context.deadline, end))
-        passages = self._grounding.retrieve(question, messages[:place], limited)
+        searched = FILE_SEARCH not in self._tools
+        passages = self._grounding.retrieve(question, messages[:place], limited) if searched else []
         messages[place] = self._grounding.asked(messages[place], passages, question)
         grounded = replace(
             task,
@@ -149,9 +167,20 @@ class Agent:
 
     def count(self, chat: Chat, context: Context) -> int:
         """See ports.Counter: with the instructions, its tools, and the passages that a search finds for the question."""
-        task = self._grounded(self.task(chat, context), context)[0]
+        task = self._counted(self.task(chat, context), context)
         functions = [function(tool) for tool in task.tools]
         return count(self._model, replace(task.chat, tools=[*task.chat.tools, *functions]), context)
+
+    def _counted(self, task: Task, context: Context) -> Task:
+        """The task as its model is first asked, with what the search before it finds."""
+        if self._settings.search != "first":
+            return self._grounded(task, context)[0]
+        opening = self._opening(task)
+        search = next(tool for tool in task.tools if tool.group == FILE_SEARCH)
+        for _ in opening.task.opening:
+            opening.take(search.runtime.call(search.info.name, {"query": opening.question}, context).found)
+        tools = tuple(tool for tool in task.tools if tool is not search)
+        return replace(task, tools=tools, chat=replace(task.chat, messages=opening.shown(task.chat.messages)))
 
     def complete(self, completion: Completion, context: Context) -> Iterator[Delta]:  # noqa: ARG002 - refused
         """An agent needs a conversation."""
@@ -253,4 +282,5 @@ def settings_of(service: Service, root: Path) -> Settings:
         calls=config.get("calls", 32),
         total_tokens=config.get("total_tokens"),
         tainted=tuple(config.get("tainted", ())),
+        search=config.get("search", "model"),
     )

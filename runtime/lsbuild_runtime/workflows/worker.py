@@ -78,8 +78,12 @@ class Worker:
             if not held.enter_context(turn(self._folder)):
                 held.close()
                 return False
+            try:
+                self._runs.left()  # before anyone here takes a run, for that would be queued again as well
+            except BaseException:
+                held.close()
+                raise
             self._held = held
-        self._runs.left()
         return True
 
     def work(self, run: Run, context: Context) -> Iterator[Event]:

@@ -110,6 +110,8 @@ class Options(BaseModel):
     """Most memory that the server may take, like ``4GB``. Default: the module's."""
     threads: int | None = Field(default=None, ge=1, le=14)
     """Cores that the server may use, and threads of a model on the CPU. Default: the module's."""
+    power: int | None = Field(default=None, ge=0, le=15)
+    """The power mode (of nvpmodel) that the device is meant to have; ``run doctor`` says when it has another."""
     package: Annotated[tuple[Package, ...] | None, BeforeValidator(_several)] = Field(default=None, min_length=1)
     """What is written: ``deb``, ``tar``, ``container``. Default: all that the wheels fit."""
     version: str = Field(default="1.0.0", pattern=r"^[0-9][A-Za-z0-9.+~]*$")
@@ -143,8 +145,11 @@ class Options(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if not self.wheel and (self.strict or "providers" in self.model_fields_set):
-            raise ValueError("providers and strict need an onnxruntime for the GPU: name it with wheel. " + _SOURCE)
+        needs = {"strict", "providers", "precision", "workspace", "gpu_memory", "power"} & self.model_fields_set
+        if not self.wheel and needs:
+            raise ValueError(
+                f"{', '.join(sorted(needs))}: only with an onnxruntime for the GPU: name it with wheel. " + _SOURCE
+            )
         for package in self.package or ():
             if self.wheel and not self.wheel_for(self.python_of(package)):
                 python = self.python_of(package)

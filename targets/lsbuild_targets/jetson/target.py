@@ -44,7 +44,8 @@ from lsbuild_runtime.manifest import FILE_NAME, from_json, to_json
 from lsbuild_targets.jetson import image, note, record
 from lsbuild_targets.jetson.options import Options, checked
 
-_ENGINE, _GPU = "onnxruntime", "gpu"
+_ENGINE, _NUMPY, _GPU = "onnxruntime", "numpy", "gpu"
+_QUANTISED = b"DequantizeLinear"
 _ARCH = "aarch64"
 
 
@@ -76,8 +77,9 @@ class Jetson:
             "workspace": chosen.workspace,
             "memory": chosen.gpu_memory,
             "sm": chosen.of.sm,
+            "power": chosen.power,
         }
-        return Accelerator(chosen.providers, settings, {"onnxruntime": ()})
+        return Accelerator(chosen.providers, settings, {_ENGINE: (f"{_NUMPY}>=2.2",)})
 
     def sources(self, options: BaseModel, platform: Platform) -> Mapping[str, str]:
         """The wheel for this Python; for the container its base, and the same for this machine, which compiles bytecode."""
@@ -104,6 +106,7 @@ class Jetson:
         for bundle in bundles:
             check_paths(file.path for file in bundle.files)
             gpu.require_none_packed((file.path for file in bundle.files), "targets.jetson")
+            _require_quantised(bundle, chosen)
         mtime = source_date_epoch()
         with new_folder(out, is_artifact) as folder:
             files = dict(_packages(bundles[0], chosen, folder, mtime))
@@ -138,6 +141,19 @@ def is_artifact(folder: Path) -> bool:
     return folder.is_dir() and (folder / FILE_NAME).is_file() and record.read(folder) is not None
 
 
+def _require_quantised(bundle: Bundle, options: Options) -> None:
+    """TargetError when int8 is asked for and no graph has a quantisation of its own: TensorRT would find nothing to do."""
+    graphs = [
+        each.content for each in bundle.files if each.path.endswith("/model.onnx") and isinstance(each.content, Path)
+    ]
+    if options.precision == "int8" and not any(_QUANTISED in graph.read_bytes() for graph in graphs):
+        raise TargetError(
+            "no model has a graph with a quantisation of its own (QuantizeLinear)",
+            where="targets.jetson.precision",
+            hint="Use precision: fp16, or give such a graph as an .onnx file in the model's source",
+        )
+
+
 def _is_container(options: Options, platform: Platform) -> bool:
     return "container" in options.packages and platform.python == SUITES[options.base.suite][0]
 
@@ -153,7 +169,7 @@ def _engine_steps(options: Options, platform: Platform, wheel: Source | None) ->
             hint="a Jetson is aarch64",
         )
     named = replace(wheel, files=(replace(file, path=file.path.rpartition("/")[2]),))
-    unpacked = replace(wheels.step(platform, wheel.uri, named), name=f"{_ENGINE}.{platform.tag}")
+    unpacked = replace(wheels.step(platform, wheel.uri, named, beside=[_NUMPY]), name=f"{_ENGINE}.{platform.tag}")
     wanted = [name for name in options.providers if name != "cpu"]
     return {_ENGINE: unpacked, _GPU: gpu.step(platform, unpacked.name, options.system, wanted)}
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from lsbuild import toolbox
 from lsbuild.api import TargetError
 from lsbuild.packing import mbr
 from lsbuild.packing.archive import tree_size
@@ -27,31 +27,19 @@ BOOT_SIZE = 256 << 20
 _SPARE = 96 << 20
 _FIRST_INODE = 11
 """That of ``lost+found``; those of the tree follow it without a gap."""
-TOOLS = {
-    "mke2fs": "e2fsprogs",
-    "debugfs": "e2fsprogs",
-    "mkfs.vfat": "dosfstools",
-    "mcopy": "mtools",
-    "zstd": "zstd",
-}
+TOOLS = (toolbox.MKE2FS, toolbox.DEBUGFS, toolbox.MKFS_VFAT, toolbox.MCOPY, toolbox.ZSTD)
 
 
 def require_tools() -> None:
-    """Raise TargetError that names each missing tool and its package."""
-    missing = {tool: package for tool, package in TOOLS.items() if tool_path(tool) is None}
-    if os.geteuid() != 0 and tool_path("fakeroot") is None:
-        missing["fakeroot"] = "fakeroot"
+    """Raise TargetError that names each missing tool and how to get it."""
+    wanted = TOOLS if os.geteuid() == 0 else (*TOOLS, toolbox.FAKEROOT)
+    missing = {tool.name: tool.get for tool in wanted if not tool.path()}
     if missing:
         raise TargetError(
             f"an image cannot be made without {', '.join(missing)}",
             where="targets.rpi.package",
-            hint=f"apt-get install {' '.join(missing.values())}; or leave image out",
+            hint=f"{'; '.join(dict.fromkeys(missing.values()))}; or leave image out",
         )
-
-
-def tool_path(name: str) -> str | None:
-    """Where a tool is; those of administrators are not on everybody's PATH."""
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
 
 
 def identity_of(name: str) -> bytes:

@@ -83,7 +83,7 @@ class Options(BaseModel):
     """For ``image``: public keys with which ``pi`` may log in; without one nobody can."""
     timezone: str | None = None
     """For ``image``: the time zone, like ``Europe/Berlin``. Default: UTC."""
-    firmware: str = "debian"
+    firmware: str = Field(default="debian", min_length=1)
     """For ``image``: what the board starts with: ``debian``'s packages of it, a folder that holds it, or ``none``."""
     updates: Updates | None = None
     """Whose updates the board takes: ``keys``, ``url``. Default: it brings no updater."""

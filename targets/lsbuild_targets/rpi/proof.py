@@ -36,6 +36,12 @@ _UNPROVED = (
     "the board itself: its memory, speed, temperature and firmware; the unit's sandbox where no systemd boots it"
 )
 
+_CARD_UNPROVED = {
+    "debian": "that the firmware on the card (Debian's raspi-firmware) starts a board, and that its parts work",
+    "given": "that the firmware on the card, which is what the folder held, starts a board, and that its parts work",
+    "none": "there is NO firmware on the card: a Pi 4 or Zero 2 W does not start from it, only QEMU, and perhaps a Pi 5",
+}
+
 
 def verify(artifact: Path, ask: Ask) -> Iterator[Check]:
     """All checks, as they are made."""
@@ -44,7 +50,14 @@ def verify(artifact: Path, ask: Ask) -> Iterator[Check]:
         try:
             record = _record(artifact)
             yield Check("packages", True, ", ".join(record.files.values()))
-            roots = {kind: _unpack(artifact, record, kind, scratch) for kind in sorted(record.files)}
+            why = boot_card.missing() if "image" in record.files else ""
+            kinds = [kind for kind in sorted(record.files) if kind != "image" or not why]
+            if why:
+                yield Check.skipped("card", f"the image was NOT opened and NOT booted: {why}")
+            if not kinds:
+                yield Check.unproved(f"{_UNPROVED}; {_CARD_UNPROVED[record.firmware]}")
+                return
+            roots = {kind: _unpack(artifact, record, kind, scratch) for kind in kinds}
             manifest = _same_files(artifact, record, roots)
             package = next(iter(roots.values()))
             found = _native(_bundle(package, record), record)
@@ -61,6 +74,8 @@ def verify(artifact: Path, ask: Ask) -> Iterator[Check]:
             board, port = BOARDS[record.profile], manifest.server.port
             yield from boot_card.boot(scratch / _CARD, board, port, scratch, ask)
         yield Check.unproved(_UNPROVED)
+        if "image" in record.files:
+            yield Check.unproved(_CARD_UNPROVED[record.firmware], "card on a board")
 
 
 def _record(artifact: Path) -> Record:

@@ -26,7 +26,7 @@ from lsbuild.packing.archive import (
 from lsbuild.packing.debian_base import SUITES, bytecode_steps, tools_uri, uri
 from lsbuild.packing.place import new_folder
 from lsbuild_runtime.manifest import FILE_NAME, from_json, to_json
-from lsbuild_targets.rpi import base, contents, image, record, system
+from lsbuild_targets.rpi import base, boot_card, contents, disk, image, record, system
 from lsbuild_targets.rpi.options import Options, checked
 
 _BASE, _SYSTEM = "base", "system"
@@ -37,7 +37,13 @@ class RaspberryPi:
 
     name = "rpi"
     wheels = SERVER_WHEELS
-    tools = (toolbox.UNSHARE, toolbox.QEMU_USER, toolbox.SYSTEMD_ANALYZE, toolbox.ZSTD, toolbox.SSH)
+    tools = (
+        toolbox.UNSHARE,
+        toolbox.QEMU_USER,
+        toolbox.SYSTEMD_ANALYZE,
+        toolbox.SSH,
+        *dict.fromkeys((*disk.TOOLS, *boot_card.TOOLS)),
+    )
     Options: type[BaseModel] = Options
 
     def platforms(self, options: BaseModel) -> tuple[Platform, ...]:
@@ -141,4 +147,5 @@ def _record(bundle: Bundle, options: Options, files: Mapping[str, str], folder: 
         hashes={kind: file_sha256(folder / name) for kind, name in files.items()},
         base_uri=uri_of_base,
         base=packages,
+        firmware=image.firmware_of(options) if "image" in files else "",
     )

@@ -169,8 +169,7 @@ def test_scores_are_those_of_the_logits(tmp_path: Path, shield: Compile) -> None
     safe, injection = graph_logits(out, ids)[0].tolist()
     verdict = opened(out, service).check("the pump of it", "retrieved", Context())
     assert verdict.scores["prompt-injection"] == pytest.approx(1 / (1 + math.exp(safe - injection)), rel=1e-5)
-    both = scored(np.array([[0.0, 3.0], [-9.0, 0.0]]), card)
-    assert both.sum(axis=1) == pytest.approx([1.0, 1.0])
+    assert [sum(scored(logits, card)) for logits in ([0.0, 3.0], [-900.0, 0.0])] == pytest.approx([1.0, 1.0])
 
 
 def test_several_labels_at_a_time_are_scored_by_themselves(tmp_path: Path, shield: Compile) -> None:

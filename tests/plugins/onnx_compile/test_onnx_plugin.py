@@ -163,3 +163,46 @@ def test_the_export_environment_is_locked() -> None:
     assert {"optimum-onnx", "torch", "transformers"} <= {pin.split("==")[0] for pin in pins}
     assert all("==" in pin for pin in pins) and lock.count("--hash=sha256:") > len(pins)
     assert "://" not in lock
+
+
+GPU = ("tensorrt", "cuda", "cpu")
+
+
+def _compiled(providers: tuple[str, ...], **spec: Any) -> Any:
+    return PLUGIN.compile(_item(**spec), Given({"weights": Source("./m", ())}, providers=providers))
+
+
+def test_a_graph_is_fitted_to_what_the_target_runs_it_on() -> None:
+    assert "providers" not in _compiled(("cpu",)).steps[0].options
+    assert _compiled(GPU).steps[0].options["providers"] == list(GPU)
+
+
+@pytest.mark.parametrize(
+    ("kind", "providers", "quantize"),
+    [
+        ("llm", GPU, "int4"),
+        ("embedding", ("cpu",), "int8"),
+        ("embedding", ("cuda", "cpu"), "int8"),
+        ("embedding", GPU, "none"),
+        ("rerank", GPU, "none"),
+    ],
+)
+def test_what_tensorrt_may_run_stays_in_float(kind: str, providers: tuple[str, ...], quantize: str) -> None:
+    assert _compiled(providers, type=kind).steps[0].options["quantize"] == quantize
+    assert _compiled(providers, type=kind, quantize="int8").steps[0].options["quantize"] == "int8"
+
+
+def test_a_model_may_choose_among_the_targets_providers() -> None:
+    found = _compiled(GPU, type="embedding", config={"providers": ["cpu"]})
+    assert found.steps[0].options["quantize"] == "int8"
+    assert found.services[0].config["execution"] == {"providers": ["cpu"]}
+    found = _compiled(GPU, config={"providers": ["cuda", "cpu"]})
+    assert found.steps[0].options["providers"] == ["cuda", "cpu"]
+    assert "execution" not in _compiled(("cpu",), config={"providers": ["cuda", "cpu"]}).services[0].config
+    assert "execution" not in _compiled(GPU).services[0].config
+
+
+@pytest.mark.parametrize("providers", [["rocm"], [], "cuda"])
+def test_providers_that_nobody_has_are_refused(providers: object) -> None:
+    paths = {problem.path[:2] for problem in PLUGIN.check(_item(config={"providers": providers}))}
+    assert paths == {("config", "providers")}

@@ -8,16 +8,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import lsbuild_plugins.onnx.serve
 
-CODE = """
+MODULE = """
 import sys
 from lsbuild_plugins.onnx.serve.ort import ort
 session = ort.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 """
+LIBRARY = """
+import sys
+from pathlib import Path
+from lsbuild_plugins.onnx.serve import capi
+session = capi.Session(capi.library(), Path(sys.argv[1]), 1)
+"""
 
 
-def test_no_database_and_no_device_id_are_written(encoder_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [MODULE, LIBRARY], ids=["module", "library"])
+def test_no_database_and_no_device_id_are_written(encoder_folder: Path, tmp_path: Path, code: str) -> None:
     environment = {
         **os.environ,
         "HOME": str(tmp_path),
@@ -26,7 +35,7 @@ def test_no_database_and_no_device_id_are_written(encoder_folder: Path, tmp_path
     }
     environment.pop("ORT_DISABLE_TELEMETRY", None)
     model = str(encoder_folder / "model.onnx")
-    subprocess.run([sys.executable, "-B", "-c", CODE, model], check=True, env=environment, timeout=120)
+    subprocess.run([sys.executable, "-B", "-c", code, model], check=True, env=environment, timeout=120)
     assert list(tmp_path.rglob("*")) == []
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -101,3 +103,12 @@ def test_a_graph_with_unknown_inputs_is_refused(growing_folder: Path, tmp_path: 
 def test_a_broken_encoder_says_what_is_broken(encoder_folder: Path, float_folder: Path, tmp_path: Path) -> None:
     card = (float_folder / "model.json").read_bytes()
     assert "describes another kind of model" in broken(encoder_folder, tmp_path, "model.json", card)
+
+
+def test_the_tokenizer_comes_without_the_package_around_it() -> None:
+    code = (
+        "import sys; from lsbuild_plugins.onnx.serve.tokenizer import Tokenizer; "
+        "assert 'tokenizers' not in sys.modules and 'tokenizers.implementations' not in sys.modules; "
+        "import tokenizers; assert tokenizers.Tokenizer is Tokenizer"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -105,3 +105,10 @@ def test_a_streamed_body_is_joined_where_nothing_streams(door: str) -> None:
 def test_the_prelude_names_no_length() -> None:
     head = json.loads(events.prelude(Response(200, b"x", {"content-length": "1", "content-type": "text/plain"})))
     assert head == {"statusCode": 200, "headers": {"content-type": "text/plain"}}
+
+
+def test_values_that_come_several_times_are_all_there() -> None:
+    event = DOORS["alb-multi"]("GET", "/v1/models", X_Tag="one")
+    event["multiValueHeaders"] |= {"Cookie": ["a=1", "b=2"], "X-Tag": ["one", "two"]}
+    request = read(event).request
+    assert (request.headers["cookie"], request.headers["x-tag"]) == ("a=1; b=2", "one, two")

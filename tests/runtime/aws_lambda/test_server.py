@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import struct
 import threading
 import time
 import urllib.error
@@ -17,6 +19,7 @@ import pytest
 
 from lambda_events import DOORS, encoded, function_url
 from lsbuild_runtime.app import App
+from lsbuild_runtime.http import Request, Response
 from lsbuild_runtime.serve.aws_lambda import events, snapshot
 from lsbuild_runtime.serve.aws_lambda.main import Server, Settings, joined, main
 from lsbuild_runtime.serve.aws_lambda.powertools import Function, Telemetry
@@ -33,9 +36,11 @@ def function(name: str = "small") -> Function:
 
 
 @contextmanager
-def served(app: App, settings: Settings | None = None, seconds: float = 30.0) -> Iterator[Mock]:
+def served(
+    app: App, settings: Settings | None = None, seconds: float = 30.0, made: Mock | None = None
+) -> Iterator[Mock]:
     """``app`` as a function behind a mock; it has stopped when the block ends."""
-    with Mock(seconds).serve() as mock:
+    with (made or Mock(seconds)).serve() as mock:
         api = RuntimeApi(mock.address)
         server = Server(app, api, settings or Settings(), Telemetry(function()))
 
@@ -300,3 +305,98 @@ def test_a_file_of_another_size_is_found_without_reading_it(tmp_path: Path) -> N
         check_sizes(tmp_path, (entry,))
     with pytest.raises(ManifestError, match="No such file"):
         check_sizes(tmp_path, (FileEntry(path="gone", sha256="", size=1, part="model"),))
+
+
+class Hurried(Mock):
+    """A service whose events are nearly over when they are given; it waits for their answers all the same."""
+
+    def deadline_ms(self) -> int:
+        return int((time.time() + 0.3) * 1000)
+
+
+@pytest.mark.parametrize("door", ["function-url", "http-api"])
+def test_work_that_does_not_look_at_the_clock_is_answered_for_before_lambda_ends_it(
+    app: App, door: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked, cancelled = threading.Event(), []
+
+    def handle(request: Request) -> Response:
+        if request.path == "/v1/health":
+            return Response(200, b"{}")
+        assert blocked.wait(60)
+        cancelled.append(request.context.cancel.is_set())
+        return Response(200, b"late")
+
+    monkeypatch.setattr(app, "handle", handle)
+    with served(app, made=Hurried(60.0)) as mock:
+        answer = ask(mock, DOORS[door]("POST", "/v1/embeddings", body=b"{}", X_Request_Id="mine"))
+        blocked.set()
+        assert ask(mock, DOORS[door]()).status == 200  # the late answer went nowhere, and the next event is answered
+        assert mock.failures == []
+    assert answer.status == 408
+    assert json.loads(answer.body)["error"]["code"] == "deadline_exceeded"
+    assert dict(answer.headers)["x-request-id"] == "mine"
+    assert cancelled == [True]
+
+
+def test_a_client_that_goes_away_in_mid_stream_stops_the_work_and_the_next_event_is_answered(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service closes the connection; the function notices when it sends, stops, and asks again."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = Server(app, RuntimeApi(f"127.0.0.1:{listener.getsockname()[1]}"), Settings(), Telemetry(function()))
+    closed = threading.Event()
+
+    def chunks() -> Iterator[bytes]:
+        try:
+            while True:
+                yield b"data: x\n\n" * 1000
+        finally:
+            closed.set()
+
+    endless = Response(200, chunks(), {"content-type": "text/event-stream"})
+    monkeypatch.setattr(app, "handle", lambda _request: endless)
+    thread = threading.Thread(target=server.serve_one)
+    thread.start()
+    with listener:
+        connection, _ = listener.accept()
+        connection.recv(1 << 16)
+        event = encoded(function_url("POST", "/v1/chat/completions", body=b"{}"))
+        deadline = int((time.time() + 60) * 1000)
+        head = f"Lambda-Runtime-Aws-Request-Id: 1\r\nLambda-Runtime-Deadline-Ms: {deadline}"
+        connection.sendall(f"HTTP/1.1 200 OK\r\n{head}\r\nContent-Length: {len(event)}\r\n\r\n".encode() + event)
+        sent = b""
+        while b"data: x" not in sent:
+            sent += connection.recv(1 << 12)
+        assert sent.startswith(b"POST /2018-06-01/runtime/invocation/1/response")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+        thread.join(30)
+        assert not thread.is_alive() and closed.is_set()
+        again = threading.Thread(target=server._api.next)
+        again.start()
+        connection, _ = listener.accept()
+        assert connection.recv(1 << 16).startswith(b"GET /2018-06-01/runtime/invocation/next")
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        again.join(30)
+        connection.close()
+    server._api.close()
+    assert not again.is_alive()
+
+
+def test_six_megabytes_are_refused_whatever_door_they_come_through(app: App) -> None:
+    body = b'{"model": "letters", "input": "' + b"x" * 6_000_000 + b'"}'
+    with served(app) as mock:
+        answers = [ask(mock, make("POST", "/v1/embeddings", body=body)) for make in DOORS.values()]
+        assert {answer.status for answer in answers} == {413}
+        assert all(json.loads(answer.body)["error"]["code"] == "request_too_large" for answer in answers)
+        assert ask(mock, function_url()).status == 200
+
+
+def test_a_binary_answer_arrives_as_it_was_made(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytes(range(256)) * 40
+    monkeypatch.setattr(
+        app, "handle", lambda _request: Response(200, data, {"content-type": "application/octet-stream"})
+    )
+    with served(app) as mock:
+        assert all(ask(mock, make()).body == data for make in DOORS.values())

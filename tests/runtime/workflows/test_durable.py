@@ -19,6 +19,7 @@ from flows import DURABLE, flow_app, kit, write
 from live_server import eventually
 from lsbuild_runtime.app import App
 from lsbuild_runtime.http import Context, Request
+from lsbuild_runtime.workflows.kept import Runs
 from lsbuild_runtime.workflows.service import Workflows
 from runtime_asking import Answer, Ask, asked
 
@@ -241,6 +242,28 @@ def test_a_client_that_leaves_a_stream_leaves_the_run(tmp_path: Path) -> None:
         chunks.close()  # type: ignore[attr-defined]
         (run,) = ask("GET", RUNS).json["data"]
         ended(ask, run["id"])
+
+
+def test_no_run_is_taken_before_what_was_left_is_queued_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looking, go, mine = threading.Event(), threading.Event(), list[bool]()
+    left = Runs.left
+
+    def slow(runs: Runs) -> None:
+        looking.set()
+        assert go.wait(60)
+        left(runs)
+
+    monkeypatch.setattr(Runs, "left", slow)
+    with opened(tmp_path, SIMPLE) as (app, _):
+        worker = app.kept(Workflows).worker
+        assert looking.wait(60)
+        request = threading.Thread(target=lambda: mine.append(worker.mine()))
+        request.start()
+        request.join(0.1)
+        assert mine == []  # its run, in progress by then, would be queued as one that was left
+        go.set()
+        request.join(60)
+        assert mine == [True]
 
 
 def test_runs_are_listed_page_by_page_and_forgotten(tmp_path: Path) -> None:

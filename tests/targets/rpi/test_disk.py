@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lsbuild import toolbox
 from lsbuild.api import TargetError, VerifyError
 from lsbuild.delivery import card, flash
 from lsbuild.packing import mbr
@@ -71,7 +72,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def said(*words: object) -> str:
-    tool = disk.tool_path(str(words[0])) or str(words[0])
+    tool = toolbox.on_path(str(words[0])) or str(words[0])
     environ = {"PATH": os.defpath, "LC_ALL": "C", "MTOOLS_SKIP_CHECK": "1"}
     done = subprocess.run([tool, *map(str, words[1:])], env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -134,7 +135,7 @@ def test_an_image_of_somebody_else_has_nothing_to_set(image: Path, tmp_path: Pat
 
 
 def test_a_tool_that_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "tool_path", lambda name: None if name == "mcopy" else name)
+    monkeypatch.setattr(toolbox, "on_path", lambda name: "" if name == "mcopy" else f"/usr/bin/{name}")
     with pytest.raises(TargetError, match="without mcopy") as refused:
         disk.require_tools()
     assert "apt-get install mtools" in refused.value.hint

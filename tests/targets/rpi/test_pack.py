@@ -15,10 +15,12 @@ from pydantic import ValidationError
 from lsbuild.api import File, TargetError
 from lsbuild.packing import deb
 from lsbuild.packing.archive import tree_sha256
+from lsbuild_targets.rpi import system
 from lsbuild_targets.rpi.options import Options
 from lsbuild_targets.rpi.target import TARGET
 
 MakePi = Callable[..., Path]
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIY8fFdGMyBkQ5bQ1zYpU7M3nYzxyfWcE2NwZtY0d1aB you@laptop"
 
 
 def library(page: int) -> bytes:
@@ -129,11 +131,50 @@ def test_32_bit_is_refused_with_what_to_do(arch: str) -> None:
         {"version": "v1"},
         {"maintainer": "me"},
         {"hostname": "x"},
+        {"firmware": "none"},
+        {"ssh_keys": [KEY]},
+        {"package": "image", "hostname": "no_good"},
+        {"package": "image", "ssh_keys": ["-----BEGIN OPENSSH PRIVATE KEY-----"]},
+        {"package": "image", "timezone": "../etc"},
+        {"package": "image", "base": {"suite": "bookworm"}},
+        {"package": "image", "firmware": ""},
     ],
 )
 def test_what_means_nothing_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Options.model_validate(options)
+
+
+def test_what_belongs_to_an_image_is_refused_by_name() -> None:
+    with pytest.raises(ValidationError, match=r"timezone is that of an image: add image to package, or leave it out"):
+        Options.model_validate({"timezone": "UTC"})
+    with pytest.raises(ValidationError, match=r"ssh_key 'AAAA' is no public key of OpenSSH"):
+        Options.model_validate({"package": "image", "ssh_keys": ["AAAA"]})
+
+
+@pytest.mark.parametrize(
+    ("options", "kernel", "firmware"),
+    [
+        ({"profile": "rpi4"}, "debian:trixie/arm64?linux-image-arm64,", "#component=non-free-firmware"),
+        ({"profile": "rpi5", "firmware": "none"}, "debian:trixie-backports/arm64?linux-image-arm64,", ""),
+        ({"profile": "zero2w", "firmware": "./boot"}, "debian:trixie/arm64?", "./boot"),
+    ],
+)
+def test_a_board_has_a_kernel_that_knows_it_and_the_firmware_that_was_chosen(
+    options: dict[str, object], kernel: str, firmware: str
+) -> None:
+    found = system.sources(Options.model_validate({"package": "image", **options}))
+    assert found["kernel"].startswith(kernel)
+    assert found.get("firmware", "").endswith(firmware)
+    assert ("firmware" in found) == bool(firmware)
+
+
+def test_a_mirror_of_the_spec_is_asked_for_everything() -> None:
+    base = {"mirror": "http://mirror.example/debian", "security": "http://mirror.example/security"}
+    found = system.sources(Options.model_validate({"package": "image", "base": base}))
+    behind = "#mirror=http://mirror.example/debian&security=http://mirror.example/security"
+    assert all(behind in uri for uri in found.values())
+    assert found["firmware"].endswith("&component=non-free-firmware")
 
 
 def test_a_library_for_small_pages_is_refused_for_a_pi_5(make_pi: MakePi, tmp_path: Path) -> None:

@@ -70,10 +70,6 @@ class Session:
             text = f"{text[:MOST_TEXT]}\n[cut: {len(text) - MOST_TEXT} more characters]"
         return ToolResult(text, failed=answer.get("isError") is True, structured=structured)
 
-    def ping(self, context: Context) -> None:
-        """Whether it answers at all."""
-        self._ask("ping", {}, context)
-
     def close(self) -> None:
         """End it."""
         self._transport.close()

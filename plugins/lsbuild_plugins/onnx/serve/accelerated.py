@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from msgspec import structs
+
 from lsbuild_plugins.onnx.serve.execution import CPU, NAMES, Execution, course
 from lsbuild_plugins.onnx.serve.unavailable import unavailable
 from lsbuild_runtime.http import ApiError
@@ -30,12 +32,17 @@ OpenWith = Callable[[tuple[str, ...]], Any]
 
 
 def open_placed(
-    service: Service, execution: Execution, available: Sequence[str], open_with: OpenWith
+    service: Service,
+    execution: Execution,
+    available: Sequence[str],
+    open_with: OpenWith,
+    diagnose: Callable[[], str] = lambda: "",
 ) -> tuple[Any, Placement]:
     """The session and where it runs. ApiError 503 where nothing can run it, and where strictness forbids what could.
 
     Args:
         available: onnxruntime's names of the providers that it was built with.
+        diagnose: says what of the machine keeps a provider from starting, where that is known.
     """
     plan = course(execution, service.metadata.get("runs_on"), available)
     why = plan.why
@@ -50,6 +57,8 @@ def open_placed(
                 raise refused(service, plan.wanted, why) from error
             continue
         found = placement(session, plan.wanted, why)
+        if found.why and not why and plan.wanted not in found.operators and (reason := diagnose()):
+            found = structs.replace(found, why=f"{found.why} ({reason})")
         if execution.strict and found.why:
             raise refused(service, plan.wanted, found.why)
         return session, found

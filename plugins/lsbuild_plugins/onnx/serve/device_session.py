@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from lsbuild_plugins.onnx.serve import engines, provider_settings
 from lsbuild_plugins.onnx.serve.accelerated import open_placed
 from lsbuild_plugins.onnx.serve.execution import NAMES, Execution, of
@@ -19,6 +21,8 @@ from lsbuild_runtime.ports import Host, Placement
 
 ENGINES = "engines"
 """The folder below the server's state folder."""
+_QUANTISED = b"DequantizeLinear"
+"""The operator that a graph with a quantisation of its own (QDQ) has; int8 without one would want a calibration."""
 
 
 def open_on_device(
@@ -26,11 +30,18 @@ def open_on_device(
 ) -> tuple[ort.InferenceSession, Placement]:
     """The session and where it runs; see accelerated.open_placed."""
     execution = of(service)
+    if execution.precision == "int8" and _QUANTISED not in graph.read_bytes():
+        execution = structs.replace(execution, precision="fp16")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if execution.bundled:
         ort.preload_dlls(directory="")
     opening = Opening(service, execution, graph, host, options, texts)
-    return open_placed(service, execution, ort.get_available_providers(), opening.open)
+    return open_placed(service, execution, ort.get_available_providers(), opening.open, _missing)
+
+
+def _missing() -> str:
+    """NVIDIA's libraries that do not load here; onnxruntime writes such faults to its log and tells nobody."""
+    return ", ".join(f"no {name}" for name in nvidia.facts().missing)
 
 
 class Opening:

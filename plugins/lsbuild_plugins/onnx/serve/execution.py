@@ -27,7 +27,7 @@ class Execution(Struct, frozen=True, forbid_unknown_fields=True):
     ``providers`` are tried in their order. ``strict``: when the first that can run the graph does not take it, the model is
     not opened. ``workspace`` and ``memory`` are the most bytes that TensorRT may use to build and that a provider may
     allocate; ``device`` is the number of the GPU; ``bundled``: CUDA's libraries lie in wheels beside onnxruntime.
-    ``sm`` is what the artifact was built for, 0 where nobody said it.
+    ``sm`` is what the artifact was built for, 0 where nobody said it; ``power`` is for ``run doctor``.
     """
 
     providers: tuple[str, ...] = (CPU,)
@@ -38,6 +38,7 @@ class Execution(Struct, frozen=True, forbid_unknown_fields=True):
     device: int = 0
     bundled: bool = False
     sm: int = 0
+    power: int | None = None
 
 
 class Course(Struct, frozen=True):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-from tokenizers import Tokenizer
 
 from lsbuild_plugins.onnx.serve import format as model_format
+from lsbuild_plugins.onnx.serve.tokenizer import Tokenizer
 from lsbuild_plugins.onnx.serve.unavailable import unavailable
 from lsbuild_runtime.manifest import Service
 

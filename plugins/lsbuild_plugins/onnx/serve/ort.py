@@ -1,4 +1,4 @@
-"""onnxruntime with its telemetry off; the only module that imports it, so that nothing can load it in another way.
+"""onnxruntime with its telemetry off; the only module that imports it, so that nothing can load it in another way but `capi`'s.
 
 onnxruntime 1.31 opens a database and writes a device id below ~/.cache as it is imported, before its own
 ``disable_telemetry_events`` can be called, and uploads events later. It reads this variable first, and then creates none

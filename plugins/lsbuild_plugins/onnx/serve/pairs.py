@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tokenizers import Tokenizer
+from lsbuild_plugins.onnx.serve.tokenizer import Tokenizer
 
 
 class Pair(NamedTuple):

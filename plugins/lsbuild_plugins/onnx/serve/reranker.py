@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from tokenizers import Tokenizer
-
 from lsbuild_plugins.onnx.serve import format as model_format
 from lsbuild_plugins.onnx.serve.batches import batches
 from lsbuild_plugins.onnx.serve.folder import read_folder
 from lsbuild_plugins.onnx.serve.pairs import Pair, Pairs, logistic
-from lsbuild_plugins.onnx.serve.provider_settings import Texts
-from lsbuild_plugins.onnx.serve.session import Opened, open_for, reason
+from lsbuild_plugins.onnx.serve.text_graph import TextGraph, open_text_graph
+from lsbuild_plugins.onnx.serve.tokenizer import Tokenizer
 from lsbuild_plugins.onnx.serve.unavailable import unavailable
 from lsbuild_runtime.http import ApiError, Context
 from lsbuild_runtime.manifest import Service
@@ -32,23 +29,18 @@ def open_reranker(service: Service, root: Path, host: Host) -> CrossEncoder:
     card, tokenizer = read_folder(service, folder)
     if not isinstance(card, model_format.Reranker):
         raise unavailable(service.name, "model.json describes another kind of model; a reranker was expected")
-    opened = open_for(service, folder / "model.onnx", host, Texts(card.inputs, card.max_tokens))
-    differ = {value.name for value in opened.session.get_inputs()} ^ set(card.inputs)
-    if differ:
-        raise unavailable(service.name, f"the graph's inputs differ from model.json: {', '.join(sorted(differ))}")
-    return CrossEncoder(service.name, card, tokenizer, opened)
+    return CrossEncoder(service.name, card, tokenizer, open_text_graph(service, folder, card, host))
 
 
 class CrossEncoder:
     """A cross-encoder behind the ``Reranker`` port. Thread-safe: onnxruntime runs one session from many threads."""
 
-    def __init__(self, name: str, card: model_format.Reranker, tokenizer: Tokenizer, opened: Opened) -> None:
+    def __init__(self, name: str, card: model_format.Reranker, tokenizer: Tokenizer, graph: TextGraph) -> None:
         self._name = name
         self._card = card
         self._pairs = Pairs(tokenizer, card.max_tokens)
-        self._session = opened.session
-        self._rows = opened.rows
-        self.placement = opened.placement
+        self._graph = graph
+        self.placement = graph.placement
 
     def score(self, query: str, passages: Sequence[str], context: Context) -> Scores:
         """The logistic function of the model's logit for each passage, in their order.
@@ -64,9 +56,11 @@ class CrossEncoder:
             lengths = [len(pair.ids) for pair in pairs]
             tokens = sum(lengths)
             scores = [0.0] * len(pairs)
-            for places in batches(lengths, self._rows, invariant=self._card.batch_invariant):
+            for places in batches(lengths, self._graph.rows, invariant=self._card.batch_invariant):
                 context.check()
-                for place, logit in zip(places, self._run([pairs[place] for place in places]), strict=True):
+                batch = [pairs[place] for place in places]
+                logits = self._graph.run([pair.ids for pair in batch], [pair.types for pair in batch]).values
+                for place, logit in zip(places, logits, strict=True):
                     scores[place] = logistic(logit)
             span.set(**{"gen_ai.usage.input_tokens": tokens, "lsbuild.rerank.passages": len(pairs)})
         context.watch.count("gen_ai.client.token.usage", tokens, **about, **{"gen_ai.token.type": "input"})
@@ -89,17 +83,3 @@ class CrossEncoder:
             context.check()
             found += self._pairs.encode(asked, passages[start : start + _ENCODED])
         return found
-
-    def _run(self, batch: Sequence[Pair]) -> list[float]:
-        ids = np.array([pair.ids for pair in batch], np.int64)
-        feeds = {
-            "input_ids": ids,
-            "attention_mask": np.ones(ids.shape, self._card.mask),
-            "token_type_ids": np.array([pair.types for pair in batch], np.int64),
-        }
-        try:
-            (output,) = self._session.run([self._card.output], {name: feeds[name] for name in self._card.inputs})
-        except Exception as error:
-            raise unavailable(self._name, f"onnxruntime failed: {reason(error)}") from error
-        logits: list[float] = np.asarray(output, np.float64).reshape(-1).tolist()
-        return logits

@@ -7,16 +7,18 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from lsbuild_plugins.onnx.serve.batches import BATCH_TOKENS
-from lsbuild_plugins.onnx.serve.ort import ort
-from lsbuild_plugins.onnx.serve.provider_settings import ROWS, Texts
 from lsbuild_plugins.onnx.serve.unavailable import unavailable
 from lsbuild_runtime.manifest import Service
 from lsbuild_runtime.ports import Host, Placement
+
+if TYPE_CHECKING:
+    from lsbuild_plugins.onnx.serve.ort import ort
+    from lsbuild_plugins.onnx.serve.provider_settings import Texts
 
 
 class Opened(Struct, frozen=True):
@@ -28,7 +30,11 @@ class Opened(Struct, frozen=True):
     @property
     def rows(self) -> int:
         """The most inputs of one run: TensorRT's engines were built for so many."""
-        return ROWS if self.placement is not None and self.placement.wanted == "tensorrt" else BATCH_TOKENS
+        if self.placement is None or self.placement.wanted != "tensorrt":
+            return BATCH_TOKENS
+        from lsbuild_plugins.onnx.serve.provider_settings import ROWS
+
+        return ROWS
 
 
 def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -78,6 +84,8 @@ def open_for(service: Service, graph: Path, host: Host, texts: Texts | None = No
 
 def open_session(service: Service, graph: Path) -> ort.InferenceSession:
     """Load ``graph`` (and the external weights beside it) on the CPU. Raises ApiError 503 with onnxruntime's own reason."""
+    from lsbuild_plugins.onnx.serve.ort import ort  # with numpy; what reads texts has `capi` where it can
+
     try:
         return ort.InferenceSession(str(graph), session_options(service), providers=["CPUExecutionProvider"])
     except Exception as error:
@@ -90,6 +98,8 @@ def session_options(service: Service) -> ort.SessionOptions:
     Threads: ``config.threads``, else ``available_cpus()``. Prepacking stays on: without it the first 32 tokens cost
     eight times as much.
     """
+    from lsbuild_plugins.onnx.serve.ort import ort
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = number(service, "threads", available_cpus())
     options.inter_op_num_threads = 1

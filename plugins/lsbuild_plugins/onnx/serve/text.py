@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
 
-from tokenizers import Tokenizer
+from lsbuild_plugins.onnx.serve.tokenizer import Tokenizer
 
 
 def overlap(text: str, mark: str) -> int:

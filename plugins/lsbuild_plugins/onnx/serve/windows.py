@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tokenizers import Tokenizer
+from lsbuild_plugins.onnx.serve.tokenizer import Tokenizer
 
 OVERLAP = 64
 """Tokens that neighbouring windows share, at most a quarter of one: what stands on the edge of a window is whole in the next."""

@@ -12,6 +12,9 @@ from ruamel.yaml.error import YAMLError
 from lsbuild.api import SourceError
 from lsbuild.spec.model import Section
 
+LONG = 5000
+"""Words of a list from which on Aho-Corasick finds them. Below, RE2 has them for nothing in its one pass; from here on it takes
+twice the memory and time to begin, and between 5,000 and 10,000 it gives its automaton up (docs/safety.md has the table)."""
 Action = Literal["block", "redact", "warn"]
 Where = Literal["input", "output", "tool_args", "retrieved"]
 Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
@@ -92,6 +95,16 @@ class PackRule(Section):
     """Texts that the rule finds something in; tried at build."""
     passes: Texts
     """Texts that the rule finds nothing in; tried at build."""
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The words of `words` or `require`."""
+        return self.words or self.require or ()
+
+    @property
+    def long(self) -> bool:
+        """Whether its words are so many that Aho-Corasick finds them, not RE2."""
+        return len(self.listed) >= LONG
 
     @model_validator(mode="after")
     def _one_kind(self) -> PackRule:

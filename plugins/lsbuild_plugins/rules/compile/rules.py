@@ -91,7 +91,8 @@ def _rule(pack: Pack, written: PackRule, actions: Mapping[str, Action], table: M
         _require_validator(written.validator)
     if written.rest is not None:
         character_class(written.rest)
-    pattern, length = _pattern(written, table)
+    literals = tuple(sorted({_plain(text, table) for text in written.listed})) if written.long else ()
+    pattern, length = ("", max(len(word.encode()) for word in literals)) if literals else _pattern(written, table)
     if length > MOST_BYTES:
         raise PatternError(f"its longest match has {length} bytes, at most {MOST_BYTES} may be held back; use rest")
     return Rule(
@@ -108,6 +109,7 @@ def _rule(pack: Pack, written: PackRule, actions: Mapping[str, Action], table: M
         rest=written.rest or "",
         validator=written.validator or "",
         absent=written.require is not None,
+        literals=literals,
     )
 
 
@@ -143,7 +145,7 @@ def _pattern(written: PackRule, table: Mapping[int, str]) -> tuple[str, int]:
     elif written.pattern is not None:
         pattern = written.pattern
     else:
-        words = [_plain(text, table) for text in written.words or written.require or ()]
+        words = [_plain(text, table) for text in written.listed]
         return "|".join(_word(word) for word in words), max(len(word.encode()) for word in words)
     found = bounds(pattern)
     try:

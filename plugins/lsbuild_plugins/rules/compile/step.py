@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
+import re2
 from msgspec.structs import replace
 
 from lsbuild.api import Json, SourceError, StepContext, StepError
@@ -14,7 +15,7 @@ from lsbuild_plugins.rules.serve import format as formats
 from lsbuild_plugins.rules.serve.matcher import Matcher
 from lsbuild_plugins.rules.serve.shield import Shield
 from lsbuild_runtime.http import Context
-from lsbuild_runtime.safety import Action
+from lsbuild_runtime.safety import Action, Where
 
 _OURS = "lsbuild's messages"
 PACKS = Path(__file__).parents[1] / "packs"
@@ -30,11 +31,27 @@ def run(context: StepContext) -> Mapping[str, Json]:
     compiled = rules.compile_packs(packs, actions, canonical.table(), off, context.options["countries"])
     if not compiled.rules:
         raise SourceError("no rule is left", where="actions", hint="Do not turn all categories off.")
+    _require_automata(compiled)
     tried = try_examples(compiled, packs)
     measured = measure(compiled, packs, context)
     formats.write(context.out, compiled)
     window = Matcher([rule for rule in compiled.rules if "output" in rule.where]).window
-    return {"rules": len(compiled.rules), "examples": tried, "held back": window + 1, "found": measured}
+    facts = {"rules": len(compiled.rules), "examples": tried, "held back": window + 1, "found": measured}
+    long = sum(len(rule.literals) for rule in compiled.rules)
+    return facts | ({"words by Aho-Corasick": long} if long else {})
+
+
+def _require_automata(compiled: formats.Rules) -> None:
+    """SourceError when RE2 has not the memory for all patterns of a place; what it then says is no text for people."""
+    for where in get_args(Where):
+        try:
+            Matcher([rule for rule in compiled.rules if where in rule.where])
+        except re2.error as error:
+            raise SourceError(
+                f"the patterns of all rules that look at {where} are too much for RE2 ({error})",
+                where="packs",
+                hint=f"Put words in lists of at least {pack.LONG}, which RE2 has no part in, or leave rules out.",
+            ) from error
 
 
 def read_packs(context: StepContext) -> list[pack.Pack]:

@@ -19,7 +19,8 @@ class Rule(Struct, frozen=True):
 
     ``length`` is the most bytes that ``pattern`` matches. ``rest`` is a character class: a match goes on through all
     characters of it. ``validator`` is a name that `validate` knows; it sees the first group of the pattern. ``absent`` turns
-    the rule round: it finds a text in which the pattern is nowhere.
+    the rule round: it finds a text in which the pattern is nowhere. ``literals`` are the words of a long list, which stand
+    in the place of a pattern.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Rule(Struct, frozen=True):
     rest: str = ""
     validator: str = ""
     absent: bool = False
+    literals: tuple[str, ...] = ()
 
 
 class Rules(Struct, frozen=True):

@@ -1,5 +1,7 @@
 """Where rules match in a view: one pass of RE2 over all of them, a second one only for those that matched.
 
+Long lists of words are no part of that pass: each has its own (`literals`).
+
 RE2 (a finite automaton) takes time linear in the text whatever the pattern. That a rule matches at an offset depends on
 the bytes up to its longest match and one byte on both sides, on nothing else: every match is found, also those that begin
 inside another one, so it makes no difference where a stream is cut.
@@ -7,13 +9,13 @@ inside another one, so it makes no difference where a stream is cut.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import re2
 
 from lsbuild_plugins.rules.serve import validate
 from lsbuild_plugins.rules.serve.format import Rule
+from lsbuild_plugins.rules.serve.literals import Literals
 from lsbuild_plugins.rules.serve.view import LEET_SIGN, leet
 from lsbuild_runtime.http import Context
 
@@ -24,28 +26,52 @@ Span = tuple[int, int, int]
 
 
 class Matcher:
-    """The rules of one place, numbered as given. It may be used from several threads."""
+    """The rules of one place, numbered as given. It may be used from several threads.
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    ``lists`` are those of the rules with literals, by their ids: places share them.
+    """
+
+    def __init__(self, rules: Sequence[Rule], lists: Mapping[str, Literals] | None = None) -> None:
         self.rules = tuple(rules)
         self.window = max((rule.length for rule in rules if not rule.absent), default=0)
         """The most bytes of one match."""
         self._absent = frozenset(number for number, rule in enumerate(rules) if rule.absent)
-        self._all = _set([*(prefilter(rule) for rule in rules), LEET_SIGN])
-        self._leet_rules = [number for number, rule in enumerate(rules) if rule.leet]
-        self._leet = _set([rules[number].pattern for number in self._leet_rules]) if self._leet_rules else None
+        self._lists = {
+            number: lists[rule.id] if lists else Literals(rule.literals)
+            for number, rule in enumerate(rules)
+            if rule.literals
+        }
+        numbered = [(number, rule) for number, rule in enumerate(rules) if not rule.literals]
+        self._all = _Set([*((number, prefilter(rule)) for number, rule in numbered), (len(rules), LEET_SIGN)])
+        leet_rules = [(number, rule.pattern) for number, rule in numbered if rule.leet]
+        self._leet = _Set(leet_rules) if leet_rules else None
+        self._leet_lists = {number: words for number, words in self._lists.items() if rules[number].leet}
         self._sign = re2.compile(LEET_SIGN.encode())
         self._patterns: dict[int, _Pattern] = {}
 
     def clean(self, plain: bytes) -> bool:
         """Whether no rule finds anything: the whole cost of most texts."""
-        hits = frozenset(self._all.Match(plain) or ())
+        hits = self._hits(plain)
         if not self._absent <= hits:
             return False
         hits -= self._absent
         if hits - {len(self.rules)}:
             return False
-        return not hits or self._leet is None or not self._leet.Match(leet(plain))
+        return not hits or not self._disguises or not self._hidden(leet(plain))
+
+    @property
+    def _disguises(self) -> bool:
+        return self._leet is not None or bool(self._leet_lists)
+
+    def _hits(self, plain: bytes) -> frozenset[int]:
+        """The rules that match somewhere; one more than there are where letters may be disguised."""
+        named = (number for number, words in self._lists.items() if words.stands_in(plain))
+        return frozenset((*self._all.hits(plain), *named))
+
+    def _hidden(self, read: bytes) -> frozenset[int]:
+        """The rules that match somewhere in the leet view."""
+        patterns = self._leet.hits(read) if self._leet is not None else ()
+        return frozenset((*patterns, *(number for number, words in self._leet_lists.items() if words.stands_in(read))))
 
     def spans(self, exact: bytes, start: int, stop: int, context: Context) -> list[Span]:
         """The longest match of each rule from every offset in ``start`` to ``stop``, sorted by start and rule.
@@ -53,25 +79,32 @@ class Matcher:
         ApiError 408 past the deadline.
         """
         plain = exact.lower()
-        hits = frozenset(self._all.Match(plain) or ())
+        hits = self._hits(plain)
         found: set[Span] = set()
         for number in hits - self._absent - {len(self.rules)}:
             text = exact if self.rules[number].cased else plain
-            for span in self._pattern(number).spans(text, start, stop):
+            for span in self._found(number, text, start, stop):
                 context.check()
                 found.add(span)
-        if self._leet is not None and len(self.rules) in hits:
+        if self._disguises and len(self.rules) in hits:
             read = leet(plain)
-            for index in self._leet.Match(read) or ():
-                for span in self._pattern(self._leet_rules[index]).spans(read, start, stop):
+            for number in self._hidden(read) - self._absent:
+                for span in self._found(number, read, start, stop):
                     context.check()
                     if self._disguised(plain[span[0] : span[1]]):
                         found.add(span)
         return sorted(found)
 
+    def _found(self, number: int, text: bytes, start: int, stop: int) -> Iterator[Span]:
+        words = self._lists.get(number)
+        if words is None:
+            yield from self._pattern(number).spans(text, start, stop)
+            return
+        yield from ((begin, end, number) for begin, end in words.spans(text).items() if start <= begin < stop)
+
     def missing(self, plain: bytes) -> list[int]:
         """The rules that demand something which is not there."""
-        return sorted(self._absent.difference(self._all.Match(plain) or ()))
+        return sorted(self._absent - self._hits(plain))
 
     def rest(self, number: int, exact: bytes) -> int:
         """How many bytes at the beginning of ``exact`` still belong to a match of the rule that ended before it."""
@@ -96,6 +129,7 @@ class _Pattern:
     def __init__(self, number: int, rule: Rule) -> None:
         options = re2.Options()
         options.longest_match = True
+        options.max_mem = _MEMORY
         self._number = number
         self._regex = re2.compile(rule.pattern.encode(), options)
         self._rest = re2.compile(f"{rule.rest}*".encode(), options) if rule.rest else None
@@ -125,11 +159,18 @@ def prefilter(rule: Rule) -> str:
     return f"(?i:{rule.pattern})" if rule.cased else rule.pattern
 
 
-def _set(patterns: Sequence[str]) -> Any:
-    options = re2.Options()
-    options.max_mem = _MEMORY
-    patterns_set = re2.Set.SearchSet(options)
-    for pattern in patterns:
-        patterns_set.Add(pattern)
-    patterns_set.Compile()
-    return patterns_set
+class _Set:
+    """Which of some numbered patterns match anywhere in a text, in one pass."""
+
+    def __init__(self, patterns: Sequence[tuple[int, str]]) -> None:
+        options = re2.Options()
+        options.max_mem = _MEMORY
+        self._numbers = [number for number, _ in patterns]
+        self._set = re2.Set.SearchSet(options)
+        for _, pattern in patterns:
+            self._set.Add(pattern)
+        self._set.Compile()
+
+    def hits(self, text: bytes) -> Iterator[int]:
+        """The numbers of those that match."""
+        return (self._numbers[index] for index in self._set.Match(text) or ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lsbuild_plugins.rules.serve.format import Rules
 from lsbuild_plugins.rules.serve.guard import RulesGuard
+from lsbuild_plugins.rules.serve.literals import Literals
 from lsbuild_plugins.rules.serve.matcher import Matcher
 from lsbuild_plugins.rules.serve.view import View, canonical
 from lsbuild_runtime.http import Context
@@ -16,6 +17,7 @@ class Shield:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._matchers: dict[Where, Matcher] = {}
+        self._lists: dict[str, Literals] = {}
 
     def categories(self) -> tuple[Category, ...]:
         """See shielding.Safety."""
@@ -51,6 +53,9 @@ class Shield:
     def _matcher(self, where: Where) -> Matcher:
         matcher = self._matchers.get(where)
         if matcher is None:
-            matcher = Matcher([rule for rule in self._rules.rules if where in rule.where])
-            self._matchers[where] = matcher
+            rules = [rule for rule in self._rules.rules if where in rule.where]
+            for rule in rules:
+                if rule.literals and rule.id not in self._lists:
+                    self._lists[rule.id] = Literals(rule.literals)
+            matcher = self._matchers[where] = Matcher(rules, self._lists)
         return matcher

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import apsw
+from msgspec import Struct
 
 from lsbuild_plugins.sqlite_vec.serve.format import TOKENIZER
 
@@ -24,8 +24,7 @@ STOP_WORDS = frozenset(_STOP.split())
 """English function words. A query of nothing else keeps them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
+class Words(Struct, frozen=True):
     """``expression`` for MATCH ("" when no word of the query is in the index) and the best bm25 it could reach."""
 
     expression: str

@@ -1,17 +1,19 @@
-"""What every artifact answers: inspection, models and inference. These modules are there from the start."""
+"""What every artifact answers: inspection, models and inference. Inspection is there from the start, the rest when asked for."""
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
-from lsbuild_runtime.routes import chat, completions, embeddings, inspect, models, providers
-from lsbuild_runtime.routes.chat_answer import ChatCompletion
+from lsbuild_runtime.routes import inspect
 from lsbuild_runtime.routes.tables.rare import GET, POST, routes_of
 from lsbuild_runtime.routing import Route
 
+_providers = routes_of("providers", "providers")
+_models = routes_of("models", "models")
+_chat = routes_of("inference", "chat")
+_completions = routes_of("inference", "completions")
+_embeddings = routes_of("embeddings", "embeddings")
 _rerank = routes_of("rerank", "rerank")
-_CHAT, _TEXT, _EMBED = chat.ChatRequest, completions.CompletionRequest, embeddings.EmbeddingsRequest
-_MODEL = models.ModelObject
 _FILTER = ("api_filter",)
 
 INSPECTION = (
@@ -22,10 +24,10 @@ INSPECTION = (
     Route(GET, "/v1/version", "inspect", "Version", inspect.version, gives=inspect.Version, instant=True),
     Route(GET, "/v1/inspect/routes", "inspect", "Routes", inspect.routes, None, inspect.RouteList, _FILTER, True),
     Route(GET, "/v1/openapi.json", "inspect", "This description", inspect.openapi),
-    Route(GET, "/v1/providers", "providers", "List providers", providers.listing, gives=providers.ProviderList),
-    Route(GET, "/v1/providers/{id}", "providers", "Get a provider", providers.retrieve, gives=providers.ProviderInfo),
-    Route(GET, "/v1/models", "models", "List models", models.listing, gives=models.ModelList, instant=True),
-    Route(GET, "/v1/models/{id:path}", "models", "Get a model", models.retrieve, gives=_MODEL, instant=True),
+    _providers(GET, "/v1/providers", "List providers", "listing", "", "ProviderList"),
+    _providers(GET, "/v1/providers/{id}", "Get a provider", "retrieve", "", "ProviderInfo"),
+    _models(GET, "/v1/models", "List models", "listing", "", "ModelList", instant=True),
+    _models(GET, "/v1/models/{id:path}", "Get a model", "retrieve", "", "ModelObject", instant=True),
 )
 
 ADMIN = tuple(
@@ -36,18 +38,11 @@ ADMIN = tuple(
 """Where the newest servers of Llama Stack have the same."""
 
 INFERENCE = (
-    Route(POST, "/v1/chat/completions", "inference", "Chat", chat.create, _CHAT, ChatCompletion, streams=True),
-    Route(
-        POST,
-        "/v1/completions",
-        "inference",
-        "Continue a text",
-        completions.create,
-        _TEXT,
-        completions.CompletionBody,
-        streams=True,
+    _chat(POST, "/v1/chat/completions", "Chat", "create", "ChatRequest", "chat_answer:ChatCompletion", streams=True),
+    _completions(
+        POST, "/v1/completions", "Continue a text", "create", "CompletionRequest", "CompletionBody", streams=True
     ),
-    Route(POST, "/v1/embeddings", "embeddings", "Embed texts", embeddings.create, _EMBED, embeddings.EmbeddingList),
+    _embeddings(POST, "/v1/embeddings", "Embed texts", "create", "EmbeddingsRequest", "EmbeddingList"),
     _rerank(POST, "/v1/rerank", "Rank documents", "create", "RerankRequest", "RerankBody"),
     _rerank(POST, "/v1alpha/inference/rerank", "Rank items", "items", "ItemsRequest", "RerankResponse"),
 )

@@ -35,6 +35,7 @@ def routes_of(api: str, module: str, errors: Any = OPENAI_ERRORS) -> Write:
         large: bool = False,
         form: bool = False,
         streams: bool = False,
+        instant: bool = False,
     ) -> Route:
         return Route(
             method,
@@ -48,6 +49,7 @@ def routes_of(api: str, module: str, errors: Any = OPENAI_ERRORS) -> Write:
             large=large,
             form=form,
             streams=streams,
+            instant=instant,
             errors=errors,
         )
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from lsbuild_runtime.routes import search
 from lsbuild_runtime.routes.tables.rare import DELETE, GET, LIST, POST, routes_of
-from lsbuild_runtime.routing import Route
 
 _stores = routes_of("vector_io", "vector_stores")
+_search = routes_of("vector_io", "search")
 _attached = routes_of("vector_io", "vector_files")
 _batches = routes_of("vector_io", "file_batches")
 _chunks = routes_of("vector_io", "vector_io")
@@ -20,9 +19,7 @@ _BATCHES, _BATCH = f"{_STORE}/file_batches", f"{_STORE}/file_batches/{{batch_id}
 _PART, _PARTS, _BATCHED = "VectorStoreFile", "vector_files:VectorStoreFileList", "VectorStoreFileBatch"
 
 STORES = (
-    Route(
-        POST, f"{_STORE}/search", "vector_io", "Search a store", search.search, search.SearchRequest, search.SearchPage
-    ),
+    _search(POST, f"{_STORE}/search", "Search a store", "search", "SearchRequest", "SearchPage"),
     _stores(GET, _STORES, "List stores", "listing", "", "VectorStoreList", LIST),
     _stores(POST, _STORES, "Create a store", "create", "CreateRequest", "VectorStoreObject"),
     _stores(GET, _STORE, "Get a store", "retrieve", "", "VectorStoreObject"),

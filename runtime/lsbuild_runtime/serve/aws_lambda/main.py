@@ -19,6 +19,7 @@ from lsbuild_runtime import manifest as formats
 from lsbuild_runtime.app import App
 from lsbuild_runtime.http import ApiError, Context, Response
 from lsbuild_runtime.serve.aws_lambda import events
+from lsbuild_runtime.serve.aws_lambda.last_word import LAST_SECONDS, last_word
 from lsbuild_runtime.serve.aws_lambda.powertools import Function, Telemetry
 from lsbuild_runtime.serve.aws_lambda.runtime_api import Invocation, RuntimeApi, RuntimeApiError, TooLarge
 
@@ -77,15 +78,39 @@ class Server:
         own = time.monotonic() + self._app.manifest.server.deadline_s
         context = Context(deadline=min(own, invocation.deadline - MARGIN_SECONDS))
         incoming = events.read(invocation.event, context)
-        door = incoming.door
         if not incoming.request.headers.get("x-request-id"):
             context.request_id = invocation.id
         fault = incoming.fault or self._oversized(incoming)
-        response = self._app.refuse(incoming.request, fault) if fault else self._app.handle(incoming.request)
-        if door in self._settings.stream:
-            self._stream(invocation.id, response, context)
+        left = invocation.deadline - LAST_SECONDS - time.monotonic()
+        with last_word(left, lambda: self._too_late(invocation.id, incoming)) as turn:
+            response = self._app.refuse(incoming.request, fault) if fault else self._app.handle(incoming.request)
+            if turn.take():
+                self._send(self._api, invocation.id, response, incoming)
+            else:
+                _close(response)
+
+    def _too_late(self, invocation: str, incoming: events.Incoming) -> None:
+        """Answer in the place of a request that is still at work; runs in a thread of its own."""
+        context = incoming.request.context
+        context.cancel.set()
+        request = msgspec.structs.replace(incoming.request, context=Context(request_id=context.request_id))
+        fault = ApiError(
+            408,
+            "the function's time is over, and the work was not done",
+            type="timeout_error",
+            code="deadline_exceeded",
+        )
+        with contextlib.closing(RuntimeApi(self._api.address)) as api:
+            try:
+                self._send(api, invocation, self._app.refuse(request, fault), incoming)
+            except RuntimeApiError as error:
+                sys.stderr.write(f"lsbuild: {error}\n")
+
+    def _send(self, api: RuntimeApi, invocation: str, response: Response, incoming: events.Incoming) -> None:
+        if incoming.door in self._settings.stream:
+            self._stream(api, invocation, response, incoming.request.context)
         else:
-            self._whole(invocation.id, response, incoming)
+            self._whole(api, invocation, response, incoming)
 
     def _oversized(self, incoming: events.Incoming) -> ApiError | None:
         request = incoming.request
@@ -95,25 +120,30 @@ class Server:
             return None
         return ApiError(413, f"the request body is larger than {limit} bytes", code="request_too_large")
 
-    def _stream(self, invocation: str, response: Response, context: Context) -> None:
+    def _stream(self, api: RuntimeApi, invocation: str, response: Response, context: Context) -> None:
         chunks = events.pieces(response)
         try:
-            self._api.stream(invocation, events.prelude(response), chunks)
+            api.stream(invocation, events.prelude(response), chunks)
         except (RuntimeApiError, TooLarge) as error:  # the client is gone, or has had all that is allowed
             sys.stderr.write(f"lsbuild: the answer was cut: {error}\n")
         finally:
             context.cancel.set()
-            close = getattr(chunks, "close", None)
-            if close is not None:
-                close()
+            _close(response)
 
-    def _whole(self, invocation: str, response: Response, incoming: events.Incoming) -> None:
+    def _whole(self, api: RuntimeApi, invocation: str, response: Response, incoming: events.Incoming) -> None:
         payload = events.whole(incoming.door, response)
         if len(payload) > events.limit(incoming.door):
             refusal = self._app.refuse(incoming.request, events.too_large(len(payload), incoming.door))
             payload = events.whole(incoming.door, refusal)
         with contextlib.suppress(TooLarge):  # the service has told the client by then
-            self._api.respond(invocation, payload)
+            api.respond(invocation, payload)
+
+
+def _close(response: Response) -> None:
+    """Stop whoever makes the body."""
+    close = getattr(response.body, "close", None)
+    if close is not None:
+        close()
 
 
 def main(task: str, layers: str) -> int:

@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ONLY ?=
+BOARD ?= rpi4
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format e2e card bench targets parity clients aws kube lock clean
@@ -39,8 +40,8 @@ format: setup ## let ruff mend what it can
 e2e: setup ## the long tests as well: every artifact built and booted
 	LSBUILD_E2E=1 $(BIN)/python -m pytest -q
 
-card: setup ## build the image of a card and boot it by its own kernel in QEMU (minutes)
-	LSBUILD_E2E=1 $(BIN)/python -m pytest -q -rsP tests/artifact/test_rpi.py -k card
+card: setup ## build the image of a card and boot it by its own kernel in QEMU (BOARD=rpi5: minutes)
+	LSBUILD_E2E=1 $(BIN)/python -m pytest -q -rsP tests/artifact/test_rpi.py -k "card and $(BOARD)"
 
 bench: setup ## side-by-side figures against named peers (ONLY=decode for one)
 	$(BIN)/python -m bench $(ONLY)

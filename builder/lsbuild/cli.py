@@ -280,12 +280,15 @@ def verify(artifacts: tuple[Path, ...], against: Path | None, strict: bool, out:
 
 @main.command()
 @click.option("-t", "--target", "targets", multiple=True, help="Look only for the programs of this target.")
+@click.option("--fetch", is_flag=True, help="Bring a QEMU for arm64 from the Debian archive, where none is here.")
 @click.option("--network", is_flag=True, help="Ask the package index and the Debian archive whether they answer.")
 @_output_options
-def doctor(targets: tuple[str, ...], network: bool, out: Output) -> None:
+def doctor(targets: tuple[str, ...], fetch: bool, network: bool, out: Output) -> None:
     """Look whether this machine can build, boot and deliver, and say what to do where it cannot."""
     from lsbuild.proving import doctor as doctors
 
+    if fetch:
+        doctors.fetch()
     findings = list(doctors.examine(targets, network=network))
     body = doctors.to_dict(findings)
     out.give(body, lambda: doctors.to_text(findings))
@@ -300,7 +303,12 @@ def doctor(targets: tuple[str, ...], network: bool, out: Output) -> None:
 @click.option("--region", default="", help="Region of the cloud. [default: that of your AWS configuration]")
 @click.option("--role", default="", metavar="ARN", help="The role that the function runs as; needed the first time.")
 @click.option("--bucket", default="", help="S3 bucket for files that are too large to be sent directly.")
-@click.option("--image", default="", metavar="URI", help="Where the image was pushed to, when ARTIFACT is one.")
+@click.option(
+    "--image",
+    default="",
+    metavar="URI",
+    help="An image that was pushed before, when ARTIFACT is one. [default: push it]",
+)
 @click.option(
     "--env",
     "variables",
@@ -522,6 +530,35 @@ def update_make(
     say = (lambda line: click.echo(line, err=True)) if not (out.quiet or out.as_json) else (lambda _line: None)
     made = updating.make(order, signing.load(key_file, _passphrase(ask=passphrase)), output, say)
     out.give({"ok": True, **made.to_dict()}, made.to_text)
+
+
+@update.command("host")
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option(
+    "--key", "public", required=True, metavar="KEY", help="The public key whose updates are taken, or its file."
+)
+@click.option("--url", default="", help="Folder of updates on a web server.")
+@click.option("--platform", default="", help="Which of several platforms of ARTIFACT, like linux-x86_64-cp313.")
+@click.option("-o", "--out", "output", required=True, type=click.Path(path_type=Path), help="A new file, NAME.tar.gz.")
+@_output_options
+def update_host(artifact: Path, public: str, url: str, platform: str, output: Path, out: Output) -> None:
+    """Write what a machine with podman needs to run the image ARTIFACT by updates.
+
+    It is unpacked in /opt; the image itself comes with the first update.
+    """
+    from pydantic import ValidationError
+
+    from lsbuild.delivery import container_host, signing
+    from lsbuild.packing.updater import Updates
+
+    try:
+        options = Updates(keys=(signing.read_public(public),), url=url)
+    except ValidationError as error:
+        raise click.UsageError(f"--url: {error.errors()[0]['msg']}") from error
+    unit = container_host.write(artifact, platform, options, output)
+    out.give(
+        {"ok": True, "path": str(output), "unit": unit}, lambda: f"{output}: unpack it in /opt, then apply an update"
+    )
 
 
 @main.command("eval")

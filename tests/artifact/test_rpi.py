@@ -29,11 +29,13 @@ def test_the_very_package_boots_on_debian_for_arm64_and_answers(lsbuild: Lsbuild
 
 
 @pytest.mark.skipif(not os.environ.get("LSBUILD_E2E"), reason="minutes of emulation: make card, or make e2e")
-def test_a_card_boots_from_its_own_partitions_and_answers(lsbuild: Lsbuild, tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", ["rpi4", "rpi5"])
+def test_a_card_boots_from_its_own_partitions_and_answers(lsbuild: Lsbuild, tmp_path: Path, profile: str) -> None:
+    """Two kernels: that of Debian 13, and for a Pi 5 that of its backports."""
     tools = dict.fromkeys((*disk.TOOLS, *boot_card.TOOLS))
     if missing := [fault for tool in tools if (fault := tool.fault())]:
         pytest.skip("; ".join(missing))
-    card = packed(lsbuild, tmp_path, "rpi", "{profile: rpi5, package: image}", seconds=900)
+    card = packed(lsbuild, tmp_path, "rpi", f"{{profile: {profile}, package: image}}", seconds=900)
     checks = proved(lsbuild, card, seconds=boot_card.SECONDS + 300)
     wanted = (
         "as written",

@@ -22,11 +22,12 @@ from lsbuild.api import (
     LsbuildError,
     Manifest,
     Platform,
+    Slot,
     Source,
     Step,
     TargetError,
 )
-from lsbuild.packing import base_image
+from lsbuild.packing import base_image, slots
 from lsbuild.packing.archive import Member, check_paths, normalise, source_date_epoch, tree_sha256, tree_size
 from lsbuild.packing.boot import BOOTSTRAP
 from lsbuild.packing.boot_image import boot, require_machine
@@ -125,6 +126,10 @@ class Container:
             return
         for image in found:
             yield from _verify_image(image, ask)
+
+    def slots(self, artifact: Path, scratch: Path) -> tuple[Slot, ...]:  # noqa: ARG002
+        """Each image by itself; implements ``lsbuild.api.Updates``."""
+        return slots.of_images(artifact / "image", self.manifests(artifact))
 
     def layout(self, artifact: Path) -> Path | None:
         """The image, to be pushed to a registry; implements ``lsbuild.api.Images``."""

@@ -33,7 +33,7 @@ from lsbuild.packing.boot import BOOTSTRAP
 from lsbuild.packing.boot_image import boot, require_machine
 from lsbuild.packing.debian_base import ARCHES, SUITES, bytecode_steps, rootfs_step, suite_of, tools_uri, uri
 from lsbuild.packing.oci import Image, Layout, Settings
-from lsbuild.packing.oci_read import ReadImage, check_blobs, images
+from lsbuild.packing.oci_read import ReadImage, check_blobs, images, published
 from lsbuild.packing.place import new_folder
 from lsbuild_runtime.manifest import FILE_NAME, ManifestError, check_files, from_json, read
 from lsbuild_targets.container import compose, kubernetes, serverless
@@ -97,9 +97,9 @@ class Container:
         with new_folder(out, is_artifact) as folder:
             layout = Layout(folder / "image", mtime, before=out / "image" if is_artifact(out) else None)
             packed = [_image(layout, bundle, chosen) for bundle in bundles]
-            digest = layout.index(packed, reference).digest
-            top = digest if len(packed) > 1 else packed[0].blob.digest
-            for file, data in _deployment_files(workload(bundles, chosen, reference, top)):
+            layout.index(packed, reference)
+            digest = published(layout.root).top.digest
+            for file, data in _deployment_files(workload(bundles, chosen, reference, digest)):
                 (folder / file).write_bytes(data)
             for image in packed:
                 if image.arch in (chosen.archives if chosen.archives is not None else chosen.arch[:1]):

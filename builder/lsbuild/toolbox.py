@@ -11,9 +11,14 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+
+from lsbuild.disk import folder_from
 
 _VERSION = re.compile(r"(\d+)(?:\.\d+)+|\bsystemd (\d+)")
 _SECONDS = 20.0
+_OLDEST_QEMU = 10
+"""QEMU 7.2 crashes when onnxruntime is imported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,19 @@ def on_path(name: str) -> str:
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin") or ""
 
 
+def fetched(name: str) -> Path:
+    """Where a program lies that ``lsbuild doctor --fetch`` has brought, in the cache; it may not be there."""
+    return folder_from(os.environ) / "tools" / name
+
+
+def _qemu() -> str:
+    """The first one that is new enough, else the first."""
+    places = [on_path(name) for name in ("qemu-aarch64", "qemu-aarch64-static")]
+    brought = fetched("qemu-aarch64")
+    known = [*filter(None, places), *([str(brought)] if brought.is_file() else [])]
+    return next((path for path in known if major(path) >= _OLDEST_QEMU), known[0] if known else "")
+
+
 def major(path: str) -> int:
     """The major version that the program at ``path`` tells with --version; 0 when it tells none."""
     env = {"PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin", "HOME": "/nonexistent"}
@@ -74,10 +92,9 @@ def major(path: str) -> int:
 QEMU_USER = Tool(
     "qemu-aarch64",
     "runs code for arm64 on this machine",
-    "apt-get install qemu-user on Debian 13 or newer; on an older one take the file usr/bin/qemu-aarch64 of that package "
-    "(dpkg-deb --extract), which runs on every x86_64 Linux, and put it on PATH",
-    ("qemu-aarch64", "qemu-aarch64-static"),
-    oldest=10,
+    "apt-get install qemu-user on Debian 13 or newer, or lsbuild doctor --fetch on any x86_64 machine, which brings Debian's",
+    oldest=_OLDEST_QEMU,
+    finder=_qemu,
 )
 QEMU_SYSTEM = Tool(
     "qemu-system-aarch64", "boots a whole image of a card", "apt-get install --no-install-recommends qemu-system-arm"

@@ -57,7 +57,13 @@ def verify(
     return Verified(examined, comparison.compare(_boots(examined)))
 
 
-def _boots(examined: Iterable[Examination]) -> list[Boot]:
+def _boots(examined: Sequence[Examination]) -> list[Boot]:
+    """Those that answered something; where two have the same place, the names of their artifacts tell them apart."""
+    places = Counter(boot.place for each in examined for boot in each.boots)
+    for each in examined:
+        for boot in each.boots:
+            if places[boot.place] > 1:
+                boot.place = f"{boot.place} ({each.found.path.name})"
     return [boot for each in examined for boot in each.boots if boot.answers]
 
 

@@ -57,3 +57,16 @@ def test_every_tool_of_the_table_says_how_to_get_it() -> None:
     for tool in tools:
         assert tool.what[0].islower()
         assert any(word in tool.get for word in ("apt-get install", "pip install", "see "))
+
+
+def test_a_fetched_qemu_is_taken_when_the_machine_s_own_is_too_old(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LSBUILD_CACHE", str(here / "cache"))
+    monkeypatch.setattr(toolbox, "on_path", lambda name: str(here / name) if (here / name).exists() else "")
+    assert "lsbuild doctor --fetch" in toolbox.QEMU_USER.fault()
+    own = program(here, "qemu-aarch64", "qemu-aarch64 version 7.2.22")
+    assert str(own) in toolbox.QEMU_USER.fault()
+    (here / "cache" / "tools").mkdir(parents=True)
+    brought = program(here / "cache" / "tools", "qemu-aarch64", "qemu-aarch64 version 10.0.13")
+    assert (toolbox.QEMU_USER.fault(), toolbox.QEMU_USER.path()) == ("", str(brought))
+    program(here, "qemu-aarch64", "qemu-aarch64 version 11.1.0")
+    assert toolbox.QEMU_USER.path() == str(own)

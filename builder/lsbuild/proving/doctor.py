@@ -18,7 +18,7 @@ from lsbuild.proving import machine
 from lsbuild.proving.machine import Finding
 from lsbuild.sources import debian_archive, index
 from lsbuild.suggest import did_you_mean
-from lsbuild.toolbox import Tool, major
+from lsbuild.toolbox import QEMU_USER, Tool, major
 
 _PLUGIN = ("provider", "kinds", "check", "compile")
 _TARGET = ("name", "wheels", "Options", "platforms", "sources", "steps", "pack", "manifests", "verify")
@@ -42,6 +42,14 @@ def examine(targets: Sequence[str] = (), *, network: bool = False) -> Iterator[F
     yield from _tools([name for name in known.targets if not targets or name in targets], known)
     if network:
         yield from _network()
+
+
+def fetch() -> None:
+    """Bring what can be brought and is missing: a QEMU for arm64. SourceError when it cannot be had."""
+    if QEMU_USER.fault():
+        from lsbuild.proving import fetched  # reads Debian packages, which nothing else here does
+
+        fetched.qemu()
 
 
 def _uv() -> Finding:

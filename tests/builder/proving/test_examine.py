@@ -68,7 +68,7 @@ def make(tmp_path: Path) -> MakeArtifact:
 def test_the_same_artifact_twice_agrees_with_itself(make: MakeArtifact) -> None:
     found = verify.verify([make("a", PARROT), make("b", PARROT)])
     assert [(row.service, row.place, row.agreement.said) for row in found.rows] == [
-        (f"inference {PARROT.name}", f"little {machine()}", "equal")
+        (f"inference {PARROT.name}", f"little {machine()} (b)", "equal")
     ]
     assert found.wrong == []
     text = verify.to_text(found)
@@ -80,7 +80,7 @@ def test_another_answer_is_a_fault_that_names_service_and_place(make: MakeArtifa
     other = scripted(PARROT.name, Step(text="nothing of the kind"))
     found = verify.verify([make("a", PARROT), make("b", other)])
     assert len(found.wrong) == 1
-    assert found.wrong[0].startswith(f"inference {PARROT.name} of little {machine()}: ")
+    assert found.wrong[0].startswith(f"inference {PARROT.name} of little {machine()} (b): ")
     assert "NOT THE SAME" in verify.to_text(found)
 
 

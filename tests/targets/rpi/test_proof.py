@@ -30,6 +30,7 @@ def test_files_and_unit_are_checked_where_nothing_can_be_booted(
 ) -> None:
     out = make_pi(tmp_path / "out", package=package)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("LSBUILD_CACHE", str(tmp_path / "cache"))
     found = checks(TARGET.verify(out, ask))
     assert all(check.ok for check in found.values()), found
     assert found["files"].detail.endswith("files match the manifest")

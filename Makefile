@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ONLY ?=
+BOARD ?= rpi4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format e2e card bench targets parity clients aws lock clean
+.PHONY: help setup demo test lint format e2e card bench targets parity clients aws kube lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,8 +40,8 @@ format: setup ## let ruff mend what it can
 e2e: setup ## the long tests as well: every artifact built and booted
 	LSBUILD_E2E=1 $(BIN)/python -m pytest -q
 
-card: setup ## build the image of a card and boot it by its own kernel in QEMU (minutes)
-	LSBUILD_E2E=1 $(BIN)/python -m pytest -q -rsP tests/artifact/test_rpi.py -k card
+card: setup ## build the image of a card and boot it by its own kernel in QEMU (BOARD=rpi5: minutes)
+	LSBUILD_E2E=1 $(BIN)/python -m pytest -q -rsP tests/artifact/test_rpi.py -k "card and $(BOARD)"
 
 bench: setup ## side-by-side figures against named peers (ONLY=decode for one)
 	$(BIN)/python -m bench $(ONLY)
@@ -60,6 +61,12 @@ clients: setup ## an environment with the agent frameworks and SDKs that drive a
 aws: setup ## an environment with AWS's SAM: its emulator and linters, for functions and their templates
 	test -x .venv-aws/bin/python || $(PYTHON) -m venv .venv-aws
 	.venv-aws/bin/python -m pip install -q --disable-pip-version-check -r requirements/aws.txt
+
+kube: setup ## an environment with the schemas of Kubernetes, Knative, KServe and Compose, for the files that deploy an image
+	test -x .venv-kube/bin/python || $(PYTHON) -m venv .venv-kube
+	.venv-kube/bin/python -m pip install -q --disable-pip-version-check -r requirements/kube.txt
+	.venv-kube/bin/python -m pip install -q --disable-pip-version-check --no-deps kserve==0.21.0
+	cd .venv-kube && PATH="$$PWD/bin:$$PATH" npm install --silent --no-audit --no-fund --prefix . @kubernetes-models/knative@4.0.0
 
 lock: setup ## pin the development environment again, with hashes
 	$(BIN)/uv pip compile -q pyproject.toml --extra dev --universal --generate-hashes --no-annotate --no-header --upgrade -o requirements/dev.txt

@@ -83,6 +83,43 @@ def compiled(lsbuild: Lsbuild, spec: Path, out: Path, *, seconds: float = 600) -
     return out
 
 
+VECTORS = """\
+version: 1
+name: vectors
+models:
+  remote:
+    type: embedding
+    provider: "remote::openai"
+    dimensions: 8
+    config: {base_url: "${env.UPSTREAM:=http://127.0.0.1:9/v1}"}
+"""
+"""A distribution without models: it embeds with a server elsewhere, which the variable UPSTREAM may name at start."""
+
+
+def packed(lsbuild: Lsbuild, folder: Path, target: str, options: str, *, seconds: float = 600) -> Path:
+    """VECTORS for a target with ``options`` (a flow map); skips where Debian packages or wheels cannot be had."""
+    (folder / "spec.yaml").write_text(f"{VECTORS}targets:\n  {target}: {options}\n")
+    done = lsbuild("build", folder / "spec.yaml", "--target", target, "-o", folder / "art", "--json", seconds=seconds)
+    if done.code == 3:
+        pytest.skip(f"no Debian mirror or package index, and nothing cached: {done.json['error']['message']}")
+    assert done.code == 0, done.out + done.err
+    return folder / "art"
+
+
+def proved(lsbuild: Lsbuild, artifact: Path, *, seconds: float = 600, **environ: str) -> dict[str, dict[str, str]]:
+    """The checks of ``lsbuild verify``, by name; none of them failed."""
+    done = lsbuild("verify", artifact, "--json", environ=environ, seconds=seconds)
+    checks = done.json["checks"]
+    assert done.code == 0, [f"{check['name']}: {check['detail']}" for check in checks if not check["ok"]]
+    return {check["name"]: check for check in checks}
+
+
+def skip_unbooted(boot: Mapping[str, str]) -> None:
+    """Skip with its reason when the artifact was not booted here."""
+    if boot["state"] == "skipped":
+        pytest.skip(boot["detail"])
+
+
 def _keep(lock: Path, kept: Path) -> None:
     """Add the wheels of ``lock`` to those that are kept; nothing else of it, which belongs to one test."""
     both = [json.loads(path.read_text()) for path in (kept, lock) if path.exists()]

@@ -38,6 +38,7 @@ __all__ = [
     "GateError",
     "Given",
     "HasTools",
+    "Images",
     "Installed",
     "Item",
     "Json",
@@ -411,6 +412,14 @@ class Pushes(Protocol):
 
     def push(self, artifact: Path, remote: Remote, say: Callable[[str], None]) -> Installed:
         """Install ``artifact`` there and wait until it serves; ``say`` takes lines for people. Raises TargetError."""
+        ...
+
+
+class Images(Protocol):
+    """What a target has beside ``Target`` when artifacts of it are images that a registry takes."""
+
+    def layout(self, artifact: Path) -> Path | None:
+        """The OCI image layout inside ``artifact``; None where it has another form."""
         ...
 
 

@@ -18,13 +18,8 @@ from lsbuild_runtime import manifest as formats
 RUNTIME = "lsbuild_runtime"
 SERVED_FACTS = ("accepts", "chat", "context_length", "embedding_dimension", "found", "index", "runs_on", "sampling")
 """Facts of a step (tokens, numbers in a vector, a model's own defaults, how an index is searched and with which recall,
-<<<<<<< HEAD
-which execution providers have every operator of a graph, what a shield finds of labelled messages) that become metadata
-of the services of its output.
-=======
 which execution providers have every operator of a graph, what a shield finds of labelled messages) that become metadata of
 the services of its output.
->>>>>>> main
 
 An agent has those of its model too: a request that names no temperature gets the model's, whoever is asked.
 """

@@ -5,11 +5,12 @@ Nothing heavy is imported at the top, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -302,7 +303,12 @@ def doctor(targets: tuple[str, ...], fetch: bool, network: bool, out: Output) ->
 @click.option("--region", default="", help="Region of the cloud. [default: that of your AWS configuration]")
 @click.option("--role", default="", metavar="ARN", help="The role that the function runs as; needed the first time.")
 @click.option("--bucket", default="", help="S3 bucket for files that are too large to be sent directly.")
-@click.option("--image", default="", metavar="URI", help="Where the image was pushed to, when ARTIFACT is one.")
+@click.option(
+    "--image",
+    default="",
+    metavar="URI",
+    help="An image that was pushed before, when ARTIFACT is one. [default: push it]",
+)
 @click.option(
     "--env",
     "variables",
@@ -381,23 +387,53 @@ def flash(
 
 
 @main.command()
-@click.argument("host")
+@click.argument("destination", metavar="HOST|REGISTRY/NAME:TAG")
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option(
     "--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of ssh, as in its configuration."
 )
-@click.option("--follow/--no-follow", default=True, help="Whether to show the log until Ctrl-C.")
+@click.option("--follow/--no-follow", default=None, help="Whether to show the log until Ctrl-C. [default: follow]")
+@click.option("--plain-http", is_flag=True, help="Speak http with a registry that has no TLS.")
 @_output_options
-def push(host: str, artifact: Path, options: tuple[str, ...], follow: bool, out: Output) -> None:
-    """Install ARTIFACT on HOST over ssh and follow its log."""
+def push(
+    destination: str, artifact: Path, options: tuple[str, ...], follow: bool | None, plain_http: bool, out: Output
+) -> None:
+    """Install ARTIFACT on HOST over ssh, or push its image to a registry.
+
+    No daemon is needed for either; a registry's login is that of docker and podman.
+    """
+    from lsbuild.delivery import pushing
+
+    say = (lambda _line: None) if out.quiet or out.as_json else (lambda line: click.echo(line, err=True))
+    image = pushing.layout(artifact)
+    if image is None:
+        _refuse_options(artifact, "is installed over ssh", {"--plain-http": plain_http})
+        _install(artifact, destination, options, follow is not False, say, out)
+        return
+    _refuse_options(artifact, "is an image", {"--option": options, "--follow": follow is not None})
+    done = pushing.publish(image, destination, say, plain_http=plain_http)
+    out.give(
+        {"ok": True, **dataclasses.asdict(done)},
+        lambda: f"{done.image}\n{done.sent / 1e6:.1f} MB sent, {(done.mounted + done.there) / 1e6:.1f} MB were there",
+    )
+
+
+def _refuse_options(artifact: Path, why: str, given: Mapping[str, object]) -> None:
+    for name, value in given.items():
+        if value:
+            raise click.UsageError(f"{name} has no meaning here: {artifact} {why}")
+
+
+def _install(
+    artifact: Path, host: str, options: tuple[str, ...], follow: bool, say: Callable[[str], None], out: Output
+) -> None:
     from lsbuild.delivery import pushing
     from lsbuild.delivery.remote import Remote
 
-    silent = out.quiet or out.as_json
     remote = Remote(host, options)
-    done = pushing.push(artifact, remote, (lambda _line: None) if silent else (lambda line: click.echo(line, err=True)))
+    done = pushing.push(artifact, remote, say)
     out.give({"ok": True, "host": host, "unit": done.unit}, lambda: f"{done.what} serves on {host} as {done.unit}")
-    if follow and not silent:
+    if follow and not (out.quiet or out.as_json):
         remote.follow(("journalctl", "--no-pager", "-o", "cat", "-n", "20", "-f", "-u", done.unit), click.echo)
 
 
@@ -494,6 +530,35 @@ def update_make(
     say = (lambda line: click.echo(line, err=True)) if not (out.quiet or out.as_json) else (lambda _line: None)
     made = updating.make(order, signing.load(key_file, _passphrase(ask=passphrase)), output, say)
     out.give({"ok": True, **made.to_dict()}, made.to_text)
+
+
+@update.command("host")
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option(
+    "--key", "public", required=True, metavar="KEY", help="The public key whose updates are taken, or its file."
+)
+@click.option("--url", default="", help="Folder of updates on a web server.")
+@click.option("--platform", default="", help="Which of several platforms of ARTIFACT, like linux-x86_64-cp313.")
+@click.option("-o", "--out", "output", required=True, type=click.Path(path_type=Path), help="A new file, NAME.tar.gz.")
+@_output_options
+def update_host(artifact: Path, public: str, url: str, platform: str, output: Path, out: Output) -> None:
+    """Write what a machine with podman needs to run the image ARTIFACT by updates.
+
+    It is unpacked in /opt; the image itself comes with the first update.
+    """
+    from pydantic import ValidationError
+
+    from lsbuild.delivery import container_host, signing
+    from lsbuild.packing.updater import Updates
+
+    try:
+        options = Updates(keys=(signing.read_public(public),), url=url)
+    except ValidationError as error:
+        raise click.UsageError(f"--url: {error.errors()[0]['msg']}") from error
+    unit = container_host.write(artifact, platform, options, output)
+    out.give(
+        {"ok": True, "path": str(output), "unit": unit}, lambda: f"{output}: unpack it in /opt, then apply an update"
+    )
 
 
 @main.command("eval")

@@ -36,7 +36,7 @@ PLUGINS: Mapping[str, str] = {
     "remote::postgres": "lsbuild_plugins.postgres.plugin:PLUGIN",
 }
 TARGETS: Mapping[str, str] = {
-    "container": "lsbuild_targets.container:TARGET",
+    "container": "lsbuild_targets.container.target:TARGET",
     "host": "lsbuild_targets.host:TARGET",
     "jetson": "lsbuild_targets.jetson.target:TARGET",
     "lambda": "lsbuild_targets.aws_lambda.target:TARGET",

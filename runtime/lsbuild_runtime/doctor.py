@@ -184,8 +184,10 @@ def _power() -> str:
 def _onnxruntime(root: Path) -> Json:
     """Its version and providers, asked in a process of its own: a wheel of another Python must not end this one."""
     site = root / "site"
-    if not (site / "onnxruntime").is_dir():
-        return {}
+    if not (site / "onnxruntime" / "__init__.py").is_file():
+        # Encoders on a CPU need its library alone.
+        versions = [path.name.split("-")[1] for path in site.glob("onnxruntime-*.dist-info")]
+        return {"version": versions[0].removesuffix(".dist"), "providers": ["CPUExecutionProvider"]} if versions else {}
     try:
         done = subprocess.run(  # noqa: S603 - this very Python
             [sys.executable, "-I", "-S", "-B", "-c", _PROVIDERS, str(site)],

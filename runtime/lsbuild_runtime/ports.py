@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import msgspec
 from msgspec import Struct, field
 
 from lsbuild_runtime.http import Context
@@ -90,11 +91,20 @@ class TokenLogprob(Struct, frozen=True):
 
 
 class ToolCall(Struct, frozen=True):
-    """A complete call. ``arguments`` is JSON text, as on the wire."""
+    """A call. ``arguments`` is JSON text, as on the wire; of a call that the limit of tokens cut, the beginning of one."""
 
     id: str
     name: str
     arguments: str
+
+    @property
+    def whole(self) -> bool:
+        """Whether the arguments are all there."""
+        try:
+            msgspec.json.decode(self.arguments)
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        return True
 
 
 class Sampling(Struct, frozen=True):

@@ -115,7 +115,7 @@ class Host:
             "sm": chosen.sm or 0,
         }
         engine = _ENGINE.format(extras="[cuda,cudnn]" if bundled else "")
-        return Accelerator(chosen.providers, settings, {"onnxruntime": (engine,)})
+        return Accelerator(chosen.providers, settings, {"onnxruntime": (engine, "numpy>=2.2")})
 
     def sources(self, options: BaseModel, platform: Platform) -> Mapping[str, str]:  # noqa: ARG002
         """Nothing: Python is the machine's own."""

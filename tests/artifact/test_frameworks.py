@@ -196,6 +196,7 @@ def test_llama_stack_client(base: str) -> None:
     assert told["shields"] == ["guard"] and told["blocked"]
     assert told["groups"] == ["pump", "notes"]
     assert set(told["tools"]) == {"pump", "notes"}
+    assert all(told["named"]) and len(told["named"]) == len(told["tools"])
     assert told["tool"] == PUMP
     assert told["health"] == "OK" and told["version"] and told["routes"] and told["providers"]
 

@@ -1,20 +1,14 @@
-"""Updates for real: a compiled server, updated over a link that breaks, by the very program and unit of a package.
-
-systemd is a few lines of shell that run ExecStartPre and ExecStart of the unit, again and again.
-"""
+"""Updates for real: a compiled server, updated over a link that breaks, by the very program and unit of a package."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shlex
 import shutil
 import socket
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -26,18 +20,9 @@ import pytest
 from artifact_tools import QUICKSTART, ROOT, Done, Lsbuild, compiled
 from lsbuild.packing import updater
 from lsbuild.packing.systemd import Unit, service
+from unit_player import UnitPlayer, here
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
-SUPERVISOR = """\
-cd "$1"; shift
-until [ -f stop ]; do
-    {before}
-    {start} >> log 2>&1 &
-    echo $! > pid.new; mv pid.new pid
-    wait $!
-done
-"""
-RESTART = 'pid=$(cat "$0"); kill "$pid"'
 
 
 class Device:
@@ -49,50 +34,36 @@ class Device:
         shutil.copytree(artifact, self.factory)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        (folder / "env").write_text(f"LSBUILD_PORT={self.port}\n")
-        self.program = folder / "update"
+            port: int = free.getsockname()[1]
+        (folder / "env").write_text(f"LSBUILD_PORT={port}\n")
+        self._program = folder / "update"
         made = Unit(
-            name="unit", description="", python=PYTHON, root=str(self.factory), host="127.0.0.1", port=self.port,
-            environment=str(folder / "env"), memory=1 << 30, threads=1, updater=str(self.program),
+            name="unit",
+            description="",
+            python=PYTHON,
+            root=str(self.factory),
+            host="127.0.0.1",
+            port=port,
+            environment=str(folder / "env"),
+            memory=1 << 30,
+            threads=1,
+            updater=str(self._program),
             updates=str(folder / "updates"),
-        )  # fmt: skip
-        self.settings = folder / "settings.json"
-        restart = ["sh", "-c", RESTART, str(folder / "pid")]
-        self.settings.write_text(json.dumps({"keys": [public], "restart": restart}))
-        self.program.write_bytes(_here(updater.program(made, str(self.settings)).decode()).encode())
-        self.program.chmod(0o755)
-        lines = dict(line.split("=", 1) for line in service(made).decode().splitlines() if line.startswith("ExecStart"))
-        start = (
-            _here(lines["ExecStart"]).replace("${LSBUILD_HOST}", "127.0.0.1").replace("${LSBUILD_PORT}", str(self.port))
         )
-        self._script = SUPERVISOR.format(before=lines["ExecStartPre"].removeprefix("+"), start=start)
+        environ = {"LSBUILD_STATE": str(folder / "state"), "LSBUILD_HOST": "127.0.0.1", "LSBUILD_PORT": str(port)}
+        self.unit = UnitPlayer(folder, here(service(made).decode()), environ, port)
+        settings = folder / "settings.json"
+        settings.write_text(json.dumps({"keys": [public], "restart": self.unit.restart}))
+        self._program.write_text(here(updater.program(made, str(settings)).decode()))
+        self._program.chmod(0o755)
 
     def __enter__(self) -> Device:
-        env = {**os.environ, "LSBUILD_STATE": str(self.folder / "state")}
-        self._supervisor = subprocess.Popen(["sh", "-c", self._script, "sh", self.folder], env=env)
-        self.wait()
+        self.unit.start()
+        self.unit.wait()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        (self.folder / "stop").touch()
-        subprocess.run(["sh", "-c", RESTART, self.folder / "pid"], check=False)
-        self._supervisor.wait(60)
-
-    def wait(self) -> None:
-        """Until it serves."""
-        for _ in range(1200):
-            try:
-                self.get("/v1/health")
-            except OSError:
-                threading.Event().wait(0.1)
-            else:
-                return
-        raise AssertionError((self.folder / "log").read_text()[-2000:])
-
-    def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
-            return json.load(answer)
+        self.unit.stop()
 
     def serving(self) -> str:
         """The folder that the running process serves."""
@@ -102,14 +73,9 @@ class Device:
         return root
 
     def update(self, *words: str | Path) -> Done:
-        done = subprocess.run([self.program, *words], capture_output=True, text=True, timeout=600)
+        done = subprocess.run([self._program, *words], capture_output=True, text=True, timeout=900)
         assert "Traceback" not in done.stderr, done.stderr
         return Done(done.returncode, done.stdout, done.stderr)
-
-
-def _here(text: str) -> str:
-    """The system's Python of a board is the one that runs the tests."""
-    return text.replace(f"/usr/bin/python{PYTHON} ", f"{shlex.quote(sys.executable)} ")
 
 
 class Breaking(SimpleHTTPRequestHandler):
@@ -209,7 +175,6 @@ def test_a_device_goes_through_its_life(
     done = device.update("apply", url)
     assert (done.code, done.out) == (0, "version 2 serves and is kept\n"), done.err
     assert device.serving() == str(device.folder / "updates/slots/b")
-    assert device.get("/v1/health") == {"status": "OK"}
     figures = {"full": first["parts"]["total"], "delta": delta["parts"]["sent"]}
     for name, value in figures.items():
         record_property(name, value)
@@ -222,14 +187,14 @@ def test_a_device_goes_through_its_life(
     done = device.update("apply", url)
     assert (done.code, done.out) == (7, ""), done.err
     assert "version 3 did not pass its trial: it ended" in done.err
-    device.wait()
+    device.unit.wait()
     page = "app/lsbuild_runtime/routes/inspect.py"
     broken = (second / page).read_text().replace("def ready(", "def ready(*_):\n    raise OSError\n\n\ndef _ready(")
     make(with_code(second, tmp_path / "4", page, broken), folder, "--health", "20")
     done = device.update("apply", url)
     assert done.code == 7
     assert "/v1/ready was not good after 20 s: status 500" in done.err
-    device.wait()
+    device.unit.wait()
     assert device.serving() == str(device.folder / "updates/slots/b")
     # What failed, or is older, is not taken.
     assert device.update("apply", url).code == 5
@@ -247,7 +212,8 @@ def test_truncated_bundles_and_wrong_keys_are_one_sentence(
     data = (tmp_path / "1.lsu").read_bytes()
     (tmp_path / "short.lsu").write_bytes(data[: len(data) // 2])
     assert lsbuild("key", "new", tmp_path / "other.key").code == 0
-    assert lsbuild(*words, tmp_path / "other.key", "--out", tmp_path / "other.lsu").code == 0
+    other = lsbuild(*words, tmp_path / "other.key", "--out", tmp_path / "other.lsu", "--from", tmp_path / "1.lsu")
+    assert other.code == 0
     for name, why in (("short", "is truncated"), ("other", "this device trusts")):
         done = device.update("apply", tmp_path / f"{name}.lsu", "--json")
         assert done.code == 4

@@ -70,6 +70,7 @@ def others(client: LlamaStackClient) -> dict[str, Any]:
         "blocked": shield.violation is not None,
         "groups": [each.identifier for each in client.toolgroups.list()],
         "tools": [each.toolgroup_id for each in client.tools.list()],
+        "named": [each.identifier for each in client.tools.list()],
         "tool": tool.content,
         "health": client.inspect.health().status,
         "version": client.inspect.version().version,

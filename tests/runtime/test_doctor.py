@@ -181,6 +181,14 @@ def test_a_wheel_that_does_not_load_is_a_fault_and_no_crash(tmp_path: Path) -> N
     assert found["faults"] == ["onnxruntime cannot be loaded: ImportError: wrong ELF class"]
 
 
+def test_an_engine_that_is_a_library_alone_is_the_cpus(tmp_path: Path) -> None:
+    (bundle(tmp_path) / "site" / "onnxruntime" / "capi").mkdir(parents=True)
+    (tmp_path / "site" / "onnxruntime-1.31.1.dist-info").mkdir()
+    found = doctor.examine(tmp_path, None, facts({}))
+    assert found["onnxruntime"] == {"version": "1.31.1", "providers": ["CPUExecutionProvider"]}
+    assert found["faults"] == []
+
+
 def test_the_server_passes_the_word_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from lsbuild_runtime.serve.main import main
 

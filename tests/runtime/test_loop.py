@@ -264,6 +264,9 @@ def test_a_model_that_calls_although_it_may_not_is_not_obeyed() -> None:
     events = all_of(task(tools, limits=Limits(steps=1)), model)
     assert outcomes(events) == [("echo", "ok", ""), ("echo", "denied", "steps")]
     assert (len(model.asked), events[-1].reason) == (2, "steps")  # type: ignore[union-attr]
+    assert text_of(events) == (
+        "There is no answer: the run reached its limit of steps, and the model went on calling tools."
+    )
 
 
 def test_the_limit_of_calls_is_told_and_ends_in_an_answer() -> None:
@@ -305,6 +308,19 @@ def test_an_answer_that_is_cut_by_its_own_limit_says_length() -> None:
     chat = Chat([{"role": "user", "content": "Go."}], Sampling(max_tokens=2))
     events = all_of(task(chat=chat, limits=Limits(tokens=100)), Scripted("a b c d"))
     assert events[-1].reason == "length"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["echo", "theirs"])
+def test_a_call_that_the_limit_cuts_is_not_made_and_ends_the_run(name: str) -> None:
+    tools = Tools(echo=echo)
+    model = Scripted(call(name, '{"text": "a', finish="length"), "never asked")
+    chat = Chat([{"role": "user", "content": "Go."}], tools=[CLIENT])
+    events = all_of(task(tools, chat=chat), model)
+    assert (tools.made, len(model.asked)) == ([], 1)
+    ended = events[-1]
+    assert isinstance(ended, Ended) and ended.reason == "length"
+    assert [each.arguments for each in ended.calls] == (['{"text": "a'] if name == "theirs" else [])
+    assert outcomes(events) == ([("echo", "invalid", "")] if name == "echo" else [])
 
 
 CLIENT = {"type": "function", "function": {"name": "theirs", "parameters": {"type": "object"}}}

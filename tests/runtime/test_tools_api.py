@@ -90,6 +90,10 @@ def test_tools_are_listed_with_their_groups(ask: Ask) -> None:
         ("asked", "asked"),
     ]
     assert found[0]["input_schema"] == DEFINED[0]["parameters"] and found[0]["description"] == "Reads a pump."
+    assert [each["identifier"] for each in found] == [each["name"] for each in found]
+    (parameter,) = found[3]["parameters"]
+    assert (parameter["name"], parameter["parameter_type"], parameter["required"]) == ("expression", "string", True)
+    assert (found[3]["type"], found[3]["provider_id"], found[3]["provider_resource_id"]) == ("tool", "tools", "calc")
     assert found[2]["metadata"] == {"sends": "nothing", "trusted": True, "approval": "never"}
     assert ask("GET", "/v1alpha/admin/tools").json["data"] == found
     for path, name in (("/v1/tools", "toolgroup_id"), ("/v1/tool-runtime/list-tools", "tool_group_id")):

@@ -59,7 +59,7 @@ def test_the_gpu_brings_another_onnxruntime_and_a_look_at_its_code() -> None:
     accelerator = TARGET.accelerator(chosen)
     assert accelerator is not None
     assert accelerator.providers == ("cuda", "cpu")
-    assert accelerator.replaces == {"onnxruntime": ("onnxruntime-gpu>=1.31,<1.32",)}
+    assert accelerator.replaces == {"onnxruntime": ("onnxruntime-gpu>=1.31,<1.32", "numpy>=2.2")}
     assert accelerator.settings["strict"] is True
     assert (accelerator.settings["memory"], accelerator.settings["sm"]) == (4_000_000_000, 86)
     (platform,) = TARGET.platforms(chosen)
@@ -73,7 +73,7 @@ def test_the_gpu_brings_another_onnxruntime_and_a_look_at_its_code() -> None:
 def test_cudas_libraries_may_come_as_wheels() -> None:
     accelerator = TARGET.accelerator(options(profile="cuda", cuda="wheels"))
     assert accelerator is not None
-    assert accelerator.replaces["onnxruntime"] == ("onnxruntime-gpu[cuda,cudnn]>=1.31,<1.32",)
+    assert accelerator.replaces["onnxruntime"] == ("onnxruntime-gpu[cuda,cudnn]>=1.31,<1.32", "numpy>=2.2")
     assert accelerator.settings["bundled"] is True
 
 

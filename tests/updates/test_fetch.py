@@ -278,3 +278,14 @@ def test_what_is_damaged_is_not_signed(tmp_path: Path, key: signing.SigningKey) 
         updating.read(artifact / "run")
     with pytest.raises(TargetError, match="there is a file already"):
         make(artifact, key, artifact / "run", 1)
+
+
+def test_equal_bytes_in_other_files_are_sent_after_all(machine: Machine, make_update: MakeUpdate) -> None:
+    """Two files become one of the same bytes: the part is known, and a device has no file of it."""
+    two = {"app/code.py": b"version = '1'\n", "site/a.py": b"one = 1\n" * 9, "site/b.py": b"two = 2\n" * 9}
+    one = {"app/code.py": b"version = '1'\n", "site/a.py": two["site/a.py"] + two["site/b.py"]}
+    first = make_update(1, files=two)
+    machine.apply(first)
+    delta = make_update(2, files=one, before=(first,))
+    assert machine.apply(delta)
+    assert machine.files() == one

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from lsbuild import inspection
 from lsbuild.api import Deployment, Deploys, Json
+from lsbuild.delivery.finding import target_with
 from lsbuild.errors import TargetError
 
 
@@ -25,13 +25,5 @@ def order(variables: Iterable[str], **values: Any) -> Deployment:
 
 def deploy(artifact: Path, wanted: str | None, order: Deployment, say: Callable[[str], None]) -> Mapping[str, Json]:
     """Deploy ``artifact``; ``wanted`` is the target that it has to be of, or None. Raises VerifyError, TargetError."""
-    target = inspection.inspect(artifact).target
-    if wanted is not None and target.name != wanted:
-        raise TargetError(f"this is an artifact of target {target.name}, not {wanted}", where=str(artifact))
-    if not hasattr(target, "deploy"):
-        raise TargetError(
-            f"artifacts of target {target.name} are not deployed from here",
-            where=str(artifact),
-            hint="docs/targets.md says how it gets to where it runs",
-        )
+    target = target_with(artifact, "deploy", "deployed from here", wanted)
     return cast("Deploys", target).deploy(artifact, order, say)

@@ -13,13 +13,13 @@ import io
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
 from lsbuild.errors import TargetError, VerifyError
+from lsbuild.packing import zstd
 
 CHUNK = 4 << 20
 _SUFFIXES = (".img", ".img.zst", ".img.gz", ".img.xz")
@@ -113,35 +113,13 @@ def opened(image: Path) -> Iterator[IO[bytes]]:
     readers: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
     try:
         if image.suffix == ".zst":
-            with _zstd(image) as stream:
+            with zstd.opened(image, str(image), VerifyError) as stream:
                 yield stream
         else:
             with readers.get(image.suffix, open)(image, "rb") as stream:
                 yield cast("IO[bytes]", stream)
     except (lzma.LZMAError, zlib.error, EOFError, gzip.BadGzipFile) as error:
         raise VerifyError(f"is damaged: {error}", where=str(image), hint="build or download it again") from error
-
-
-@contextlib.contextmanager
-def _zstd(image: Path) -> Iterator[IO[bytes]]:
-    tool = shutil.which("zstd")
-    if tool is None:
-        raise TargetError(
-            "zstd is needed to unpack it, and it is not installed", where=str(image), hint="apt-get install zstd"
-        )
-    words = [tool, "-dcq", str(image)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # noqa: S603
-        if process.stdout is None or process.stderr is None:
-            raise VerifyError("zstd gave nothing", where=str(image))
-        whole = False
-        try:
-            yield process.stdout
-            whole = not process.stdout.read(1)
-        finally:
-            process.stdout.close()
-            said = process.stderr.read().decode(errors="replace").strip()
-        if process.wait() and whole:
-            raise VerifyError(f"is damaged: {said}", where=str(image), hint="build or download it again")
 
 
 def device(path: Path, machine: Machine) -> Device | None:
@@ -194,16 +172,14 @@ def _checked(to: Path, size: int, *, yes: bool, machine: Machine) -> Device | No
 def check_device(found: Device, size: int, *, yes: bool, machine: Machine) -> None:
     """Raise TargetError unless ``size`` bytes may be written to the device."""
     where = str(found.path)
-    used = {name: place for name, place in _uses(machine) if name in found.parts}
-    system = [
-        place for place in used.values() if place in ("/", "/boot", "/boot/firmware", "/boot/efi", "/usr", "swap")
-    ]
+    used = sorted((name, place) for name, place in _uses(machine) if name in found.parts)
+    system = {place for _, place in used if place in ("/", "/boot", "/boot/firmware", "/boot/efi", "/usr", "swap")}
     if system:
         raise TargetError(
             f"is a disk of this very system ({', '.join(sorted(system))})", where=where, hint="name the card"
         )
     if used:
-        name, place = sorted(used.items())[0]
+        name, place = used[0]
         raise TargetError(f"is in use: {name} is mounted at {place}", where=where, hint=f"umount {place}")
     if found.read_only:
         raise TargetError("is read-only", where=where, hint="a card may have a little switch at its side")

@@ -13,7 +13,7 @@ import lzma
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,8 +29,9 @@ from lsbuild.packing.archive import Member
 from lsbuild_runtime.updates import format as formats
 from lsbuild_runtime.updates.format import ENVELOPE, PARTS, File, Part, Update
 
-_XZ = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": formats.PIECE}]
-"""As small as with a larger dictionary, for no part is larger; a device unpacks it in 2 MB of memory."""
+_XZ = [{"id": lzma.FILTER_LZMA2, "preset": 3, "dict_size": formats.PIECE}]
+"""No part is larger than the dictionary, so a device unpacks it in 2 MB of memory. Preset 3 takes a third of the time of 6 for
+9 % more bytes (24 MB of numpy)."""
 _WORTH = 0.97
 """A part is stored as it is unless xz saves more than this leaves: weights do not get smaller."""
 
@@ -94,14 +95,18 @@ def make(order: Order, key: SigningKey, out: Path, say: Callable[[str], None]) -
     with TemporaryDirectory(prefix="lsbuild-update-") as scratch:
         slot = _slot(order.artifact, order.platform, Path(scratch))
         say(f"{slot.manifest.name}: reading {len(slot.members)} files")
-        store = _Store(Path(scratch, "stored"))
-        files, parts = _cut(slot.members, store)
-        update = _update(order, slot, files, parts)
-        payload = formats.to_json(update)
+        store = _Store(Path(scratch, "stored"), _known(out, order.before))
+        update = _update(order, slot, *_cut(slot.members, store))
         sent = _sent(update, order.before)
+        if not all(store.has(part, out) for part in sent):
+            # Bytes that are alike and were cut into files in another way: somebody has to get them after all.
+            store = _Store(Path(scratch, "all"), {})
+            update = _update(order, slot, *_cut(slot.members, store))
+            sent = _sent(update, order.before)
+        payload = formats.to_json(update)
         envelope = key.envelope(payload)
         size = (_publish if out.is_dir() else _bundle)(out, envelope, sent, store)
-    total = sum({part.name: part.stored for part in parts}.values())
+    total = sum({part.name: part.stored for part in update.parts}.values())
     return Made(out, update, formats.digest(payload), sum(part.stored for part in sent), total, size, key.id)
 
 
@@ -167,22 +172,38 @@ def _update(order: Order, slot: Slot, files: Sequence[File], parts: Sequence[Par
 
 
 class _Store:
-    """The stored bytes of parts, in a folder, each once."""
+    """The stored bytes of parts, in a folder, each once; those of ``known`` (by the sha256 of what they hold) lie elsewhere."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, known: Mapping[str, Part]) -> None:
         self._folder = folder
+        self._known = known
         folder.mkdir()
 
     def keep(self, data: bytes) -> Part:
+        name = _sha256(data)
+        if name in self._known:
+            return self._known[name]
         stored = _stored(data)
-        part = Part(_sha256(stored), _sha256(data), len(data), len(stored))
+        part = Part(_sha256(stored), name, len(data), len(stored))
         path = self.path(part)
         if not path.exists():
             path.write_bytes(stored)
         return part
 
+    def has(self, part: Part, out: Path) -> bool:
+        return self.path(part).is_file() or (out / PARTS / part.name).is_file()
+
     def path(self, part: Part) -> Path:
         return self._folder / part.name
+
+
+def _known(out: Path, before: Sequence[Path]) -> dict[str, Part]:
+    """Parts that are not sent, so that nobody has to compress them again: every earlier version has them, or the folder."""
+    older = [{part.sha256: part for part in read(path).parts} for path in before]
+    found = {name: part for name, part in older[0].items() if all(name in each for each in older)} if older else {}
+    if (out / ENVELOPE).is_file():
+        found |= {part.sha256: part for part in read(out).parts if (out / PARTS / part.name).is_file()}
+    return found
 
 
 def _cut(members: Iterable[Member], store: _Store) -> tuple[list[File], list[Part]]:

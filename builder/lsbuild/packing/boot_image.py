@@ -1,6 +1,6 @@
 """Boots an unpacked image the truest way this machine has: podman with runc, a chroot, or a chroot under QEMU.
 
-It never touches the containers and images that the user has: podman is given a storage of its own, below a temporary folder.
+It stands on ``podman``, which keeps away from what the user has.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from platform import machine
-from tempfile import TemporaryDirectory
 
 from lsbuild import toolbox
 from lsbuild.api import Check
 from lsbuild.errors import VerifyError
 from lsbuild.packing.boot import boot_and_ask, running
 from lsbuild.packing.oci_read import ReadImage
+from lsbuild.packing.podman import podman
 
 _KERNEL = {"amd64": "x86_64", "arm64": "aarch64"}
 _ELF = {"x86_64": 62, "aarch64": 183}
@@ -29,15 +29,6 @@ _BOOT_SECONDS, _EMULATED_SECONDS = 120.0, 300.0
 QEMU_CPU = "cortex-a76"
 """Named, because QEMU's default core is four times slower; it is that of a Raspberry Pi 5."""
 _QEMU = ".qemu-aarch64"
-# No limit is raised: a machine without CAP_SYS_RESOURCE refuses that, and the server needs few files.
-_CONFINED = (
-    "--read-only",
-    "--read-only-tmpfs=false",
-    "--cap-drop=ALL",
-    "--security-opt=no-new-privileges",
-    "--network=host",
-)
-_LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
 
 
 def boot(image: ReadImage, root: Path, ask: Callable[[str], Iterable[Check]]) -> Iterator[Check]:
@@ -77,24 +68,16 @@ def require_machine(root: Path, arch: str) -> int:
 
 def _podman(image: ReadImage, root: Path, ask: Callable[[str], Iterable[Check]]) -> Iterator[Check]:
     """Run the image as a container. Where podman itself cannot work (no mounts, no cgroups), a chroot takes its place."""
-    with TemporaryDirectory(prefix="lsbuild-podman-") as folder:
-        podman = ["podman", "--root", f"{folder}/storage", "--runroot", f"{folder}/run"]
-        podman += ["--runtime", toolbox.RUNC.path(), "--cgroup-manager=cgroupfs"]
-        env = {"PATH": f"{os.defpath}:/usr/sbin:/sbin", "HOME": folder}
+    with podman() as here:
         try:
-            name = _quiet([*podman, "pull", "--quiet", f"--arch={image.arch}", f"oci:{image.root}"]).split()[-1]
-            run = [*podman, "run", "--rm", "--pull=never", *_CONFINED, *_LIMITS]
-            _quiet([*run, "--entrypoint", image.config["config"]["Entrypoint"][0], name, "-I", "-S", "-c", ""])
-        except (VerifyError, subprocess.TimeoutExpired) as error:
+            name = here.pull(f"oci:{image.root}", image.arch)
+            here.ask_python(name, image.config["config"]["Entrypoint"][0], "")
+        except VerifyError as error:
             yield from _chroot(image, root, f"since {error}", ask)
         else:
-            with running([*run, name, *_LISTEN], Path(folder), env) as started:
+            with running(here.run(name, _LISTEN), here.folder, here.env) as started:
                 for check in boot_and_ask(started, _BOOT_SECONDS, ask):
                     yield _said(check, "podman and runc, read-only root, no capabilities")
-        finally:
-            # Unmounts what a killed container left; the folder could not be removed otherwise.
-            for words in (("rm", "--all", "--force"), ("rmi", "--all", "--force")):
-                subprocess.run([*podman, *words], capture_output=True, check=False)  # noqa: S603
 
 
 def _emulated(image: ReadImage, root: Path, ask: Callable[[str], Iterable[Check]]) -> Iterator[Check]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import posixpath
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,25 @@ def require_pages(files: Iterable[tuple[str, Path]], page: int) -> int:
             )
         count += 1
     return count
+
+
+def require_libraries(bundle: Bundle, there: Collection[str], where: str) -> None:
+    """Check that every library that native files of the bundle look for is among them or among ``there`` (file names).
+
+    Raises TargetError for the first that nobody brings.
+    """
+    brought = {*there, *(posixpath.basename(file.path) for file in bundle.files)}
+    for file in bundle.files:
+        if not isinstance(file.content, Path) or _read(file.path, file.content) is None:
+            continue
+        needed = elf.needed(file.content)
+        missing = next((name for name in needed if name not in brought), "")
+        if missing:
+            raise TargetError(
+                f"{file.path} needs {missing}, and the base has none",
+                where=where,
+                hint="Take a base that has it (of Debian: libstdc++6, libgcc-s1, zlib1g), or leave `image` out.",
+            )
 
 
 def _files(roots: Iterable[Path]) -> Iterator[tuple[str, Path]]:

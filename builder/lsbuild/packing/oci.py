@@ -88,6 +88,15 @@ class Layout:
 
         return self._layer(write, comment)
 
+    def adopt(self, file: Path, blob: Blob, diff_id: str, comment: str) -> Layer:
+        """Take over a layer of another image as it is; one that nobody compressed is compressed."""
+        if not blob.media.endswith(("+gzip", "+zstd")):
+            return self.tar_layer(file, comment)
+        target = self.root / blob_path(blob.digest)
+        if not target.exists():
+            archive.copy_file(file, target)
+        return Layer(blob, diff_id, comment)
+
     def image(self, arch: str, layers: Sequence[Layer], settings: Settings) -> Image:
         """Write configuration and manifest of one platform."""
         config = self._json(CONFIG, _config(arch, layers, settings, self.mtime))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from lsbuild.errors import VerifyError
-from lsbuild.packing import untar
+from lsbuild.packing import layer
 from lsbuild.packing.archive import file_sha256
 
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -47,39 +46,18 @@ class ReadImage:
     def find(self, path: str) -> bytes | None:
         """The content of a file, looked for from the top layer down."""
         for blob, _ in reversed(self.layers):
-            with gzip.open(self.root / blob_path(blob.digest)) as packed:
-                for member in untar.members(cast("IO[bytes]", packed), blob.digest):
-                    if member.path == path and isinstance(member.content, bytes):
-                        return member.content
+            with layer.opened(self.root / blob_path(blob.digest), blob.digest) as stream:
+                for entry, reader in layer.entries(stream, blob.digest):
+                    if entry.path == path and reader is not None:
+                        return reader.read()
         return None
 
     def unpack(self, folder: Path) -> None:
         """Write the layers into ``folder``, lowest first; checks each diff_id. Raises VerifyError, SourceError."""
         for blob, diff_id in self.layers:
-            with gzip.open(self.root / blob_path(blob.digest)) as packed:
-                stream = _Counting(cast("IO[bytes]", packed))
-                untar.extract(cast("IO[bytes]", stream), folder, blob.digest)
-                while stream.read(1 << 20):
-                    pass
-            if stream.digest != diff_id:
-                raise VerifyError(f"layer {blob.digest} unpacks to {stream.digest}, its configuration says {diff_id}")
-
-
-class _Counting:
-    """A stream that hashes what is read from it."""
-
-    def __init__(self, source: IO[bytes]) -> None:
-        self._source = source
-        self._hash = hashlib.sha256()
-
-    @property
-    def digest(self) -> str:
-        return f"sha256:{self._hash.hexdigest()}"
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._source.read(size)
-        self._hash.update(data)
-        return data
+            found = layer.unpack(self.root / blob_path(blob.digest), folder, blob.digest)
+            if found != diff_id:
+                raise VerifyError(f"layer {blob.digest} unpacks to {found}, its configuration says {diff_id}")
 
 
 def blob_path(digest: str) -> str:
@@ -98,6 +76,35 @@ def images(root: Path) -> tuple[ReadImage, ...]:
         raise VerifyError(f"not a readable image layout: {error!r}", where=str(root)) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a registry gets of a layout: ``top`` is what the tag names, ``name`` the reference that the layout says it has."""
+
+    top: Blob
+    manifests: tuple[Blob, ...]
+    blobs: tuple[Blob, ...]
+    name: str
+
+
+def published(root: Path) -> Published:
+    """The index over all platforms, or the one manifest where there is one platform, which needs no index.
+
+    ``blobs`` are layers and configurations, each once, in the order of the layers. Raises VerifyError.
+    """
+    try:
+        (entry,) = json.loads((root / "index.json").read_bytes())["manifests"]
+        entries = _json(root, entry)["manifests"]
+        found = [_json(root, each) for each in entries]
+        described = [each for manifest in found for each in (*manifest["layers"], manifest["config"])]
+        blobs = {each["digest"]: _blob(each) for each in described}
+        manifests = tuple(map(_blob, entries))
+        top = manifests[0] if len(manifests) == 1 else _blob(entry)
+        name = entry.get("annotations", {}).get("io.containerd.image.name", "")
+        return Published(top, manifests, tuple(blobs.values()), name)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VerifyError(f"not a readable image layout: {error!r}", where=str(root)) from error
+
+
 def check_blobs(root: Path) -> int:
     """Compare every blob's content with its name and return their number. Raises VerifyError naming the first that differs."""
     paths = sorted((root / "blobs").rglob("*/*"))
@@ -110,12 +117,16 @@ def check_blobs(root: Path) -> int:
 def _image(root: Path, entry: Mapping[str, Any]) -> ReadImage:
     manifest = _json(root, entry)
     config = _json(root, manifest["config"])
-    blobs = [Blob(layer["mediaType"], layer["digest"], layer["size"]) for layer in manifest["layers"]]
+    blobs = [_blob(each) for each in manifest["layers"]]
     for blob in blobs:
         size = (root / blob_path(blob.digest)).stat().st_size
         if size != blob.size:
             raise VerifyError(f"blob {blob.digest} has {size} bytes, its descriptor says {blob.size}", where=str(root))
     return ReadImage(root, config["architecture"], config, tuple(zip(blobs, config["rootfs"]["diff_ids"], strict=True)))
+
+
+def _blob(entry: Mapping[str, Any]) -> Blob:
+    return Blob(entry["mediaType"], entry["digest"], entry["size"])
 
 
 def _json(root: Path, entry: Mapping[str, Any]) -> Any:

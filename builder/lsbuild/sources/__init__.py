@@ -31,6 +31,7 @@ FETCHERS: Mapping[str, str] = {
     "http": "lsbuild.sources.http:fetch",
     "https": "lsbuild.sources.http:fetch",
     "mcp": "lsbuild.sources.mcp:fetch",
+    "oci": "lsbuild.sources.oci:fetch",
     "pypi": "lsbuild.sources.pypi:fetch",
     "wheels": "lsbuild.sources.wheels:fetch",
 }

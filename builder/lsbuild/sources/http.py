@@ -7,7 +7,6 @@ spec's; proxies and certificates are those of the environment (HTTP_PROXY, NO_PR
 from __future__ import annotations
 
 import hashlib
-import os
 import posixpath
 import re
 import tempfile
@@ -16,8 +15,8 @@ from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urljoin, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
+from lsbuild import web
 from lsbuild.api import Source
 from lsbuild.errors import SourceError
 from lsbuild.sources.base import FetchContext
@@ -93,7 +92,7 @@ def _download(url: str, place: Path, context: FetchContext) -> str:
     for _ in range(REDIRECTS + 1):
         context.progress(0, 0, "downloading")
         try:
-            response = _pool(url, timeout).request(
+            response = web.pool(url, timeout).request(
                 "GET",
                 quote(url, safe="/:?=&%@+,;~!$'()*[]"),
                 redirect=False,
@@ -105,7 +104,7 @@ def _download(url: str, place: Path, context: FetchContext) -> str:
                 if not target:
                     return _kept(response, place, context)
         except urllib3.exceptions.HTTPError as error:
-            raise _failed(f"cannot be fetched: {_reason(error)}", context) from error
+            raise _failed(f"cannot be fetched: {web.reason(error)}", context) from error
         url = _followed(url, str(target), context)
     raise _failed(f"redirected more than {REDIRECTS} times", context)
 
@@ -135,24 +134,6 @@ def _followed(url: str, target: str, context: FetchContext) -> str:
     if scheme not in ("http", "https") or (url.startswith("https:") and scheme != "https"):
         raise _failed(f"redirects to {following}, which is less safe than what the spec names", context)
     return following
-
-
-def _pool(url: str, timeout: urllib3.Timeout) -> urllib3.PoolManager:
-    import ssl
-
-    import urllib3
-
-    parts = urlsplit(url)
-    proxy = getproxies().get(parts.scheme)
-    certificates = os.environ.get("SSL_CERT_FILE")
-    secure = ssl.create_default_context(cafile=certificates) if parts.scheme == "https" else None
-    if proxy and not proxy_bypass(parts.hostname or ""):
-        return urllib3.ProxyManager(proxy, timeout=timeout, ssl_context=secure)
-    return urllib3.PoolManager(timeout=timeout, ssl_context=secure)
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "reason", None) or error)
 
 
 def _failed(what: str, context: FetchContext) -> SourceError:

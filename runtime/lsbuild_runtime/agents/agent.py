@@ -29,6 +29,13 @@ SIDE_BY_SIDE = 4
 
 Message = Mapping[str, Any]
 
+_LAST = {
+    "steps": "the run reached its limit of steps",
+    "calls": "the run reached its limit of calls",
+    "tokens": "the run reached its limit of tokens",
+    "repeated": "the run repeated one call too often",
+}
+
 
 def run(
     task: Task, model: Inference, context: Context, look: Look | None = None, passages: Sequence[Passage] = ()
@@ -73,6 +80,18 @@ class _Answer(Struct):
             self.calls.clear()
         calls = tuple(call for call in delta.tool_calls if call.name in clients)
         return replace(delta, tool_calls=calls, finish=None, usage=None)
+
+    def unanswered(self) -> Delta | None:
+        """What is said for a model that was offered no calls, made some all the same, and gave no answer."""
+        if not (self.last and self.calls) or "".join(self.parts).strip():
+            return None
+        self.parts.append(f"There is no answer: {_LAST[self.last]}, and the model went on calling tools.")
+        return Delta(text=self.parts[-1])
+
+    @property
+    def cut(self) -> bool:
+        """Whether the limit of tokens cut its last call short."""
+        return self.finish == "length" and bool(self.calls) and not self.calls[-1].whole
 
     @property
     def message(self) -> Message:
@@ -121,9 +140,9 @@ class _Run:
         """Why the run ends with this answer; None when the model has to be asked again."""
         if answer.finish == "content_filter":
             return "content_filter"
-        if self.for_client:
+        if self.for_client and not answer.cut:
             return "tool_calls"
-        if answer.calls and not answer.last:
+        if answer.calls and not answer.last and not answer.cut:
             return None
         if answer.finish == "length":
             return "tokens" if self._policy.tokens == 0 else "length"
@@ -143,6 +162,8 @@ class _Run:
                         yield passed
             finally:
                 deltas.close()
+            if said := answer.unanswered():
+                yield said
             used = answer.usage or Usage(0, len(answer.parts))
             span.set(**{"gen_ai.usage.input_tokens": used.prompt, "gen_ai.usage.output_tokens": used.completion})
         self.usage = self.usage + used

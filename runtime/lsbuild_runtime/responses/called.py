@@ -56,7 +56,7 @@ class Called:
         yield self._sheet.event(
             "response.function_call_arguments.done", **place, name=call.name, arguments=call.arguments
         )
-        item.status = "completed"
+        item.status = "completed" if call.whole or not call.arguments else "incomplete"
         yield self._sheet.done(item)
 
     def begun(self, call: ToolCall, tool: Bound) -> Events:

@@ -6,7 +6,7 @@ person to be asked first. The search of stores is no tool here; it has routes of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -23,12 +23,30 @@ if TYPE_CHECKING:
     from lsbuild_runtime.routing import Site
 
 
-class ToolDef(Struct, kw_only=True):
-    """Llama Stack's description of a tool; ``metadata`` says what a policy goes by."""
+class Parameter(Struct, kw_only=True):
+    """One parameter of a tool as clients of Llama Stack 0.2 know it."""
 
     name: str
-    toolgroup_id: str
+    parameter_type: str
     description: str
+    required: bool
+    default: Any = None
+
+
+class ToolDef(Struct, kw_only=True):
+    """Llama Stack's description of a tool; ``metadata`` says what a policy goes by.
+
+    ``identifier`` (the name), ``parameters``, ``provider_id`` and ``type`` are how 0.2 describes it.
+    """
+
+    name: str
+    identifier: str
+    type: Literal["tool"] = "tool"
+    toolgroup_id: str
+    provider_id: str
+    provider_resource_id: str
+    description: str
+    parameters: list[Parameter]
     input_schema: dict[str, Any]
     output_schema: dict[str, Any] | None = None
     metadata: dict[str, Any]
@@ -184,8 +202,12 @@ def _may_have(service: Service, name: str, group: str) -> bool:
 def _tool(service: Service, info: ToolInfo) -> ToolDef:
     return ToolDef(
         name=info.name,
+        identifier=info.name,
         toolgroup_id=service.name,
+        provider_id=provider_id(service.provider),
+        provider_resource_id=info.name,
         description=info.description,
+        parameters=list(_parameters(info.parameters)),
         input_schema=dict(info.parameters),
         metadata={
             "sends": info.sends,
@@ -193,6 +215,21 @@ def _tool(service: Service, info: ToolInfo) -> ToolDef:
             "approval": "always" if info.approval else "never",
         },
     )
+
+
+def _parameters(schema: Mapping[str, Any]) -> Iterator[Parameter]:
+    """The members of the schema; one whose type is none word (``anyOf``, several types) has the type ``any``."""
+    required = schema.get("required", ())
+    for name, each in schema.get("properties", {}).items():
+        told = each if isinstance(each, dict) else {}
+        kind, description = told.get("type"), told.get("description")
+        yield Parameter(
+            name=name,
+            parameter_type=kind if isinstance(kind, str) else "any",
+            description=description if isinstance(description, str) else "",
+            required=name in required,
+            default=told.get("default"),
+        )
 
 
 def _group(service: Service) -> ToolGroup:

@@ -17,6 +17,7 @@ from lsbuild.api import Deployment, Json, TargetError, VerifyError
 from lsbuild_targets.aws_lambda import doors
 from lsbuild_targets.aws_lambda import options as limits
 from lsbuild_targets.aws_lambda.record import Record, Zip
+from lsbuild_targets.aws_lambda.unpack import IMAGE
 
 ALIAS = "live"
 _READY = doors.event("GET", "/v1/ready", (), b"", streams=False)
@@ -95,7 +96,7 @@ class Account:
 
     def put(self, artifact: Path, record: Record, configuration: dict[str, Any], say: Say) -> None:
         """Create the function, or give it new code and settings; returns when AWS is done with that."""
-        code = self._code(artifact, record)
+        code = self._code(artifact, record, say)
         if self.variables() is None:
             if not self._order.role:
                 raise TargetError(
@@ -195,15 +196,13 @@ class Account:
             return found
         return None
 
-    def _code(self, artifact: Path, record: Record) -> dict[str, Any]:
+    def _code(self, artifact: Path, record: Record, say: Say) -> dict[str, Any]:
         if record.package == "zip":
             return self._content(artifact / record.function.file, record.function)
-        if not self._order.image:
-            raise TargetError(
-                "Lambda takes images from ECR only",
-                hint=f"push it (skopeo copy oci:{artifact}/oci docker://REPOSITORY:TAG) and name it with --image URI",
-            )
-        return {"ImageUri": self._order.image}
+        from lsbuild_targets.aws_lambda import ecr  # zip files need no registry
+
+        pushed = self._order.image or ecr.push(self._session.client("ecr"), artifact / IMAGE, self.name, say)
+        return {"ImageUri": pushed}
 
     def _content(self, path: Path, known: Zip) -> dict[str, Any]:
         """The zip itself, or where it lies in S3 when it is too large to be sent directly."""

@@ -7,13 +7,16 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from platform import machine
 from tempfile import TemporaryFile
 from typing import IO
 
+from lsbuild.api import LsbuildError
 from lsbuild.packing.boot_image import QEMU_CPU, qemu_for
+from lsbuild.packing.debian_base import suite_of
+from lsbuild_targets.aws_lambda import stand_in
 from lsbuild_targets.aws_lambda.contents import FLAGS, START
 from lsbuild_targets.aws_lambda.record import Record
 from lsbuild_targets.aws_lambda.unpack import Sandbox
@@ -57,9 +60,7 @@ def start(record: Record, sandbox: Sandbox, scratch: Path) -> Start:
     if record.runtime.startswith("provided"):
         return _own_python(record, sandbox, environment)
     if _KERNEL[record.arch] != machine():
-        raise Unbootable(
-            f"the managed Python for {record.arch} is not on this {machine()}; an image or runtime: provided brings its own"
-        )
+        return _stand_in(record, sandbox, environment)
     python = _python(record.python)
     return Start(
         (str(sandbox.task / "bootstrap"), python, "/var/runtime/bootstrap.py"), environment, f"Python {record.python}"
@@ -137,13 +138,47 @@ def _own_python(record: Record, sandbox: Sandbox, environment: dict[str, str]) -
         return Start((str(sandbox.task / "bootstrap"),), environment, "the Python of its own layer")
     # The same under QEMU, in a root of its own: nothing of this machine is seen, as on Lambda not even /sys.
     root = sandbox.task.parent / "root"
-    for place, folder in (("var/task", sandbox.task), ("opt/lsbuild", sandbox.layers)):
-        (root / place).parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(root / place)
+    _move_into(root, sandbox)
     usr = "/opt/lsbuild/python/usr"
     libraries = f"{usr}/lib/aarch64-linux-gnu"
     python = (f"{libraries}/ld-linux-aarch64.so.1", "--library-path", libraries, f"{usr}/bin/python{record.python}")
     return _chroot(record, root, (*python, *FLAGS, START, "/var/task", "/opt/lsbuild"), environment)
+
+
+def _stand_in(record: Record, sandbox: Sandbox, environment: dict[str, str]) -> Start:
+    """Under QEMU with Debian's Python, for the managed one is nowhere but on Lambda."""
+    if record.arch != "arm64" or not suite_of(record.python):
+        raise Unbootable(
+            f"the managed Python {record.python} for {record.arch} is not on this {machine()}, and nothing stands in for it; "
+            "an image or runtime: provided brings its own"
+        )
+    _require_emulation()
+    root = sandbox.task.parent / "root"
+    root.mkdir()
+    try:
+        python = stand_in.lay_out(record.python, record.arch, root)
+    except LsbuildError as error:
+        raise Unbootable(f"no Debian to stand in for the managed Python: {error}") from error
+    _move_into(root, sandbox)
+    ready = _image(record, root, environment)
+    return replace(ready, how=f"{python} in the place of Lambda's, {ready.how}")
+
+
+def _move_into(root: Path, sandbox: Sandbox) -> None:
+    """Put the function and its layers where a sandbox has them."""
+    for place, folder in (("var/task", sandbox.task), ("opt/lsbuild", sandbox.layers)):
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(root / place)
+
+
+def _require_emulation() -> tuple[str, int]:
+    """QEMU's path and version. Raises Unbootable where arm64 cannot be run in a root of its own."""
+    if os.geteuid() != 0:
+        raise Unbootable("that needs root, for chroot")
+    found = qemu_for("arm64")
+    if isinstance(found, str):
+        raise Unbootable(found)
+    return found
 
 
 def _image(record: Record, root: Path, environment: dict[str, str]) -> Start:
@@ -157,10 +192,7 @@ def _chroot(record: Record, root: Path, command: tuple[str, ...], environment: d
     before: tuple[str, ...] = ()
     how = "chroot"
     if _KERNEL[record.arch] != machine():
-        found = qemu_for("arm64")
-        if isinstance(found, str):
-            raise Unbootable(found)
-        qemu, version = found
+        qemu, version = _require_emulation()
         shutil.copyfile(qemu, root / ".qemu")
         (root / ".qemu").chmod(0o755)
         before = ("/.qemu",)

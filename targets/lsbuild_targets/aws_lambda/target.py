@@ -124,6 +124,11 @@ class Lambda:
             raise TargetError("this is no artifact of target lambda", where=str(artifact))
         return deploy.deploy(artifact, found, order, say)
 
+    def layout(self, artifact: Path) -> Path | None:
+        """The image, to be pushed to ECR; implements ``lsbuild.api.Images``."""
+        found = record.read(artifact)
+        return artifact / IMAGE if found is not None and found.package == "image" else None
+
 
 TARGET = Lambda()
 

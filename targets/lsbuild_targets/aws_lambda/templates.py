@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from typing import Any
 
+from lsbuild.packing.yaml_write import documents
 from lsbuild_targets.aws_lambda.record import Record, Zip
 
 SAM, TERRAFORM = "template.yaml", "main.tf.json"
@@ -15,16 +15,8 @@ _PLACEHOLDER = "REPOSITORY/NAME@sha256:DIGEST"
 
 def sam(record: Record) -> bytes:
     """``template.yaml`` for ``sam deploy`` (AWS::Serverless-2016-10-31)."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    text = io.StringIO()
-    yaml.dump(_sam(record), text)
-    return (
-        b"# Written by lsbuild; `sam deploy --guided` deploys it, with the zip files beside it.\n"
-        + text.getvalue().encode()
+    return documents(
+        _sam(record), comment="Written by lsbuild; `sam deploy --guided` deploys it, with the zip files beside it."
     )
 
 
@@ -46,7 +38,7 @@ def _sam(record: Record) -> dict[str, Any]:
     if record.package == "image":
         parameters["ImageUri"] = {
             "Type": "String",
-            "Description": "The image in ECR, by its digest, after `skopeo copy oci:oci docker://...`",
+            "Description": "The image in ECR, by its digest, as `lsbuild push` prints it",
         }
     layers = {_title(layer): _sam_layer(record, layer) for layer in record.layers}
     outputs: dict[str, Any] = {

@@ -80,6 +80,11 @@ def _installed(bundle: Bundle, options: Options) -> Iterator[Member]:
     yield Member("etc/hostname", f"{hostname}\n".encode())
 
 
+def firmware_of(options: Options) -> str:
+    """``debian``, ``none``, or ``given`` for a folder, whose path is nobody's business but the builder's."""
+    return options.firmware if options.firmware in ("debian", "none") else "given"
+
+
 def hostname_of(bundle: Bundle, options: Options) -> str:
     """As the options say, else the name of the spec with what a name of a machine may hold."""
     return options.hostname or bundle.manifest.name.replace("_", "-").replace(".", "-")

@@ -36,6 +36,12 @@ _UNPROVED = (
     "the board itself: its memory, speed, temperature and firmware; the unit's sandbox where no systemd boots it"
 )
 
+_CARD_UNPROVED = {
+    "debian": "that the firmware on the card (Debian's raspi-firmware) starts a board, and that its parts work",
+    "given": "that the firmware on the card, which is what the folder held, starts a board, and that its parts work",
+    "none": "there is NO firmware on the card: a Pi 4 or Zero 2 W does not start from it, only QEMU, and perhaps a Pi 5",
+}
+
 
 def verify(artifact: Path, ask: Ask) -> Iterator[Check]:
     """All checks, as they are made."""
@@ -49,7 +55,7 @@ def verify(artifact: Path, ask: Ask) -> Iterator[Check]:
             if why:
                 yield Check.skipped("card", f"the image was NOT opened and NOT booted: {why}")
             if not kinds:
-                yield Check.unproved(_UNPROVED)
+                yield Check.unproved(f"{_UNPROVED}; {_CARD_UNPROVED[record.firmware]}")
                 return
             roots = {kind: _unpack(artifact, record, kind, scratch) for kind in kinds}
             manifest = _same_files(artifact, record, roots)
@@ -68,6 +74,8 @@ def verify(artifact: Path, ask: Ask) -> Iterator[Check]:
             board, port = BOARDS[record.profile], manifest.server.port
             yield from boot_card.boot(scratch / _CARD, board, port, scratch, ask)
         yield Check.unproved(_UNPROVED)
+        if "image" in record.files:
+            yield Check.unproved(_CARD_UNPROVED[record.firmware], "card on a board")
 
 
 def _record(artifact: Path) -> Record:

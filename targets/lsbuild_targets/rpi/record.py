@@ -28,6 +28,8 @@ class Record:
     hashes: Mapping[str, str]
     base_uri: str
     base: Mapping[str, str]
+    firmware: str = ""
+    """What boots a card: ``debian``, ``none`` or ``given`` (a folder); "" without an image."""
 
 
 def to_json(record: Record) -> bytes:

@@ -147,4 +147,5 @@ def _record(bundle: Bundle, options: Options, files: Mapping[str, str], folder: 
         hashes={kind: file_sha256(folder / name) for kind, name in files.items()},
         base_uri=uri_of_base,
         base=packages,
+        firmware=image.firmware_of(options) if "image" in files else "",
     )

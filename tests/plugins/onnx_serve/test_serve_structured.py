@@ -217,6 +217,19 @@ def test_a_call_that_must_be_made_is_made(with_card: Callable[..., Engine], fami
             jsonschema.validate(arguments, POINT if name == "move" else {"maxProperties": 0})
 
 
+@pytest.mark.parametrize("family", ["hermes", "mistral", "granite", "phi", "llama", "pythonic"])
+def test_a_call_that_must_be_made_and_is_cut_is_never_text(with_card: Callable[..., Engine], family: str) -> None:
+    engine = with_card(tools=getattr(forms, family.upper()))
+    names = set()
+    for length in range(1, 40):
+        deltas = answer(engine, replace(WILD, seed=2, max_tokens=length), tools=TOOLS, tool_choice="move")
+        assert not text_of(deltas)
+        cut = [call for delta in deltas for call in delta.tool_calls]
+        names |= {call.name for call in cut}
+        assert deltas[-1].finish == "length" or cut[-1].whole
+    assert names == {"move"}
+
+
 def test_strict_functions_hold_calls_that_the_model_begins_by_itself(with_card: Callable[..., Engine]) -> None:
     """The bias makes it begin; then only a call of a known function with valid arguments can follow."""
     engine = with_card()

@@ -206,6 +206,61 @@ def test_nothing_is_lost_when_there_is_no_call() -> None:
         assert parse([text], form)[:2] == (text, [])
 
 
+CUT = (
+    (HERMES, '<tool_call>\n{"name": "f", "arguments": {"x": 1, "y": "ab', [("f", '{"x": 1, "y": "ab')]),
+    (HERMES, '<tool_call>\n{"name": "f", "argu', [("f", "")]),
+    (HERMES, '<tool_call>\n{"name": "f', []),
+    (HERMES, "<tool_call>", []),
+    (HERMES, '<tool_call>\n{"name": "f", "arguments": {"x": 1}}', [("f", '{"x": 1}')]),
+    (
+        HERMES,
+        '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>\n<tool_call>\n{"name": "g", "arguments": {"s": "',
+        [("f", "{}"), ("g", '{"s": "')],
+    ),
+    (
+        forms.MISTRAL,
+        '[TOOL_CALLS][{"name": "f", "arguments": {"x": 1}}, {"name": "g", "ar',
+        [("f", '{"x": 1}'), ("g", "")],
+    ),
+    (forms.LLAMA, '{"name": "f", "parameters": {"x": 1, ', [("f", '{"x": 1, ')]),
+    (forms.PYTHONIC, "[g(s='a', y=[1, 2", [("g", '{"s": "a"')]),
+    (forms.PYTHONIC, "[g(", [("g", "")]),
+    (CODER, "<tool_call>\n<function=g>\n<parameter=s>\n1\n</parameter>\n<parameter=o>\n{", [("g", '{"s": "1"')]),
+    (CODER, "<tool_call>\n<function=g>\n<para", [("g", "")]),
+    (GEMMA, "<call>call:g{s:<esc>a<esc>,o:{k:", [("g", '{"s": "a"')]),
+    (DEEPSEEK, '<calls><call>function<sep>f\n```json\n{"x": 1', [("f", '{"x": 1')]),
+    (ARGS, '[TOOL_CALLS]f[ARGS]{"x": ', [("f", '{"x": ')]),
+)
+
+
+@pytest.mark.parametrize(("form", "text", "expected"), CUT)
+def test_a_call_that_the_limit_cuts_is_a_call_and_never_text(
+    form: forms.ToolForm, text: str, expected: list[tuple[str, str]]
+) -> None:
+    for pieces in ([text], list(text)):
+        parser, shown, made = ToolCallParser(form, TOOLS), "", []
+        for said, calls in [*map(parser.feed, pieces), parser.cut()]:
+            shown += said
+            made += [(call.name, call.arguments) for call in calls]
+        assert (shown, made) == ("", expected)
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [(HERMES, "It is 3 <"), (forms.LLAMA, '{"name": "Ann", "age'), (forms.PYTHONIC, "[1, 2"), (HERMES, "")],
+)
+def test_what_is_no_call_stays_text_where_the_limit_cuts_it(form: forms.ToolForm, text: str) -> None:
+    parser = ToolCallParser(form, TOOLS)
+    (said, _), (rest, calls) = parser.feed(text), parser.cut()
+    assert (said + rest, calls) == (text, ())
+
+
+@pytest.mark.parametrize(("form", "text"), [(HERMES, "<tool_c"), (forms.LLAMA, '{"na'), (forms.PYTHONIC, "[f")])
+def test_what_had_to_be_a_call_is_no_text(form: forms.ToolForm, text: str) -> None:
+    parser = ToolCallParser(form, TOOLS, must=True)
+    assert (parser.feed(text), parser.cut()) == (("", ()), ("", ()))
+
+
 def test_short_ids_where_a_template_wants_them() -> None:
     parser = ToolCallParser(forms.MISTRAL)
     _, (call,) = parser.feed('[TOOL_CALLS][{"name": "f", "arguments": {}}]')

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -452,7 +453,7 @@ def test_a_file_that_cannot_be_loaded_is_told(root: Path, tmp_path: Path) -> Non
 
 
 def test_without_a_place_for_its_folder_it_runs_and_writes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_folder", lambda: "")  # as on a disk that nobody may write to
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere/at/all")  # as on a disk that nobody may write to
     tools = Tools(root)
     assert tools("say", text="x").text == "x" and tools("write", path="a", size=1).failed
     tools.tools.close()

@@ -339,7 +339,9 @@ def test_work_that_does_not_look_at_the_clock_is_answered_for_before_lambda_ends
     assert cancelled == [True]
 
 
-def test_a_client_that_goes_away_in_mid_stream_stops_the_work_and_the_next_event_is_answered(app: App) -> None:
+def test_a_client_that_goes_away_in_mid_stream_stops_the_work_and_the_next_event_is_answered(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The service closes the connection; the function notices when it sends, stops, and asks again."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = Server(app, RuntimeApi(f"127.0.0.1:{listener.getsockname()[1]}"), Settings(), Telemetry(function()))
@@ -352,7 +354,8 @@ def test_a_client_that_goes_away_in_mid_stream_stops_the_work_and_the_next_event
         finally:
             closed.set()
 
-    app.handle = lambda _request: Response(200, chunks(), {"content-type": "text/event-stream"})  # type: ignore[method-assign]
+    endless = Response(200, chunks(), {"content-type": "text/event-stream"})
+    monkeypatch.setattr(app, "handle", lambda _request: endless)
     thread = threading.Thread(target=server.serve_one)
     thread.start()
     with listener:
@@ -362,7 +365,10 @@ def test_a_client_that_goes_away_in_mid_stream_stops_the_work_and_the_next_event
         deadline = int((time.time() + 60) * 1000)
         head = f"Lambda-Runtime-Aws-Request-Id: 1\r\nLambda-Runtime-Deadline-Ms: {deadline}"
         connection.sendall(f"HTTP/1.1 200 OK\r\n{head}\r\nContent-Length: {len(event)}\r\n\r\n".encode() + event)
-        assert connection.recv(1 << 12).startswith(b"POST /2018-06-01/runtime/invocation/1/response")
+        sent = b""
+        while b"data: x" not in sent:
+            sent += connection.recv(1 << 12)
+        assert sent.startswith(b"POST /2018-06-01/runtime/invocation/1/response")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
         thread.join(30)

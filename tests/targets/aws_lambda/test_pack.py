@@ -13,12 +13,12 @@ import pytest
 from pydantic import ValidationError
 
 from lsbuild.api import Bundle, File, Platform, Service, TargetError
-from lsbuild.packing.archive import ZIP_EPOCH, Member, with_folders, write_tar
 from lsbuild.packing.oci_read import images
 from lsbuild_targets.aws_lambda import options as limits
 from lsbuild_targets.aws_lambda import record, target
 from lsbuild_targets.aws_lambda.options import Options
 from lsbuild_targets.aws_lambda.target import TARGET
+from small_rootfs import with_base
 
 
 def pack(bundle: Bundle, options: Options, out: Path) -> Path:
@@ -28,25 +28,6 @@ def pack(bundle: Bundle, options: Options, out: Path) -> Path:
 def names(path: Path) -> list[str]:
     with zipfile.ZipFile(path) as archive:
         return archive.namelist()
-
-
-def with_base(bundle: Bundle, folder: Path, python: str = "3.13") -> Bundle:
-    """The bundle with a base of a few files, one of them behind two names."""
-    folder.mkdir(exist_ok=True)
-    library = "usr/lib/x86_64-linux-gnu"
-    base = [
-        Member(f"usr/bin/python{python}", b"interpreter", 0o755),
-        Member(f"usr/lib/python{python}/os.py", b"import sys\n"),
-        Member(f"{library}/libz.so.1.3", b"library"),
-        Member(f"{library}/libz.so.1", link="libz.so.1.3"),
-        Member(f"{library}/ld-linux-x86-64.so.2", b"loader", 0o755),
-        Member("etc/ssl/certs/ca-certificates.crt", b"certificates"),
-        Member("lib", link="usr/lib"),
-        Member("usr/share/doc/zlib1g/copyright", b"licence"),
-    ]
-    with (folder / "rootfs.tar").open("wb") as stream:
-        write_tar(stream, with_folders(base), ZIP_EPOCH)
-    return Bundle(bundle.platform, bundle.manifest, bundle.files, {"rootfs": folder})
 
 
 def test_the_platform_is_amazon_linux_2023() -> None:
@@ -179,6 +160,7 @@ def test_auto_becomes_an_image_when_zips_are_too_large(
         "oci",
         "template.yaml",
     ]
+    assert TARGET.layout(made.path) == made.path / "oci", "which `lsbuild push` takes to ECR"
     (image,) = images(made.path / "oci")
     assert image.config["config"]["Entrypoint"][0] == "/usr/bin/python3.13"
     assert [manifest.name for manifest in TARGET.manifests(made.path)] == ["small"]

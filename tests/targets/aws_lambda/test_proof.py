@@ -111,16 +111,31 @@ def test_a_missing_python_is_a_skip_that_names_it(
     assert "set LSBUILD_PYTHON" in checks(out)["boot"].detail
 
 
-def test_another_architecture_on_a_managed_python_cannot_be_booted(
-    tmp_path: Path, make_function: Any, options: Options
+@pytest.mark.parametrize(
+    ("arch", "python", "message"),
+    [
+        ("arm64", "3.13", "qemu-user|needs root"),
+        ("arm64", "3.12", "nothing stands in for it"),
+        ("x86_64", "3.13", "brings its own"),
+    ],
+)
+def test_a_managed_python_of_another_architecture_says_what_is_missing(
+    tmp_path: Path,
+    make_function: Any,
+    options: Options,
+    monkeypatch: pytest.MonkeyPatch,
+    arch: str,
+    python: str,
+    message: str,
 ) -> None:
-    from platform import machine
-
-    other = "arm64" if machine() == "x86_64" else "x86_64"
-    out = pack(make_function(), options.model_copy(update={"arch": other}), tmp_path)
+    out = pack(make_function(), options.model_copy(update={"arch": arch, "python": python}), tmp_path)
     known = record.read(out)
     assert known is not None
-    with pytest.raises(Unbootable, match="brings its own"):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(
+        "lsbuild_targets.aws_lambda.sandbox.machine", lambda: "x86_64" if arch == "arm64" else "aarch64"
+    )
+    with pytest.raises(Unbootable, match=message):
         start(known, Sandbox(tmp_path, tmp_path), tmp_path)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lsbuild.packing import mbr
 from lsbuild.packing.archive import Member
 from lsbuild_targets.rpi import board, kernel
 from lsbuild_targets.rpi.board import accounts
@@ -72,6 +73,28 @@ def test_the_first_program_is_a_script_that_a_shell_understands(tmp_path: Path) 
     subprocess.run(["sh", "-n", tmp_path / "init"], check=True)
     if shutil.which("busybox"):
         subprocess.run(["busybox", "sh", "-n", tmp_path / "init"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("root", "number", "found"),
+    [("04030201-02", 2, "vdb2"), ("04030201-02", 1, "vdb1"), ("04030209-02", 2, ""), ("04030201-02", 3, "")],
+)
+def test_it_finds_its_partitions_among_those_of_other_disks(tmp_path: Path, root: str, number: int, found: str) -> None:
+    if shutil.which("busybox") is None:
+        pytest.skip("busybox is not installed: apt-get install busybox")
+    (tmp_path / "dev").mkdir()
+    for disk, mark in (("vda", b"\x01\x02\x03\x05"), ("vdb", b"\x01\x02\x03\x04")):
+        (tmp_path / "dev" / disk).write_bytes(mbr.table(mark, (1, 1), (2, 2)))
+        for index in (1, 2):
+            part = tmp_path / f"sys/class/block/{disk}/{disk}{index}"
+            part.mkdir(parents=True)
+            (part / "partition").write_text(f"{index}\n")
+    text = board.init([]).decode()
+    text = text[text.index("find_part() {") :].partition("\n}\n")[0] + "\n}\n"
+    text = text.replace("/sys/", f"{tmp_path}/sys/").replace('"/dev/', f'"{tmp_path}/dev/')
+    words = ["busybox", "sh", "-c", f"bb=busybox root={root}\n{text}\nfind_part {number} && echo $part"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == (f"/dev/{found}" if found else "")
 
 
 @pytest.mark.parametrize(

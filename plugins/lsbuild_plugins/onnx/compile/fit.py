@@ -52,11 +52,15 @@ def fit(path: Path, wanted: Iterable[str], facts: Mapping[str, Json]) -> Facts:
     found["runs_on"] = [name for name in asked if not lacks[name]]
     told = [
         f"{name} does not have {', '.join(kinds)}: this model runs on "
-        f"{' or '.join(found['runs_on']) or 'the CPU'} (quantize: none gives encoders another form)"
+        f"{' or '.join(found['runs_on']) or 'the CPU'}{_way_out(kinds)}"
         for name, kinds in lacks.items()
         if kinds
     ]
     return {**found, "warnings": [*facts.get("warnings", []), *told]}
+
+
+def _way_out(kinds: Iterable[str]) -> str:
+    return "" if _ATTENTION in kinds else "; quantize: none gives an encoder another form"
 
 
 def lacking(graph: Any, provider: str) -> tuple[str, ...]:

@@ -93,6 +93,7 @@ class Engine:
             sampling=chat.sampling,
             tools=card.tools if tools else None,
             functions=tools,
+            must=bool(tools) and chat.tool_choice not in ("auto", "none"),
             parallel=chat.parallel_tool_calls,
             reasoning=card.reasoning,
             begun=card.reasoning is not None and begun(card.reasoning, text),

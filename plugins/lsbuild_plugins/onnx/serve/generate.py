@@ -42,6 +42,8 @@ class Task(Struct, frozen=True):
     echo: str | None = None
     tools: ToolForm | None = None
     functions: Sequence[Mapping[str, Any]] = ()
+    must: bool = False
+    """Whether the answer has to be a call."""
     parallel: bool = True
     reasoning: Reasoning | None = None
     begun: bool = False
@@ -187,4 +189,5 @@ class _Choice:
 def _reader(task: Task) -> Reader:
     """What divides the text of an answer: thoughts first, then calls."""
     thoughts = ReasoningParser(task.reasoning, begun=task.begun) if task.reasoning is not None else None
-    return Reader(thoughts, ToolCallParser(task.tools, task.functions) if task.tools is not None else None)
+    calls = ToolCallParser(task.tools, task.functions, task.must) if task.tools is not None else None
+    return Reader(thoughts, calls)

@@ -36,12 +36,13 @@ class Reader:
         reasoning, text = self._thoughts.feed(piece) if self._thoughts else ("", piece)
         return (reasoning, *(self._calls.feed(text) if self._calls and text else (text, ())))
 
-    def finish(self) -> Read:
-        """What was held back when no more text comes."""
+    def finish(self, reason: FinishReason) -> Read:
+        """What was held back when no more text comes, for that reason."""
         reasoning, text = self._thoughts.finish() if self._thoughts else ("", "")
         if self._calls is None:
             return reasoning, text, ()
-        (shown, found), (rest, late) = self._calls.feed(text), self._calls.finish()
+        shown, found = self._calls.feed(text)
+        rest, late = self._calls.cut() if reason == "length" else self._calls.finish()
         return reasoning, shown + rest, found + late
 
 
@@ -82,7 +83,7 @@ class Output:
     def finish(self, reason: FinishReason, usage: Usage | None) -> Delta:
         """The last delta: what was held back, and why the answer ends."""
         rest = "" if self.stopped else self._stops.feed(self._detokeniser.finish()) + self._stops.finish()
-        first, last = self._reader.feed(rest), self._reader.finish()
+        first, last = self._reader.feed(rest), self._reader.finish(reason)
         self.calls += len(first[2]) + len(last[2])
         if self.calls and reason == "stop":
             reason = "tool_calls"

@@ -7,6 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from lsbuild_plugins.onnx.serve import calls
+from lsbuild_plugins.onnx.serve.cut import cut
 from lsbuild_plugins.onnx.serve.forms import ToolForm
 from lsbuild_plugins.onnx.serve.text import overlap
 from lsbuild_runtime.ports import ToolCall
@@ -23,14 +24,17 @@ class ToolCallParser:
 
     White space between text and a call, and between calls, belongs to neither. What is not a valid call is given back
     as the text it was. At the end an open call counts if its arguments are complete (models stop before the closing
-    marker). The reader is a coroutine: it stands where it is until more text comes, so each character is read once.
+    marker). Of an answer that ``must`` be a call, what a limit leaves of a beginning is no text. The reader is a coroutine:
+    it stands where it is until more text comes, so each character is read once.
     """
 
-    def __init__(self, form: ToolForm, tools: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(self, form: ToolForm, tools: Sequence[Mapping[str, Any]] = (), must: bool = False) -> None:
         self._form = form
+        self._must = must
         self._types = calls.types_of(tools)
         self._held = ""
         self._ended = False
+        self._cut = False
         self._text: list[str] = []
         self._found: list[ToolCall] = []
         self._called = False
@@ -49,6 +53,12 @@ class ToolCallParser:
         self._ended = True
         next(self._work, None)
         return self._given()
+
+    def cut(self) -> tuple[str, tuple[ToolCall, ...]]:
+        """As ``finish``, of an answer that the limit of tokens ended: an open call comes as far as it is written."""
+        self._cut = True
+        text, found = self.finish()
+        return "" if self._must else text, found
 
     def _given(self) -> tuple[str, tuple[ToolCall, ...]]:
         text, found = "".join(self._text), tuple(self._found)
@@ -96,14 +106,26 @@ class ToolCallParser:
         """All calls of one ``begin ... end``; what follows a broken one is text."""
         at = yield from self._literal(start, self._form.begin)
         if at < 0:
-            self._say(self._failed_at)
+            self._broken(len(self._held))
         while at >= 0:
             after = yield from self._call(at)
             if after < 0:
-                self._say(self._failed_at)
+                self._broken(at)
                 return
             self._held, self._called = self._held[after:], True
             at = yield from self._next()
+
+    def _broken(self, at: int) -> None:
+        """What is no call is text, unless it is one that was cut: it stands at ``at``."""
+        # A form without a marker is known by the function that it names.
+        call = cut(self._held[at:], self._form, self._types) if self._cut and self._ended else None
+        known = call is not None and (call[0] in self._types or bool(self._form.opener))
+        if call is not None and known:
+            self._found.append(ToolCall(_new_id(self._form), *call))
+        if known or (self._cut and self._ended and self._form.opener):
+            self._held, self._called = "", True
+        else:
+            self._say(self._failed_at)
 
     def _next(self) -> Steps:
         """Where another call of the section begins, or -1 when it is over."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -19,6 +17,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from lsbuild_plugins.python_tool.serve.workplace import Workplace
 from lsbuild_runtime.http import Context
 
 START_SECONDS = 60.0
@@ -139,11 +138,11 @@ class _Running:
     def __init__(self, settings: Settings) -> None:
         self.layers: tuple[str, ...] = ()
         self._buffer = bytearray()
-        self._work = _folder()
+        self._work = Workplace()
         request_end, self._requests = os.pipe()
         self._answers, answer_end = os.pipe()
         told = {
-            "tool": settings.tool, "work": self._work, "memory": settings.memory, "output": settings.output,
+            "tool": settings.tool, "work": self._work.path, "memory": settings.memory, "output": settings.output,
             "file": settings.file, "network": settings.network, "read": settings.read,
             "requests": request_end, "answers": answer_end,
         }  # fmt: skip
@@ -154,14 +153,14 @@ class _Running:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 pass_fds=(request_end, answer_end),
-                env=_environment(settings.env, self._work),
+                env=_environment(settings.env, self._work.path),
                 cwd="/",
                 start_new_session=True,
             )
         except OSError as error:
             for end in (self._requests, self._answers):
                 os.close(end)
-            shutil.rmtree(self._work, ignore_errors=True) if self._work else None
+            self._work.remove()
             raise Failed(f"its process cannot be started: {error.strerror}") from error
         finally:
             os.close(request_end)
@@ -228,8 +227,7 @@ class _Running:
         for end in (self._requests, self._answers):
             os.close(end)
         self._printed.join()
-        if self._work:
-            shutil.rmtree(self._work, ignore_errors=True)
+        self._work.remove()
 
     def _complete(self) -> bool:
         return len(self._buffer) >= 4 and len(self._buffer) >= 4 + int.from_bytes(self._buffer[:4], "big")
@@ -294,14 +292,6 @@ class _Printed:
             self._size += len(piece)
             self._kept += piece[: max(0, LOGGED - len(self._kept))]
         return not self._stream.closed
-
-
-def _folder() -> str:
-    """A new empty folder, or "" where none can be made: the tool then works in ``/`` and writes nothing."""
-    try:
-        return tempfile.mkdtemp(prefix="lsbuild-tool-")
-    except OSError:
-        return ""
 
 
 def _environment(given: Mapping[str, str], work: str) -> dict[str, str]:

@@ -118,22 +118,27 @@ $bb mount -t sysfs sys /sys
 for word in $($bb cat /proc/cmdline); do
     case $word in root=PARTUUID=*) root=${word#root=PARTUUID=} ;; esac
 done
+# The partition of that number on the disk whose table has that mark; only the newest kernels tell it in /sys.
 find_part() {
-    part=$($bb grep -lix "PARTUUID=$1" /sys/class/block/*/uevent 2>/dev/null)
-    [ -n "$part" ] && part=${part%/uevent} && part=/dev/${part##*/}
+    for disk in /sys/class/block/*; do
+        mark=$([ -e "$disk/partition" ] || $bb od -An -tx4 -j440 -N4 "/dev/${disk##*/}" 2>/dev/null)
+        [ "${mark# }" = "${root%-*}" ] || continue
+        part=$($bb grep -lx "$1" "$disk"/*/partition) && part=${part%/partition} && part=/dev/${part##*/} && return
+    done
+    return 1
 }
 for module in @MODULES@; do
-    find_part "$root" && break
-    $bb insmod /modules/$module.ko 2>/dev/null
+    find_part 2 && break
+    $bb insmod "/modules/$module.ko" 2>/dev/null
 done
 count=0
-while ! find_part "$root" && [ $count -lt 60 ]; do $bb sleep 1; count=$((count + 1)); done
+while ! find_part 2 && [ $count -lt 60 ]; do $bb sleep 1; count=$((count + 1)); done
 if ! $bb mount -t ext4 -o rw,noatime "$part" /root; then
     echo "lsbuild: no ext4 file system on the partition $root was found" >/dev/console
     exec /bin/sh
 fi
 # Without the boot partition the board starts as well, with the settings that it has.
-find_part "${root%-*}-01" && $bb mount -t vfat -o rw,flush,umask=0077 "$part" /root/@BOOT@
+find_part 1 && $bb mount -t vfat -o rw,flush,umask=0077 "$part" /root/@BOOT@
 $bb umount /sys /proc
 $bb mount --move /dev /root/dev
 exec $bb switch_root /root /sbin/init

@@ -8,18 +8,26 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from pydantic import ValidationError
 
-from lsbuild.api import Bundle, Check, File, Platform, Source, TargetError
+from base_images import PYTHON, base_layout, digest_of
+from lsbuild.api import Bundle, Check, File, Platform, Source, StepContext, TargetError
 from lsbuild.errors import LsbuildError
+from lsbuild.lock import Lock
+from lsbuild.packing import elf
 from lsbuild.packing.archive import ZIP_EPOCH, Member, with_folders, write_tar
-from lsbuild.packing.debian_base import Base as BaseOptions
+from lsbuild.packing.base_image import BaseImage, examine, write
 from lsbuild.packing.oci_read import check_blobs, images
-from lsbuild_targets.container import ROOT, TARGET, Options
+from lsbuild.running.monitor import Silent
+from lsbuild.sources import resolve
+from lsbuild_targets.container.options import ImageBase, Options
+from lsbuild_targets.container.target import ROOT, TARGET
 
 MakeBundle = Callable[..., Bundle]
 ELF = {"x86_64": b"\x7fELF\x02\x01" + bytes(12) + b"\x3e\x00", "aarch64": b"\x7fELF\x02\x01" + bytes(12) + b"\xb7\x00"}
@@ -62,7 +70,7 @@ def no_question(_: str) -> Iterator[Check]:
 
 def test_platforms_follow_the_suite() -> None:
     assert TARGET.platforms(Options()) == (Platform("x86_64", "3.13", "2.41"), Platform("aarch64", "3.13", "2.41"))
-    old = Options(arch=("arm64",), base=BaseOptions(suite="bookworm"))
+    old = Options(arch=("arm64",), base=ImageBase(suite="bookworm"))
     assert TARGET.platforms(old) == (Platform("aarch64", "3.11", "2.36"),)
 
 
@@ -78,6 +86,10 @@ def test_platforms_follow_the_suite() -> None:
         {"base": {"suite": "sid"}},
         {"base": {"mirror": "file:///srv/debian"}},
         {"shell": True},
+        {"base": {"python": "3.12"}},
+        {"base": {"image": "docker://registry.example/base"}},
+        {"base": {"image": "oci://registry.example/base:1"}},
+        {"base": {"image": "oci:./base", "python": "2.7"}},
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
@@ -85,8 +97,61 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None
         Options.model_validate(options)
 
 
+def test_an_image_as_base_is_a_source_for_each_platform() -> None:
+    options = Options(base=ImageBase(image=f"oci://registry.example/base@sha256:{'a' * 64}", python="3.12"))
+    platforms = TARGET.platforms(options)
+    assert platforms == (Platform("x86_64", "3.12", "2.28"), Platform("aarch64", "3.12", "2.28"))
+    uris = [TARGET.sources(options, platform) for platform in platforms]
+    assert uris == [{"base": f"{options.base.image}#linux/{arch}"} for arch in ("amd64", "arm64")]
+    known = TARGET.sources(Options(base=ImageBase(image="oci:./base")), Platform("x86_64", "3.13", "2.28"))
+    assert known["base"] == "oci:./base#linux/amd64"
+    assert known["tools"].startswith("debian:trixie/"), "which compiles the bytecode"
+
+
+def test_ours_is_laid_upon_the_layers_of_a_base(tmp_path: Path, bundles: MakeBundles) -> None:
+    options = Options(arch=("amd64",), base=ImageBase(image="oci:./base"))
+    base = base_layout(tmp_path / "base", PYTHON, {"etc/more": b"x"})
+    found = resolve(
+        ["oci:./base#linux/amd64"], root=tmp_path, lock=Lock(), cache=tmp_path / "cache", offline=True, locked=False,
+        monitor=Silent(),
+    )["oci:./base#linux/amd64"]  # fmt: skip
+    (tmp_path / "examined").mkdir()
+    step = TARGET.steps(options, TARGET.platforms(options)[0], {"base": found})["base"]
+    examine(StepContext(tmp_path / "examined", step.options, step.sources, {}, lambda *_: None))
+    (bundle,) = bundles(options)
+    out = TARGET.pack((replace(bundle, extras={"base": tmp_path / "examined"}),), options, tmp_path / "art").path
+    (ours,), (below,) = images(out / "image"), images(base)
+    assert ours.layers[:2] == below.layers
+    settings = ours.config["config"]
+    assert settings["Entrypoint"][0] == settings["Healthcheck"]["Test"][1] == "/usr/local/bin/python3.13"
+    assert settings["Env"] == ["PATH=/usr/local/bin:/usr/bin", "KEPT=1", "LANG=C.UTF-8", "HOME=/tmp"]
+    assert settings["Labels"]["org.opencontainers.image.base.digest"] == digest_of(base)
+    (tmp_path / "root").mkdir()
+    ours.unpack(tmp_path / "root")
+    assert (tmp_path / "root/etc/more").read_bytes() == b"x"
+    assert (tmp_path / "root" / ROOT / "manifest.json").is_file()
+
+
+def test_a_base_without_a_library_that_a_wheel_needs_is_refused(tmp_path: Path, bundles: MakeBundles) -> None:
+    options = Options(arch=("amd64",), base=ImageBase(image="oci:./base"))
+    native = next(path for path in Path(apsw.__file__).parent.glob("*.so"))
+    (tmp_path / "examined").mkdir()
+    below = BaseImage("oci:./base", "sha256:0", "/usr/bin/python3.13", "2.41", (), (), ("libc.so.6",))
+    write(tmp_path / "examined", below)
+    (bundle,) = bundles(options, (File("site/apsw/native.so", native, part="wheels"),))
+    wanted = set(elf.needed(native)) - {"libc.so.6"}
+    assert wanted, "the test has nothing to look for"
+    packed = replace(bundle, extras={"base": tmp_path / "examined"})
+    with pytest.raises(TargetError, match=r"site/apsw/native\.so needs lib.*, and the base has none") as caught:
+        TARGET.pack((packed,), options, tmp_path / "art")
+    assert caught.value.where == "targets.container.base.image"
+    assert not (tmp_path / "art").exists()
+    write(tmp_path / "examined", replace(below, libraries=("libc.so.6", *wanted)))
+    TARGET.pack((packed,), options, tmp_path / "art")
+
+
 def test_the_mirror_of_the_spec_reaches_the_source() -> None:
-    options = Options(base=BaseOptions(mirror="http://mirror.example/debian"))
+    options = Options(base=ImageBase(mirror="http://mirror.example/debian"))
     uris = TARGET.sources(options, TARGET.platforms(options)[1])
     assert uris["debs"].startswith("debian:trixie/arm64?python3.13-minimal,")
     assert uris["debs"].endswith("#mirror=http://mirror.example/debian")
@@ -207,7 +272,7 @@ def _fields(manifest: Any) -> dict[str, Any]:
 
 def test_the_docker_archive_holds_one_platform_and_docker_s_manifest(tmp_path: Path, bundles: MakeBundles) -> None:
     out = TARGET.pack(bundles(), Options(archives=("arm64",)), tmp_path / "art").path
-    assert sorted(path.name for path in out.iterdir()) == ["image", "small-arm64.docker.tar"]
+    assert [path.name for path in out.glob("*.docker.tar")] == ["small-arm64.docker.tar"]
     with tarfile.open(out / "small-arm64.docker.tar") as tar:
         names = set(tar.getnames())
         reader = tar.extractfile("manifest.json")

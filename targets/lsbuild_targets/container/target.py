@@ -6,14 +6,12 @@ base, wheels, models, indexes, code; so a change of code does not ship the weigh
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel
 
 from lsbuild import bytecode, toolbox
 from lsbuild.api import (
@@ -24,55 +22,28 @@ from lsbuild.api import (
     LsbuildError,
     Manifest,
     Platform,
+    Slot,
     Source,
     Step,
     TargetError,
 )
+from lsbuild.packing import base_image, native, slots
 from lsbuild.packing.archive import Member, check_paths, normalise, source_date_epoch, tree_sha256, tree_size
 from lsbuild.packing.boot import BOOTSTRAP
 from lsbuild.packing.boot_image import boot, require_machine
-from lsbuild.packing.debian_base import ARCHES, SUITES, Base, bytecode_steps, rootfs_step, tools_uri, uri
-from lsbuild.packing.oci import Image, Layout, Settings
-from lsbuild.packing.oci_read import ReadImage, check_blobs, images
+from lsbuild.packing.debian_base import ARCHES, SUITES, bytecode_steps, rootfs_step, suite_of, tools_uri, uri
+from lsbuild.packing.oci import Image, Layer, Layout, Settings
+from lsbuild.packing.oci_read import Blob, ReadImage, check_blobs, images
 from lsbuild.packing.place import new_folder
 from lsbuild.packing.rootfs import TAR
 from lsbuild_runtime.manifest import FILE_NAME, ManifestError, check_files, from_json, read
+from lsbuild_targets.container import compose, kubernetes, serverless
+from lsbuild_targets.container.options import REFERENCE, Options, checked
+from lsbuild_targets.container.workload import Workload, workload
 
 ROOT = "opt/lsbuild"
 """Where the bundle lies in the image."""
 _LAYERS = (("wheels", "Python packages"), ("model", "models"), ("index", "indexes"), ("app", "code and manifest"))
-_REFERENCE = re.compile(r"[a-z0-9]+(?:[._/:-]+[a-z0-9]+)*:[\w][\w.-]{0,127}")
-
-
-class Options(BaseModel):
-    """``targets.container``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    arch: tuple[Literal["amd64", "arm64"], ...] = Field(default=("amd64", "arm64"), min_length=1)
-    """Architectures of the image, like ``[amd64, arm64]``."""
-    base: Base = Base()
-    """What the image is built upon."""
-    user: int = Field(default=65532, ge=1, le=2**31 - 1)
-    """Numeric user and group that the server runs as; never root."""
-    tag: str | None = None
-    """Name and tag of the image. Default: ``NAME:latest``."""
-    archives: tuple[Literal["amd64", "arm64"], ...] | None = None
-    """Architectures that are also written as one tar for ``docker load``. Default: the first of ``arch``."""
-
-    @field_validator("arch")
-    @classmethod
-    def _known_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError("an architecture is named twice")
-        return value
-
-    @field_validator("tag")
-    @classmethod
-    def _is_reference(cls, value: str | None) -> str | None:
-        if value is not None and not _REFERENCE.fullmatch(value):
-            raise ValueError(f"{value!r} is not of the form name:tag, like registry.example/team/assistant:1.0")
-        return value
 
 
 class Container:
@@ -84,40 +55,52 @@ class Container:
     Options: type[BaseModel] = Options
 
     def platforms(self, options: BaseModel) -> tuple[Platform, ...]:
-        """One platform for each architecture, with the Python and the glibc of the suite."""
-        chosen = _checked(options)
-        python, _, glibc = SUITES[chosen.base.suite]
+        """One platform for each architecture, with the Python and the glibc of the base."""
+        chosen = checked(options)
+        base = chosen.base
+        python, glibc = (base.version, base.glibc) if base.image else (SUITES[base.suite][0], SUITES[base.suite][2])
         return tuple(Platform(ARCHES[arch], python, glibc) for arch in chosen.arch)
 
     def sources(self, options: BaseModel, platform: Platform) -> Mapping[str, str]:
-        """``debs`` for the image, ``tools`` the same packages for this machine: their Python compiles the bytecode."""
-        base = _checked(options).base
-        return {"debs": uri(base.suite, base, platform.arch), "tools": tools_uri(base.suite, base)}
+        """``debs`` or ``base`` for the image, ``tools`` the same Python for this machine, which compiles the bytecode."""
+        base = checked(options).base
+        suite = suite_of(platform.python)
+        tools = {"tools": tools_uri(suite, base)} if suite else {}
+        if base.image:
+            return {"base": f"{base.image}#linux/{_docker_arch(platform)}", **tools}
+        return {"debs": uri(base.suite, base, platform.arch), **tools}
 
     def steps(self, options: BaseModel, platform: Platform, sources: Mapping[str, Source]) -> Mapping[str, Step]:
-        """The base file system, and bytecode for code and wheels unless lsbuild runs on the very Python of the image."""
-        chosen = _checked(options)
-        steps = {"rootfs": rootfs_step(platform, chosen.base.suite, chosen.user, sources["debs"], sources["tools"])}
-        if not bytecode.matches(platform.python):
+        """The base, and bytecode for code and wheels unless lsbuild runs on the very Python of the image."""
+        chosen = checked(options)
+        if "base" in sources:
+            steps = {"base": base_image.base_step(platform, sources["base"])}
+        else:
+            steps = {"rootfs": rootfs_step(platform, chosen.base.suite, chosen.user, sources["debs"], sources["tools"])}
+        if "tools" in sources and not bytecode.matches(platform.python):
             steps |= bytecode_steps(platform, sources["tools"])
         return steps
 
     def pack(self, bundles: tuple[Bundle, ...], options: BaseModel, out: Path) -> Artifact:
         """Write ``out/image`` (OCI layout) and ``out/NAME-ARCH.docker.tar``; unchanged layers of an older one are kept."""
-        chosen = _checked(options)
+        chosen = checked(options)
         name = bundles[0].manifest.name
         reference = chosen.tag or f"{name}:latest"
-        if not _REFERENCE.fullmatch(reference):
+        if not REFERENCE.fullmatch(reference):
             raise TargetError(
                 f"{reference!r} cannot be the name of an image", hint="set targets.container.tag to name:tag"
             )
         for bundle in bundles:
             check_paths(file.path for file in bundle.files)
+        workload(bundles, chosen, reference, "")  # what it refuses, it refuses before anything is written
         mtime = source_date_epoch()
         with new_folder(out, is_artifact) as folder:
             layout = Layout(folder / "image", mtime, before=out / "image" if is_artifact(out) else None)
             packed = [_image(layout, bundle, chosen) for bundle in bundles]
-            layout.index(packed, reference)
+            digest = layout.index(packed, reference).digest
+            top = digest if len(packed) > 1 else packed[0].blob.digest
+            for file, data in _deployment_files(workload(bundles, chosen, reference, top)):
+                (folder / file).write_bytes(data)
             for image in packed:
                 if image.arch in (chosen.archives if chosen.archives is not None else chosen.arch[:1]):
                     layout.docker_archive(folder / f"{name}-{image.arch}.docker.tar", image, reference)
@@ -144,6 +127,14 @@ class Container:
         for image in found:
             yield from _verify_image(image, ask)
 
+    def slots(self, artifact: Path, scratch: Path) -> tuple[Slot, ...]:  # noqa: ARG002
+        """Each image by itself; implements ``lsbuild.api.Updates``."""
+        return slots.of_images(artifact / "image", self.manifests(artifact))
+
+    def layout(self, artifact: Path) -> Path | None:
+        """The image, to be pushed to a registry; implements ``lsbuild.api.Images``."""
+        return artifact / "image" if is_artifact(artifact) else None
+
 
 TARGET = Container()
 
@@ -153,15 +144,48 @@ def is_artifact(folder: Path) -> bool:
     return (folder / "image" / "oci-layout").is_file() and (folder / "image" / "index.json").is_file()
 
 
-def _checked(options: BaseModel) -> Options:
-    if not isinstance(options, Options):
-        raise TargetError(f"target container was given {type(options).__name__}, not its own Options")
-    return options
+def _deployment_files(work: Workload) -> Iterator[tuple[str, bytes]]:
+    yield kubernetes.FILE, kubernetes.kubernetes(work)
+    yield serverless.KNATIVE, serverless.knative(work)
+    yield serverless.KSERVE, serverless.kserve(work)
+    yield compose.FILE, compose.compose(work)
+
+
+@dataclass(frozen=True, slots=True)
+class _Foundation:
+    """What ours is laid upon: its layers, where its Python is, what its containers have in their environment, its names."""
+
+    layers: tuple[Layer, ...]
+    python: str
+    env: tuple[str, ...]
+    labels: Mapping[str, str]
+
+
+def _foundation(layout: Layout, bundle: Bundle, options: Options) -> _Foundation:
+    name = "org.opencontainers.image.base.name"
+    if "base" not in bundle.extras:
+        suite = options.base.suite
+        layer = layout.tar_layer(bundle.extras["rootfs"] / TAR, f"Debian {suite}")
+        return _Foundation(
+            (layer,), f"/usr/bin/python{bundle.platform.python}", ("PATH=/usr/bin",), {name: f"debian:{suite}"}
+        )
+    folder = bundle.extras["base"]
+    found = base_image.read(folder)
+    native.require_libraries(bundle, found.libraries, "targets.container.base.image")
+    layers = [
+        layout.adopt(folder / each.file, Blob(each.media, each.digest, each.size), each.diff_id, "base")
+        for each in found.layers
+    ]
+    # What our layers need that a base may lack: /tmp, and a place for what is kept.
+    own = [Member("tmp", mode=0o1777), Member("var/lib/lsbuild", owner=options.user, mode=0o755)]
+    labels = {name: found.name.removeprefix("oci:").lstrip("/"), "org.opencontainers.image.base.digest": found.digest}
+    return _Foundation((*layers, layout.layer(own, "folders")), found.python, found.env, labels)
 
 
 def _image(layout: Layout, bundle: Bundle, options: Options) -> Image:
     arch = _docker_arch(bundle.platform)
-    layers = [layout.tar_layer(bundle.extras["rootfs"] / TAR, f"Debian {options.base.suite}")]
+    base = _foundation(layout, bundle, options)
+    layers = list(base.layers)
     known = {part for part, _ in _LAYERS}
     for part, comment in _LAYERS:
         files = [file for file in bundle.files if (file.part if file.part in known else "app") == part]
@@ -169,15 +193,15 @@ def _image(layout: Layout, bundle: Bundle, options: Options) -> Image:
             layers.append(
                 layout.layer((Member(f"{ROOT}/{file.path}", file.content, file.mode) for file in files), comment)
             )
-    return layout.image(arch, layers, _settings(bundle, options))
+    return layout.image(arch, layers, _settings(bundle, options, base))
 
 
 def _docker_arch(platform: Platform) -> str:
     return next(debian for debian, kernel in ARCHES.items() if kernel == platform.arch)
 
 
-def _settings(bundle: Bundle, options: Options) -> Settings:
-    python, port = f"/usr/bin/python{bundle.platform.python}", bundle.manifest.server.port
+def _settings(bundle: Bundle, options: Options, base: _Foundation) -> Settings:
+    python, port = base.python, options.port(bundle.manifest.server.port)
     # Later words win: `docker run IMAGE --port 80` changes the port.
     start = ("-c", BOOTSTRAP, "--root", f"/{ROOT}", "--host", "0.0.0.0", "--port", str(port))  # noqa: S104
     probe = (
@@ -188,12 +212,12 @@ def _settings(bundle: Bundle, options: Options) -> Settings:
         entrypoint=(python, "-I", "-S", "-B", "-X", "utf8", *start),
         user=f"{options.user}:{options.user}",
         port=port,
-        env=("PATH=/usr/bin", "LANG=C.UTF-8", "HOME=/tmp"),
+        env=(*(each for each in base.env if not each.startswith(("LANG=", "HOME="))), "LANG=C.UTF-8", "HOME=/tmp"),
         labels={
             "org.opencontainers.image.title": bundle.manifest.name,
             "org.opencontainers.image.version": bundle.manifest.lsbuild,
             "org.opencontainers.image.description": f"{bundle.manifest.name}, compiled by lsbuild",
-            "org.opencontainers.image.base.name": f"debian:{options.base.suite}",
+            **base.labels,
         },
         health=(python, "-I", "-S", "-c", probe),
     )

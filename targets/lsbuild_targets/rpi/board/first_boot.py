@@ -49,7 +49,8 @@ def grow(root: Path, run: Run) -> None:
     part = (root / "sys/dev/block" / number).resolve()
     if (part / "partition").exists():
         disk = f"/dev/{part.parent.name}"
-        run(("sh", "-c", f"echo ', +' | sfdisk --quiet --no-reread --no-tell-kernel --force -N {_read(part / 'partition')} {disk}"))
+        larger = f"sfdisk --quiet --no-reread --no-tell-kernel --force -N {_read(part / 'partition')} {disk}"
+        run(("sh", "-c", f"echo ', +' | {larger}"))
         run(("partx", "-u", disk))
         run(("resize2fs", f"/dev/{part.name}"))
     _write(root / _GROWN, "")

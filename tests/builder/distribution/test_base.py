@@ -147,7 +147,7 @@ def archive(layout: Path, path: Path, *, times: int = 1, plain: bool = False) ->
 def test_what_cannot_be_built_upon_is_refused(
     host: str, tmp_path: Path, fetch: Fetch, monkeypatch: pytest.MonkeyPatch, uri: str, said: str
 ) -> None:
-    monkeypatch.setattr("lsbuild.distribution.client.time.sleep", lambda _: None)
+    monkeypatch.setattr("lsbuild.distribution.client._BACKOFF_S", 0.0)
     layout = base_layout(tmp_path / "base")
     (tmp_path / "spec.yaml").write_text("version: 1\n")
     (tmp_path / "empty").mkdir()

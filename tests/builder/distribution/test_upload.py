@@ -52,6 +52,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def _all(self) -> None:
+        if self.path == "/v2/":  # whether it speaks http at all
+            self._answer(200)
+            return
         self.odd.asked.append(f"{self.command} {urlsplit(self.path).path}")
         self.odd.shown.append(self.headers.get("Authorization"))
         if self.odd.statuses:

@@ -122,7 +122,7 @@ def test_a_container_host_goes_through_its_life(lsbuild: Lsbuild, podman: None, 
     assert lsbuild("update", "host", versions[1], *words).code == 0
     for number, artifact in versions.items():
         before = ("--from", tmp_path / "1.lsu") if number > 1 else ()
-        out = ("--out", tmp_path / f"{number}.lsu", "--version", str(number), "--health", "30")
+        out = ("--out", tmp_path / f"{number}.lsu", "--version", str(number), "--health", "5" if number == 3 else "120")
         done = lsbuild("update", "make", artifact, "--key", tmp_path / "ota.key", *out, *before)
         assert done.code == 0, done.err
     # The layer that did not change is not shipped again.

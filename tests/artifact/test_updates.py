@@ -183,14 +183,14 @@ def test_a_device_goes_through_its_life(
     assert figures["delta"] * 20 < figures["full"]
     # 3 ends as soon as it starts, 4 says that it is not ready.
     main = "app/lsbuild_runtime/serve/main.py"
-    make(with_code(second, tmp_path / "3", main, "raise SystemExit(3)\n"), folder)
+    make(with_code(second, tmp_path / "3", main, "raise SystemExit(3)\n"), folder, "--from", tmp_path / "1.lsu")
     done = device.update("apply", url)
     assert (done.code, done.out) == (7, ""), done.err
     assert "version 3 did not pass its trial: it ended" in done.err
     device.unit.wait()
     page = "app/lsbuild_runtime/routes/inspect.py"
     broken = (second / page).read_text().replace("def ready(", "def ready(*_):\n    raise OSError\n\n\ndef _ready(")
-    make(with_code(second, tmp_path / "4", page, broken), folder, "--health", "20")
+    make(with_code(second, tmp_path / "4", page, broken), folder, "--from", tmp_path / "1.lsu", "--health", "20")
     done = device.update("apply", url)
     assert done.code == 7
     assert "/v1/ready was not good after 20 s: status 500" in done.err

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
@@ -53,6 +54,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(factory, updates, trees, key.public)
 
 
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory, where there is one: thousands of little folders are made and removed."""
+    shared = Path("/dev/shm")
+    if not os.access(shared, os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(prefix="lsbuild-test-", dir=shared) as folder:
+        yield Path(folder)
+
+
 def serves(machine: Machine, world: World) -> str:
     """The version that a start would serve, whole, to the last byte."""
     found = machine.files()
@@ -77,16 +89,16 @@ def history(machine: Machine, world: World) -> Iterator[str]:
 
 
 def test_the_power_is_cut_after_every_operation(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], record_property: pytest.RecordProperty
+    world: World, memory: Path, capsys: pytest.CaptureFixture[str], record_property: pytest.RecordProperty
 ) -> None:
-    recorder = Recorder(tmp_path / "root")
-    with Machine(tmp_path, world.factory, [world.key], recorder) as machine:
+    recorder = Recorder(memory / "root")
+    with Machine(memory, world.factory, [world.key], recorder) as machine:
         for committed in history(machine, world):
             assert serves(machine, world) == committed
             recorder.say(committed)
     events = recorder.events
     figures = {"operations": len(events), "power_cuts": 0, "old": 0, "new": 0, "none": 0}
-    folder = tmp_path / "after"
+    folder = memory / "after"
     folder.mkdir()
     with Machine(folder, world.factory, [world.key]) as machine:
         for cut in range(len(events) + 1):
@@ -154,16 +166,16 @@ class Failing(Disk):
         self._pass()
 
 
-def test_the_disk_is_full_at_every_operation(world: World, tmp_path: Path) -> None:
+def test_the_disk_is_full_at_every_operation(world: World, memory: Path) -> None:
     """One clear message, what served serves, and with room the next try succeeds."""
     refused = 0
-    with Machine(tmp_path, world.factory, [world.key]) as machine:
+    with Machine(memory, world.factory, [world.key]) as machine:
         machine.apply(world.updates[1])
-        shutil.copytree(machine.place.root, tmp_path / "kept", symlinks=True)
+        shutil.copytree(machine.place.root, memory / "kept", symlinks=True)
         swift = machine.disk
         for countdown in range(1000):
             shutil.rmtree(machine.place.root)
-            shutil.copytree(tmp_path / "kept", machine.place.root, symlinks=True)
+            shutil.copytree(memory / "kept", machine.place.root, symlinks=True)
             machine.disk = Failing(countdown)
             try:
                 machine.apply(world.updates[5])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, NamedTuple, Protocol
 
 from lsbuild_runtime.updates import fetch, having, judge, place, room, slots, state
@@ -19,8 +19,6 @@ from lsbuild_runtime.updates.health import gate
 from lsbuild_runtime.updates.place import Identity, Place, Settings
 from lsbuild_runtime.updates.sources import Folder, Source
 from lsbuild_runtime.updates.state import State, Version
-
-Say = Callable[[str], None]
 
 
 class Service(Protocol):
@@ -133,9 +131,10 @@ def keep(device: Device) -> State:
     """The trial passed; what was fetched is not needed any more."""
     after = device.change(lambda now: state.committed(now, device.settings.digest))
     incoming = device.place.incoming
-    fetch.tidy((), incoming, device.disk)
-    if (incoming / ENVELOPE).is_file():
-        device.disk.remove(incoming / ENVELOPE)
+    with suppress(OSError):  # it serves and is kept, whatever lies about
+        fetch.tidy((), incoming, device.disk)
+        if (incoming / ENVELOPE).is_file():
+            device.disk.remove(incoming / ENVELOPE)
     return after
 
 
@@ -162,7 +161,11 @@ def begin(where: Place, disk: Disk, boot: str) -> Version:
         return Version()
     identity = place.read_identity(where)
     with _locked(where):
-        now = state.load(where.state, identity.digest)
+        try:
+            now = state.load(where.state, identity.digest)
+        except Unusable:
+            point(where, Version(), disk)  # of what was installed one thing is known: that it is whole
+            raise
         after = state.at_start(now, boot, watched=_at_work(where))
         # The link first: a trial counts as begun only when it is what starts.
         point(where, after.started, disk)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,6 +86,12 @@ def pieces_of(path: Path, size: int = _CHUNK) -> Iterator[bytes]:
     with path.open("rb") as stream:
         while data := stream.read(size):
             yield data
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's content, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def make_folders(disk: Disk, path: Path) -> None:

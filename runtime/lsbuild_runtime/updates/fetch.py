@@ -6,11 +6,10 @@ found by its hash and fetched again.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lsbuild_runtime.updates.disk import Disk, make_folders, pieces_of
+from lsbuild_runtime.updates.disk import Disk, make_folders, sha256_of
 from lsbuild_runtime.updates.errors import NotReached, NotTrusted
 from lsbuild_runtime.updates.format import PARTS, Part
 from lsbuild_runtime.updates.sources import Source
@@ -37,7 +36,7 @@ def fetch(
 
 def is_whole(path: Path, part: Part) -> bool:
     """Whether the part lies at ``path`` with the bytes that were signed."""
-    return path.is_file() and path.stat().st_size == part.stored and _sha256(path) == part.name
+    return path.is_file() and path.stat().st_size == part.stored and sha256_of(path) == part.name
 
 
 def tidy(parts: Sequence[Part], incoming: Path, disk: Disk) -> None:
@@ -97,10 +96,3 @@ def _read(part: Part, source: Source, partial: Path, disk: Disk) -> bool:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    for data in pieces_of(path):
-        digest.update(data)
-    return digest.hexdigest()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from lsbuild_runtime.updates.disk import pieces_of
+from lsbuild_runtime.updates.disk import pieces_of, sha256_of
 from lsbuild_runtime.updates.format import PIECE, Update
 
 
@@ -26,16 +26,14 @@ def look(update: Update, folder: Path) -> Had:
     wanted_pieces = {part.sha256 for part in update.parts}
     found = Had({}, {})
     for path, size in _walk(folder):
-        whole = hashlib.sha256()
-        if size in sizes or size > PIECE:
-            at = 0
-            for piece in pieces_of(path, PIECE):
-                whole.update(piece)
-                if size > PIECE and (name := hashlib.sha256(piece).hexdigest()) in wanted_pieces:
-                    found.pieces[name] = path, at, len(piece)
-                at += len(piece)
-            if whole.hexdigest() in wanted:
-                found.files.setdefault(whole.hexdigest(), path)
+        name = sha256_of(path) if size in sizes else ""
+        if name in wanted:
+            found.files.setdefault(name, path)
+        elif size > PIECE:
+            for number, piece in enumerate(pieces_of(path, PIECE)):
+                name = hashlib.sha256(piece).hexdigest()
+                if name in wanted_pieces:
+                    found.pieces[name] = path, number * PIECE, len(piece)
     return found
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from lsbuild_runtime.updates import course, place, sources, state
 from lsbuild_runtime.updates.course import Device, Found
 from lsbuild_runtime.updates.disk import Disk
-from lsbuild_runtime.updates.errors import Unusable, UpdateError
+from lsbuild_runtime.updates.errors import NoRoom, Unusable, UpdateError
 from lsbuild_runtime.updates.fetch import Progress
 from lsbuild_runtime.updates.place import Place
 from lsbuild_runtime.updates.sources import Source
@@ -29,8 +29,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         _COMMANDS[options.command](where, options)
     except UpdateError as error:
-        _fail(options, error)
-        return error.code
+        return _failed(options, error)
+    except OSError as error:
+        why = f"{error.filename or where.root}: {error.strerror or error}; what serves was not touched"
+        return _failed(options, NoRoom(why))
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what was fetched is kept\n")
         return 130
@@ -219,12 +221,14 @@ def _tell(options: argparse.Namespace, value: dict[str, object], text: str) -> N
     sys.stdout.flush()
 
 
-def _fail(options: argparse.Namespace, error: UpdateError) -> None:
+def _failed(options: argparse.Namespace, error: UpdateError) -> int:
+    """Say why; returns the exit code."""
     if options.json:
         kind = type(error).__name__
         sys.stdout.write(json.dumps({"ok": False, "error": {"kind": kind, "message": str(error)}}) + "\n")
     else:
         sys.stderr.write(f"error: {error}\n")
+    return error.code
 
 
 def _progress(options: argparse.Namespace) -> Progress:

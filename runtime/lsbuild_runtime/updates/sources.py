@@ -164,7 +164,7 @@ class Web:
             error.close()
             if error.code == 404:
                 return None
-            if error.code == 416:
+            if error.code == 416 and start:  # another part lies there now, and it is shorter
                 return self._open(url, 0)
             raise NotReached(f"{url}: the server answers {error.code} {error.reason}") from error
         except (OSError, http.client.HTTPException, ValueError) as error:

@@ -159,9 +159,7 @@ def load(path: Path, factory: str) -> State:
     except FileNotFoundError:
         return State(factory)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        hint = (
-            "what was installed serves; remove the file to begin anew, and versions are counted from the next update on"
-        )
+        hint = "what was installed serves; remove the file to begin anew: versions are counted from the next update on"
         raise Unusable(f"{path} is damaged ({error!r}); {hint}") from error
 
 

@@ -100,6 +100,16 @@ def test_layout_and_archive_give_the_same_layers(tmp_path: Path, fetch: Fetch) -
     assert plain.stat().st_size > 0
 
 
+def test_a_layout_that_changed_since_it_was_locked_is_read_again(tmp_path: Path, fetch: Fetch) -> None:
+    uri = "oci:./base#linux/amd64"
+    base_layout(tmp_path / "base")
+    before = fetch(uri)
+    shutil.rmtree(tmp_path / "base")
+    base_layout(tmp_path / "base", {**PYTHON, "etc/new": b"x"})
+    after = fetch(uri, Lock().merged({uri: before}))
+    assert after.revision != before.revision
+
+
 def archive(layout: Path, path: Path, *, times: int = 1, plain: bool = False) -> Path:
     """A docker-archive with layers as they are, or plain ones, as ``docker save`` wrote them before version 25."""
     (image,) = images(layout)

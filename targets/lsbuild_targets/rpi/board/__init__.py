@@ -106,7 +106,7 @@ WantedBy=sysinit.target
 _SSH = f"[Unit]\nConditionPathExists=/home/{accounts.USER}/.ssh/authorized_keys\n"
 _PATIENCE = "[Manager]\nDefaultTimeoutStartSec=300s\nDefaultDeviceTimeoutSec=300s\n"
 """A slow card, and a machine that is emulated, take longer than systemd's 90 seconds."""
-_WIRED = "[Match]\nName=en* eth* end*\n\n[Network]\nDHCP=yes\n"
+_WIRED = "[Match]\nName=en* eth* end*\n\n[Network]\nDHCP=yes\nMulticastDNS=yes\n"
 _SSHD = "PasswordAuthentication no\nPermitRootLogin no\nHostKey /etc/ssh/ssh_host_ed25519_key\n"
 _INIT = """\
 #!/bin/sh
@@ -180,6 +180,9 @@ def _settings(found: Mapping[str, Member]) -> Iterator[Member]:
         "etc/systemd/network/20-wired.network": _WIRED,
         "etc/systemd/system.conf.d/lsbuild.conf": _PATIENCE,
         "etc/ssh/sshd_config.d/lsbuild.conf": _SSHD,
+        "etc/environment": "",
+        # So that HOSTNAME.local is found in the network of the board.
+        "etc/systemd/resolved.conf.d/lsbuild.conf": "[Resolve]\nMulticastDNS=yes\nLLMNR=no\n",
         "etc/systemd/system-preset/00-lsbuild.preset": "disable *\n",
         "etc/systemd/journald.conf.d/lsbuild.conf": "[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\n",
         # As old as /usr: systemd has nothing to bring up to date.

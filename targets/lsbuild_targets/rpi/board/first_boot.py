@@ -102,7 +102,7 @@ def apply(root: Path, found: card_settings.Settings) -> Iterable[str]:
     if "address" in found:
         lines = [f"Address={found['address'][-1]}", *(f"Gateway={value}" for value in found.get("gateway", [])[-1:])]
         lines += [f"DNS={value}" for value in found.get("dns", [])]
-        text = "[Match]\nName=en* eth* end* wl*\n\n[Network]\n" + "\n".join(lines) + "\n"
+        text = "[Match]\nName=en* eth* end* wl*\n\n[Network]\nMulticastDNS=yes\n" + "\n".join(lines) + "\n"
         _write(root / "etc/systemd/network/10-lsbuild.network", text)
     elif "gateway" in found or "dns" in found:
         yield "gateway and dns belong to an address, and there is none"
@@ -139,7 +139,9 @@ def _wifi(root: Path, found: card_settings.Settings) -> Iterable[str]:
         yield "wifi_country is not set: channels that are not free everywhere are not used"
     head = f"country={country}\n" if country else ""
     _write(path, f"{head}network={{\n  {known}  {security}\n  scan_ssid=1\n}}\n", 0o600)
-    _write(root / "etc/systemd/network/30-wireless.network", "[Match]\nName=wl*\n\n[Network]\nDHCP=yes\n")
+    _write(
+        root / "etc/systemd/network/30-wireless.network", "[Match]\nName=wl*\n\n[Network]\nDHCP=yes\nMulticastDNS=yes\n"
+    )
     wants = root / "etc/systemd/system/multi-user.target.wants/wpa_supplicant@wlan0.service"
     _link(wants, "/usr/lib/systemd/system/wpa_supplicant@.service")
 

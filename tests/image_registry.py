@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import http.server
+import ipaddress
 import json
 import re
 import shutil
@@ -27,8 +28,8 @@ SERVICE = "registry of the tests"
 
 
 @contextmanager
-def registry(folder: Path, auth: str = "") -> Iterator[str]:
-    """``HOST:PORT`` of a registry that keeps its data in ``folder``; ``auth`` is the YAML below its key ``auth``."""
+def registry(folder: Path, auth: str = "", tls: str = "") -> Iterator[str]:
+    """``HOST:PORT`` of a registry that keeps its data in ``folder``; ``auth`` and ``tls`` are parts of its configuration."""
     tool = shutil.which("docker-registry")
     if tool is None:
         pytest.skip("docker-registry is not installed: apt-get install docker-registry")
@@ -37,7 +38,7 @@ def registry(folder: Path, auth: str = "") -> Iterator[str]:
     config.write_text(
         "version: 0.1\nlog: {level: info, accesslog: {disabled: true}}\n"
         f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}\n"
-        f'http: {{addr: "127.0.0.1:0", secret: of-the-tests}}\n{auth}'
+        f'http: {{addr: "127.0.0.1:0", secret: of-the-tests{tls}}}\n{auth}'
     )
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([tool, "serve", config], stdout=subprocess.DEVNULL, stderr=log)
@@ -57,6 +58,18 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
             return match[1]
         time.sleep(0.02)
     pytest.skip(f"this docker-registry does not start here: {log.read_text()[-300:]}")
+
+
+def certificate(folder: Path) -> str:
+    """The ``tls`` of a registry whose certificate for 127.0.0.1 signs itself; it is in ``folder/tls.pem``."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "tls.key").write_bytes(text)
+    (folder / "tls.pem").write_bytes(_certificate(key).public_bytes(Encoding.PEM))
+    return f", tls: {{certificate: {folder}/tls.pem, key: {folder}/tls.key}}"
 
 
 def with_passwords(folder: Path) -> str:
@@ -150,6 +163,9 @@ def _certificate(key: Any) -> Any:
         .serial_number(1)
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))]), critical=False
+        )
         .sign(key, hashes.SHA256())
     )
 

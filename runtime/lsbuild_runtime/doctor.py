@@ -26,8 +26,6 @@ _PROVIDERS = (
 _SECONDS = 120
 _DISK = 2 << 30
 """Bytes that engines may take, with what TensorRT writes while it builds them."""
-_NEEDED = {"tensorrt": ("libcuda", "libcudart", "libcublas", "libcudnn", "libnvinfer"),
-           "cuda": ("libcuda", "libcudart", "libcublas", "libcudnn")}  # fmt: skip
 _PACKAGES = {
     "libcuda": "the driver: it comes with Jetson Linux, and on a server with NVIDIA's driver package",
     "libcudart": "apt-get install cuda-runtime of NVIDIA's package archive",
@@ -115,7 +113,7 @@ def _faults(found: Mapping[str, Any], execution: Mapping[str, Any]) -> Iterator[
     if "fault" in found["onnxruntime"]:
         yield f"onnxruntime cannot be loaded: {found['onnxruntime']['fault']}"
     order = execution.get("providers", ["cpu"])
-    for library in _NEEDED.get(order[0], ()):
+    for library in nvidia.NEEDED.get(order[0], ()):
         if library in found["nvidia"]["missing"] and not (execution.get("bundled") and library != "libcuda"):
             yield f"{library}, for {order[0]} ({found['nvidia']['missing'][library]}): {_PACKAGES[library]}"
     sm, built = found["nvidia"]["sm"], str(execution.get("sm") or "")
@@ -200,7 +198,8 @@ def _onnxruntime(root: Path) -> Json:
         return {"fault": str(error)}
     words = done.stdout.split()
     if done.returncode or not words:
-        return {"fault": (done.stderr.strip().splitlines() or ["it said nothing"])[-1][:300]}
+        said = done.stderr.strip().splitlines() or [f"its process ended with code {done.returncode}"]
+        return {"fault": said[-1][:300]}
     return {"version": words[0], "providers": words[1:]}
 
 

@@ -17,9 +17,14 @@ LIBRARIES = {
     "libcudart": ("libcudart.so.13", "libcudart.so.12"),
     "libcublas": ("libcublas.so.13", "libcublas.so.12"),
     "libcudnn": ("libcudnn.so.9",),
-    "libnvinfer": ("libnvinfer.so.11", "libnvinfer.so.10"),
+    "libnvinfer": ("libnvinfer.so.10", "libnvinfer.so.11"),
 }
-"""What is looked for -> the names it may have, newest first."""
+"""What is looked for -> the names it may have, that of today's wheels first."""
+NEEDED = {
+    "tensorrt": ("libcuda", "libcudart", "libcublas", "libcudnn", "libnvinfer"),
+    "cuda": ("libcuda", "libcudart", "libcublas", "libcudnn"),
+}
+"""Provider of onnxruntime -> what it needs of them."""
 _MAJOR, _MINOR = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
 _L4T = re.compile(r"# R(\d+) \(release\), REVISION: ([\d.]+)")
@@ -78,7 +83,7 @@ def l4t(root: Path = Path("/")) -> str:
 
 
 def _open(files: Sequence[str], load: Load) -> Any | str:
-    """The library, or why none of these names can be opened: the last word is about the name that most have."""
+    """The library, or why the first of these names cannot be opened."""
     why = ""
     for name in files:
         try:

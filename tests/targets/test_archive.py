@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -207,3 +209,25 @@ def test_paths_that_are_not_plain_are_refused(paths: list[str]) -> None:
 
 def test_plain_paths_are_fine() -> None:
     check_paths(["a", "b/c", "b/d", "..a", "a.b"])
+
+
+COPY = """
+import hashlib, io, sys
+from lsbuild.packing import archive, untar
+stream = io.BytesIO()
+with open(sys.argv[1], "rb") as source:
+    archive.write_tar(stream, untar.members(source, "names.tar"), 0)
+print(hashlib.sha256(stream.getvalue()).hexdigest())
+"""
+
+
+def test_names_are_utf_8_whatever_the_locale_is(tmp_path: Path) -> None:
+    """tarfile's own default is the locale's encoding: a base had other bytes for whoever built it without UTF-8."""
+    with (tmp_path / "names.tar").open("wb") as stream:
+        write_tar(stream, [Member("Főtanúsítvány.crt", b"x")], 0, form=tarfile.GNU_FORMAT)  # as in packages
+    said = set()
+    for locale in ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"LC_ALL": "C", "PYTHONUTF8": "1"}):
+        words = [sys.executable, "-c", COPY, str(tmp_path / "names.tar")]
+        done = subprocess.run(words, env={**os.environ, **locale}, capture_output=True, check=True)
+        said.add(done.stdout)
+    assert len(said) == 1

@@ -61,10 +61,9 @@ class Host:
     wait: Callable[[float], None] = time.sleep
 
     @property
-    def url(self) -> str:
-        """``https://HOST``; http for this machine, and where it was allowed."""
-        bare = urlsplit(f"//{self.name}").hostname or ""
-        return f"http://{self.name}" if self.plain or web.is_loopback(bare) else f"https://{self.name}"
+    def is_here(self) -> bool:
+        """Whether it is on this machine, where http needs no TLS."""
+        return web.is_loopback(urlsplit(f"//{self.name}").hostname or "")
 
 
 class Client:
@@ -73,6 +72,7 @@ class Client:
     def __init__(self, host: Host) -> None:
         self.host = host
         self._pools: dict[str, urllib3.PoolManager] = {}
+        self._url = ""
         self._shown: dict[tuple[str, ...], str] = {}
 
     def __enter__(self) -> Client:
@@ -127,7 +127,7 @@ class Client:
         stream: bool = False,
     ) -> Answer:
         """One request, signed as the registry wants it. ``url`` may be a path. Raises Broken, DistributionError for a login."""
-        place = urljoin(f"{self.host.url}/", url)
+        place = urljoin(f"{self._base()}/", url)
         answer = self._send(method, place, self._signed(place, scopes, headers), body, stream=stream)
         if answer.status == 401 and self._is_ours(place):
             self._sign_in(answer, scopes)
@@ -201,8 +201,19 @@ class Client:
         return found
 
     def _is_ours(self, url: str) -> bool:
-        one, other = urlsplit(url), urlsplit(self.host.url)
+        one, other = urlsplit(url), urlsplit(self._base())
         return (one.scheme, one.netloc) == (other.scheme, other.netloc)
+
+    def _base(self) -> str:
+        """``https://HOST``; http where it was allowed, and with this machine unless that speaks TLS."""
+        if not self._url:
+            plain = self.host.plain or (self.host.is_here and self._speaks_http())
+            self._url = f"{'http' if plain else 'https'}://{self.host.name}"
+        return self._url
+
+    def _speaks_http(self) -> bool:
+        """A server that expects TLS answers 400: Go's and nginx do. Raises Broken."""
+        return self._send("GET", f"http://{self.host.name}/v2/", {}, None, stream=False).status != 400
 
     def _followed(self, url: str, answer: Answer) -> str:
         place = urljoin(url, answer.headers.get("Location") or "")

@@ -7,16 +7,14 @@ registry keeps what it acknowledged; one that does not is begun again.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urljoin
 
 from lsbuild.distribution.client import TRIES, Answer, Broken, Client
 from lsbuild.distribution.errors import DistributionError
+from lsbuild.distribution.upload import Lost, Progress, Upload
 from lsbuild.packing.oci_read import INDEX, MANIFEST, Blob
 
 PIECE = 16 << 20
@@ -28,13 +26,6 @@ DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _ACCEPT = ", ".join((INDEX, MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
 _LARGEST_MANIFEST = 4 << 20
-
-Progress = Callable[[int], None]
-"""Told how many bytes of a blob have arrived so far."""
-
-
-class _Lost(Exception):
-    """The registry cannot go on with this upload."""
 
 
 class Repository:
@@ -70,11 +61,11 @@ class Repository:
         """Send a blob. Raises DistributionError when the registry never takes it whole."""
         piece, said = PIECE, ""
         for attempt in range(_BEGINNINGS):
-            upload = _Upload(self, blob, file, piece, progress)
+            upload = Upload(self.client, self._scopes, self._begin(), piece)
             try:
-                upload.run()
+                upload.run(blob, file, progress)
                 return
-            except _Lost as error:
+            except Lost as error:
                 said = str(error)
             if self.has_blob(blob):  # the last answer was lost, not the blob
                 return
@@ -86,13 +77,6 @@ class Repository:
             where=f"{self.client.host.name}/{self.name}",
             hint="say it again: what has arrived is not sent twice",
         )
-
-    def begin(self) -> Answer:
-        """Open an upload."""
-        answer = self.client.ask("POST", self._path("blobs/uploads/"), self._scopes, {"Content-Length": "0"})
-        if answer.status != 202 or not answer.headers.get("Location"):
-            raise self.client.error("the upload is refused", answer)
-        return answer
 
     def get_blob(self, blob: Blob, sink: IO[bytes], progress: Progress) -> None:
         """Write a blob to ``sink`` (seekable, empty); a broken connection is taken up where it ended. DistributionError."""
@@ -150,123 +134,18 @@ class Repository:
         if told != blob.digest:
             raise DistributionError(f"{self.client.host.name} stored {told} where {blob.digest} was sent")
 
+    def _begin(self) -> Answer:
+        answer = self.client.ask("POST", self._path("blobs/uploads/"), self._scopes, {"Content-Length": "0"})
+        if answer.status != 202 or not answer.headers.get("Location"):
+            raise self.client.error("the upload is refused", answer)
+        return answer
+
     def _path(self, rest: str) -> str:
         return f"/v2/{self.name}/{rest}"
 
     def _forget(self, begun: Answer) -> None:
         place = urljoin(begun.url, begun.headers.get("Location") or "")
         self.client.ask("DELETE", place, self._scopes)
-
-
-class _Upload:
-    """One attempt to send a blob. ``broke`` tells whether a connection did."""
-
-    def __init__(self, repository: Repository, blob: Blob, file: Path, piece: int, progress: Progress) -> None:
-        self._client = repository.client
-        self._scopes = repository._scopes
-        self._blob, self._file, self._piece, self._progress = blob, file, piece, progress
-        begun = repository.begin()
-        self._place = urljoin(begun.url, begun.headers.get("Location") or "")
-        least = begun.headers.get("OCI-Chunk-Min-Length") or ""
-        if least.isdecimal():
-            self._piece = max(self._piece, int(least))
-        self._done = 0
-        self.broke = False
-
-    def run(self) -> None:
-        """Send everything. Raises _Lost when it has to be begun again, DistributionError for a login that is refused."""
-        failures = 0
-        while self._done < self._blob.size and self._blob.size > self._piece:
-            before = self._done
-            self._send_piece(failures)
-            failures = 0 if self._done > before else failures + 1
-            if failures == TRIES:
-                raise _Lost("connections break before a piece is through")
-            if self.broke:
-                self._client.disconnect()
-        self._finish()
-
-    def _send_piece(self, attempt: int) -> None:
-        size = min(self._piece, self._blob.size - self._done)
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(size),
-            "Content-Range": f"{self._done}-{self._done + size - 1}",
-        }
-        try:
-            answer = self._client.once("PATCH", self._place, self._scopes, headers, self._part(size))
-        except Broken:
-            self.broke = True
-            self._client.pause(attempt)
-            self._where_we_are()
-            return
-        if answer.status == 202:
-            self._arrived(answer, self._done + size)
-        elif answer.status == 416 or answer.status >= 500 or answer.status == 429:
-            self._client.pause(attempt, answer)
-            self._where_we_are()
-        else:
-            self._end(answer)
-
-    def _where_we_are(self) -> None:
-        answer = self._client.ask("GET", self._place, self._scopes)
-        if answer.status != 204:
-            self._end(answer)
-        self._arrived(answer, 0)
-
-    def _arrived(self, answer: Answer, otherwise: int) -> None:
-        """``Range: 0-99`` means 100 bytes; an upload without a byte has ``0-0`` or nothing."""
-        match = re.fullmatch(r"(?:bytes=)?0-(\d+)", answer.headers.get("Range") or "")
-        self._done = int(match[1]) + 1 if match and int(match[1]) else otherwise
-        self._place = urljoin(self._place, answer.headers.get("Location") or "")
-        self._progress(self._done)
-
-    def _finish(self) -> None:
-        query = urlencode({"digest": self._blob.digest})
-        place = f"{self._place}{'&' if urlsplit(self._place).query else '?'}{query}"
-        left = self._blob.size - self._done
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(left)}
-        try:
-            answer = self._client.once("PUT", place, self._scopes, headers, self._part(left))
-        except Broken as error:
-            self.broke = True
-            raise _Lost(str(error)) from error
-        if answer.status != 201:
-            self._end(answer)
-        self._progress(self._blob.size)
-
-    def _end(self, answer: Answer) -> None:
-        if answer.status in (401, 403):
-            raise self._client.error("the upload is refused", answer)
-        raise _Lost(self._client.refused(answer))
-
-    def _part(self, size: int) -> Callable[[], Any]:
-        return lambda: _Part(self._file, self._done, size) if size else b""
-
-
-class _Part(io.RawIOBase):
-    """``size`` bytes of a file from ``start`` on."""
-
-    def __init__(self, file: Path, start: int, size: int) -> None:
-        self._stream = file.open("rb")
-        self._stream.seek(start)
-        self._left = size
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill ``buffer`` as far as the part goes."""
-        data = self._stream.read(min(len(buffer), self._left))
-        buffer[: len(data)] = data
-        self._left -= len(data)
-        return len(data)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
-        super().close()
 
 
 def _pieces(stream: Any) -> Any:

@@ -86,7 +86,7 @@ def write_tar(
     stream: IO[bytes] | gzip.GzipFile, members: Iterable[Member], mtime: int, *, form: int = tarfile.PAX_FORMAT
 ) -> None:
     """Write a tar of ``members`` in the order given; ``form`` is one of tarfile's: POSIX (pax), or GNU, which dpkg reads."""
-    with tarfile.open(fileobj=stream, mode="w", format=form) as tar:
+    with tarfile.open(fileobj=stream, mode="w", format=form, encoding="utf-8") as tar:
         for member in members:
             info = tarfile.TarInfo(member.path)
             info.mode, info.mtime, info.uid, info.gid = member.mode, mtime, member.owner, member.owner

@@ -74,10 +74,14 @@ class Running:
             time.sleep(0.05)
         raise VerifyError(f"not healthy after {seconds:.0f} s; it printed: {self.output.strip() or 'nothing'}")
 
-    def stop(self) -> int:
-        """Send SIGTERM and return the exit code; a process that stays is killed (-9)."""
+    def terminate(self) -> None:
+        """Send SIGTERM and wait for nothing."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> int:
+        """Send SIGTERM and return the exit code; a process that stays is killed (-9)."""
+        self.terminate()
         try:
             code = self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:

@@ -80,7 +80,7 @@ def _walk(stream: IO[bytes], where: str, limit: int) -> Iterator[tuple[Member, s
     """Each member after its checks, without content; what a hard link stands for; and the stream of a file's bytes."""
     seen: dict[str, bool] = {}
     total = 0
-    with tarfile.open(fileobj=stream, mode="r|") as tar:
+    with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8") as tar:
         for info in tar:
             total += info.size
             if total > limit:

@@ -61,7 +61,8 @@ def fetch(rest: str, context: FetchContext) -> Source:
     """The image for the platform in the fragment. SourceError says what is wrong with it, or why it cannot be had."""
     text, _, platform = rest.partition("#")
     arch = platform.removeprefix("linux/")
-    if context.pinned is not None and all(context.blob(file.sha256) for file in context.pinned):
+    # What lies beside the spec may have changed since it was locked; what a digest names has not.
+    if not _is_local(text) and context.pinned and all(context.blob(file.sha256) for file in context.pinned):
         return Source(context.uri, context.tree({file.path: file.sha256 for file in context.pinned}), context.revision)
     with _found(text, arch, context) as image:
         return _source(image, context)
@@ -69,7 +70,7 @@ def fetch(rest: str, context: FetchContext) -> Source:
 
 @contextmanager
 def _found(text: str, arch: str, context: FetchContext) -> Iterator[_Image]:
-    if text.startswith((".", "/", "~")):
+    if _is_local(text):
         place, _, digest = text.partition("@")
         path = context.root / Path(place).expanduser()
         _require_digest(digest, context)
@@ -90,6 +91,10 @@ def _found(text: str, arch: str, context: FetchContext) -> Iterator[_Image]:
         host = Host(named.server, credentials.find(named.host, os.environ))
         with Client(host) as client:
             yield _registry(client, named, arch, context)
+
+
+def _is_local(text: str) -> bool:
+    return text.startswith((".", "/", "~"))
 
 
 def _require_digest(digest: str, context: FetchContext) -> None:

@@ -34,7 +34,7 @@ def members(tar: Path, prefix: str) -> Iterator[Member]:
 
     Links become copies: a zip for Lambda holds none. Raises TargetError when a link of the base leads nowhere.
     """
-    with tarfile.open(tar) as archive:
+    with tarfile.open(tar, encoding="utf-8") as archive:
         known = {info.name: info for info in archive}
         wanted = [name for name, info in sorted(known.items()) if _KEPT.match(name) and (info.isfile() or info.issym())]
         found = {name: _target(name, known) for name in wanted}

@@ -7,7 +7,7 @@ base, wheels, models, indexes, code; so a change of code does not ship the weigh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,17 +27,17 @@ from lsbuild.api import (
     Step,
     TargetError,
 )
-from lsbuild.packing import base_image, native, slots
+from lsbuild.packing import base_image, slots
 from lsbuild.packing.archive import Member, check_paths, normalise, source_date_epoch, tree_sha256, tree_size
 from lsbuild.packing.boot import BOOTSTRAP
 from lsbuild.packing.boot_image import boot, require_machine
 from lsbuild.packing.debian_base import ARCHES, SUITES, bytecode_steps, rootfs_step, suite_of, tools_uri, uri
-from lsbuild.packing.oci import Image, Layer, Layout, Settings
-from lsbuild.packing.oci_read import Blob, ReadImage, check_blobs, images
+from lsbuild.packing.oci import Image, Layout, Settings
+from lsbuild.packing.oci_read import ReadImage, check_blobs, images, published
 from lsbuild.packing.place import new_folder
-from lsbuild.packing.rootfs import TAR
 from lsbuild_runtime.manifest import FILE_NAME, ManifestError, check_files, from_json, read
 from lsbuild_targets.container import compose, kubernetes, serverless
+from lsbuild_targets.container.foundation import Foundation, foundation
 from lsbuild_targets.container.options import REFERENCE, Options, checked
 from lsbuild_targets.container.workload import Workload, workload
 
@@ -97,9 +97,9 @@ class Container:
         with new_folder(out, is_artifact) as folder:
             layout = Layout(folder / "image", mtime, before=out / "image" if is_artifact(out) else None)
             packed = [_image(layout, bundle, chosen) for bundle in bundles]
-            digest = layout.index(packed, reference).digest
-            top = digest if len(packed) > 1 else packed[0].blob.digest
-            for file, data in _deployment_files(workload(bundles, chosen, reference, top)):
+            layout.index(packed, reference)
+            digest = published(layout.root).top.digest
+            for file, data in _deployment_files(workload(bundles, chosen, reference, digest)):
                 (folder / file).write_bytes(data)
             for image in packed:
                 if image.arch in (chosen.archives if chosen.archives is not None else chosen.arch[:1]):
@@ -151,40 +151,9 @@ def _deployment_files(work: Workload) -> Iterator[tuple[str, bytes]]:
     yield compose.FILE, compose.compose(work)
 
 
-@dataclass(frozen=True, slots=True)
-class _Foundation:
-    """What ours is laid upon: its layers, where its Python is, what its containers have in their environment, its names."""
-
-    layers: tuple[Layer, ...]
-    python: str
-    env: tuple[str, ...]
-    labels: Mapping[str, str]
-
-
-def _foundation(layout: Layout, bundle: Bundle, options: Options) -> _Foundation:
-    name = "org.opencontainers.image.base.name"
-    if "base" not in bundle.extras:
-        suite = options.base.suite
-        layer = layout.tar_layer(bundle.extras["rootfs"] / TAR, f"Debian {suite}")
-        return _Foundation(
-            (layer,), f"/usr/bin/python{bundle.platform.python}", ("PATH=/usr/bin",), {name: f"debian:{suite}"}
-        )
-    folder = bundle.extras["base"]
-    found = base_image.read(folder)
-    native.require_libraries(bundle, found.libraries, "targets.container.base.image")
-    layers = [
-        layout.adopt(folder / each.file, Blob(each.media, each.digest, each.size), each.diff_id, "base")
-        for each in found.layers
-    ]
-    # What our layers need that a base may lack: /tmp, and a place for what is kept.
-    own = [Member("tmp", mode=0o1777), Member("var/lib/lsbuild", owner=options.user, mode=0o755)]
-    labels = {name: found.name.removeprefix("oci:").lstrip("/"), "org.opencontainers.image.base.digest": found.digest}
-    return _Foundation((*layers, layout.layer(own, "folders")), found.python, found.env, labels)
-
-
 def _image(layout: Layout, bundle: Bundle, options: Options) -> Image:
     arch = _docker_arch(bundle.platform)
-    base = _foundation(layout, bundle, options)
+    base = foundation(layout, bundle, options)
     layers = list(base.layers)
     known = {part for part, _ in _LAYERS}
     for part, comment in _LAYERS:
@@ -200,7 +169,7 @@ def _docker_arch(platform: Platform) -> str:
     return next(debian for debian, kernel in ARCHES.items() if kernel == platform.arch)
 
 
-def _settings(bundle: Bundle, options: Options, base: _Foundation) -> Settings:
+def _settings(bundle: Bundle, options: Options, base: Foundation) -> Settings:
     python, port = base.python, options.port(bundle.manifest.server.port)
     # Later words win: `docker run IMAGE --port 80` changes the port.
     start = ("-c", BOOTSTRAP, "--root", f"/{ROOT}", "--host", "0.0.0.0", "--port", str(port))  # noqa: S104

@@ -193,8 +193,7 @@ class Options(BaseModel):
     @property
     def system(self) -> System:
         """What the artifact will find on the device."""
-        title = f"{self.of.title} with JetPack {self.jetpack}"
-        return System(title, self.of.sm, True, self.release.majors, "targets.jetson.wheel", _SOURCE)
+        return system_of(self.module, self.jetpack)
 
     @property
     def device(self) -> Device:
@@ -209,6 +208,12 @@ class Options(BaseModel):
             groups=GROUPS,
             updates=self.updates,
         )
+
+
+def system_of(module: str, jetpack: str) -> System:
+    """What a module has with a JetPack."""
+    title, majors = f"{MODULES[module].title} with JetPack {jetpack}", JETPACKS[jetpack].majors
+    return System(title, MODULES[module].sm, True, majors, "targets.jetson.wheel", _SOURCE)
 
 
 def checked(options: BaseModel) -> Options:

@@ -21,7 +21,7 @@ from lsbuild.packing.placements import also_placements
 from lsbuild_runtime.manifest import FILE_NAME, ManifestError, check_files, read
 from lsbuild_targets.jetson import image
 from lsbuild_targets.jetson import record as records
-from lsbuild_targets.jetson.options import JETPACKS, MODULES
+from lsbuild_targets.jetson.options import MODULES, system_of
 from lsbuild_targets.jetson.record import Record
 
 Ask = Callable[[str], Iterable[Check]]
@@ -35,7 +35,6 @@ def verify(artifact: Path, ask: Ask) -> Iterator[Check]:
             yield Check("packages", True, ", ".join([*record.files.values(), *(["image"] if record.container else [])]))
             for kind, name in record.files.items():
                 yield from _package(artifact, record, kind, artifact / name, Path(scratch, kind))
-            yield _wheel(record)
             if record.container:
                 yield from _image(artifact, record, Path(scratch, "image"), ask)
             else:
@@ -76,6 +75,7 @@ def _package(artifact: Path, record: Record, kind: str, path: Path, root: Path) 
     manifest = _same_files(bundle, (artifact / FILE_NAME).read_bytes())
     yield Check(f"{kind} files", True, f"{len(manifest.files)} files match the manifest")
     yield Check(f"{kind} native code", True, _native(bundle, manifest, record.glibc))
+    yield Check(f"{kind} GPU", True, _wheel(bundle, record))
     yield replace(unit_proof.judged(unit), name=f"{kind} unit")
 
 
@@ -85,18 +85,15 @@ def _native(bundle: Path, manifest: Manifest, glibc: str) -> str:
     return f"{found.count} files for aarch64, glibc {found.glibc} of {glibc}, no library of NVIDIA among them"
 
 
-def _wheel(record: Record) -> Check:
-    """What the build found in the wheel; the package's own bytes are those of the manifest."""
-    module, release = MODULES[record.module], JETPACKS[record.jetpack]
+def _wheel(bundle: Path, record: Record) -> str:
+    """What the packed onnxruntime has for the GPU, read from its own bytes. TargetError when it does not fit."""
+    title = MODULES[record.module].title
     if not record.gpu:
-        return Check("GPU", True, f"no wheel for the {module.title}'s GPU: models run on its CPU")
-    code = ", ".join(str(each) for each in cast("list[str]", record.gpu["code"]))
-    return Check(
-        "GPU",
-        bool(record.gpu["how"]),
-        f"{record.gpu['how']} for sm_{record.sm} among {code}; linked for JetPack {record.jetpack} (CUDA {release.cuda}, "
-        f"TensorRT {release.tensorrt})",
-    )
+        return f"no wheel for the GPU of the {title}: models run on its CPU"
+    wanted = [name for name in record.providers if name != "cpu"]
+    wheel, _ = gpu.judge(bundle / "site", system_of(record.module, record.jetpack), wanted)
+    linked = ", ".join(f"{name} {major}" for name, major in sorted(wheel.majors.items()))
+    return f"{wheel.how} for sm_{record.sm} among {', '.join(wheel.code)}; linked with {linked or 'nothing'}"
 
 
 def _same_files(bundle: Path, wanted: bytes) -> Manifest:
@@ -121,6 +118,7 @@ def _image(artifact: Path, record: Record, root: Path, ask: Ask) -> Iterator[Che
         "image files", True, f"{len(manifest.files)} files match the manifest; code and models are the packages' own"
     )
     yield Check("image native code", True, _native(root / image.ROOT, manifest, _glibc(manifest)))
+    yield Check("image GPU", True, _wheel(root / image.ROOT, record))
     if record.strict:
         yield Check.skipped("boot", "NOT booted: strict, and there is no GPU here; it would refuse to serve")
         return

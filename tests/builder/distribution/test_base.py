@@ -100,6 +100,16 @@ def test_layout_and_archive_give_the_same_layers(tmp_path: Path, fetch: Fetch) -
     assert plain.stat().st_size > 0
 
 
+def test_a_layout_that_changed_since_it_was_locked_is_read_again(tmp_path: Path, fetch: Fetch) -> None:
+    uri = "oci:./base#linux/amd64"
+    base_layout(tmp_path / "base")
+    before = fetch(uri)
+    shutil.rmtree(tmp_path / "base")
+    base_layout(tmp_path / "base", {**PYTHON, "etc/new": b"x"})
+    after = fetch(uri, Lock().merged({uri: before}))
+    assert after.revision != before.revision
+
+
 def archive(layout: Path, path: Path, *, times: int = 1, plain: bool = False) -> Path:
     """A docker-archive with layers as they are, or plain ones, as ``docker save`` wrote them before version 25."""
     (image,) = images(layout)
@@ -137,7 +147,7 @@ def archive(layout: Path, path: Path, *, times: int = 1, plain: bool = False) ->
 def test_what_cannot_be_built_upon_is_refused(
     host: str, tmp_path: Path, fetch: Fetch, monkeypatch: pytest.MonkeyPatch, uri: str, said: str
 ) -> None:
-    monkeypatch.setattr("lsbuild.distribution.client.time.sleep", lambda _: None)
+    monkeypatch.setattr("lsbuild.distribution.client._BACKOFF_S", 0.0)
     layout = base_layout(tmp_path / "base")
     (tmp_path / "spec.yaml").write_text("version: 1\n")
     (tmp_path / "empty").mkdir()

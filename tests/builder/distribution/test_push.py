@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from image_registry import IDENTITY, PASSWORD, USER, BadLine, registry, token_server, with_passwords
+from image_registry import IDENTITY, PASSWORD, USER, BadLine, certificate, registry, token_server, with_passwords
 from lsbuild.delivery import pushing
 from lsbuild.distribution import repository as repositories
 from lsbuild.distribution.client import Client, Host
@@ -42,7 +42,7 @@ def layout(tmp_path: Path) -> Path:
     return make_layout(tmp_path / "layout")
 
 
-def make_layout(root: Path, size: int = 3 << 20, arches: tuple[str, ...] = ("amd64", "arm64")) -> Path:
+def make_layout(root: Path, size: int = 300_000, arches: tuple[str, ...] = ("amd64", "arm64")) -> Path:
     """A layout of layers that no compression makes small."""
     made = Layout(root, 0)
     found = []
@@ -72,7 +72,7 @@ Send = Callable[..., Pushed]
 def test_the_index_is_there_by_its_digest_and_by_its_tag(open_registry: str, layout: Path, send: Send) -> None:
     done = send(layout, f"{open_registry}/team/small:2.0")
     assert done.image == f"{open_registry}/team/small@{published(layout).top.digest}"
-    assert done.sent > 6 << 20
+    assert done.sent > 600_000
     with Client(Host(open_registry)) as client:
         there = Repository(client, "team/small", "pull")
         assert check(there, "2.0", done.digest) == 6
@@ -226,7 +226,15 @@ def test_a_registry_that_is_not_there_says_so(layout: Path, send: Send) -> None:
 
 
 def test_http_without_tls_is_for_this_machine_or_asked_for() -> None:
-    assert Host("registry.example:5000").url == "https://registry.example:5000"
-    assert Host("registry.example:5000", plain=True).url == "http://registry.example:5000"
-    assert Host("localhost:5000").url == "http://localhost:5000"
-    assert Host("[::1]:5000").url == "http://[::1]:5000"
+    names = ("localhost:5000", "[::1]:5000", "127.0.0.2", "registry.example:5000", "localhost.example")
+    assert [Host(name).is_here for name in names] == [True, True, True, False, False]
+
+
+def test_tls_with_a_certificate_of_one_s_own(
+    tmp_path: Path, layout: Path, send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with registry(tmp_path / "tls", tls=certificate(tmp_path)) as host:
+        with pytest.raises(DistributionError, match="certificate verify failed"):
+            send(layout, f"{host}/team/small:1")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "tls.pem"))
+        assert send(layout, f"{host}/team/small:1").sent

@@ -61,7 +61,11 @@ class Script:
     def run(self, tokens: Sequence[int], rows: slice) -> NDArray[np.float32]:
         self.runs += 1
         time.sleep(self.pause)
-        if len(tokens) > 1:
+        at = len(self.held) - self._prompt
+        forced = at >= 0 and list(tokens) == list(self._tokens[at : at + len(tokens)])
+        if (
+            len(tokens) > 1 and not forced
+        ):  # several at once are a prompt, or what a grammar lets follow without a choice
             self._prompt = len(self.held) + len(tokens)
         self.held.extend(tokens)
         place = len(self.held) - self._prompt

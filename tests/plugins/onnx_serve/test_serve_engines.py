@@ -114,6 +114,12 @@ def test_a_graph_that_tensorrt_takes_nothing_of_keeps_nothing(tmp_path: Path) ->
     assert names(tmp_path) == set()
 
 
+def test_engines_stay_while_tensorrt_is_away(tmp_path: Path) -> None:
+    open_cached(tmp_path, "key", Builder(), quiet)
+    open_cached(tmp_path, "key of a device without TensorRT", Builder(takes=False), quiet)
+    assert names(tmp_path) == {"key"}
+
+
 def test_two_servers_do_not_build_at_a_time(tmp_path: Path) -> None:
     with turn(tmp_path) as ours:
         assert ours

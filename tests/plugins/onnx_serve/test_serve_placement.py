@@ -84,10 +84,12 @@ def test_heavy_operators_that_a_provider_leaves_are_named() -> None:
 def test_a_provider_that_was_left_out_in_silence_is_seen() -> None:
     silent = session(("cpu", ["MatMul"]), providers=["cpu"])
     open_with, _ = opens(silent)
-    _, found = open_placed(service("m"), Execution(providers=("cuda", "cpu")), ALL, open_with, lambda: "no libcuda")
+    _, found = open_placed(
+        service("m"), Execution(providers=("cuda", "cpu")), ALL, open_with, lambda wanted: f"{wanted}: no libcuda"
+    )
     assert found.provider == "cpu"
     assert "CUDAExecutionProvider could not be started" in found.why
-    assert found.why.endswith("(no libcuda)")
+    assert found.why.endswith("(cuda: no libcuda)")
 
 
 def test_an_onnxruntime_that_does_not_record_operators_is_believed() -> None:

@@ -243,6 +243,32 @@ def test_strict_functions_hold_calls_that_the_model_begins_by_itself(with_card: 
             jsonschema.validate(arguments, POINT if name == "move" else {"maxProperties": 0})
 
 
+def test_a_call_that_the_model_begins_is_held_also_where_no_function_is_strict(
+    with_card: Callable[..., Engine],
+) -> None:
+    engine = with_card()
+    loose = [{"type": "function", "function": {**tool["function"], "strict": False}} for tool in TOOLS]
+    bias = {**BIAS, token(TOKENIZER, "<tool_call>"): 12.0}
+    for seed in range(6):
+        deltas = answer(engine, replace(WILD, seed=seed, logit_bias=bias), tools=loose, parallel_tool_calls=False)
+        found = calls_of(deltas)
+        assert len(found) == 1 and "<tool_call>" not in text_of(deltas)
+        for name, arguments in found:
+            jsonschema.validate(arguments, POINT if name == "move" else {"maxProperties": 0})
+
+
+def test_what_cannot_be_held_is_free_where_nobody_insists(
+    with_card: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ApiError(400, "too complex")
+
+    monkeypatch.setattr(Grammars, "open", refuse)
+    loose = [{"type": "function", "function": {"name": "f"}}]
+    bias = {token(TOKENIZER, "<tool_call>"): 12.0}
+    assert answer(with_card(), replace(WILD, max_tokens=20, logit_bias=bias), tools=loose)[-1].finish is not None
+
+
 def test_without_strict_functions_auto_holds_nothing(model: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     loose = [{"type": "function", "function": {"name": "f"}}]
     monkeypatch.setattr(Grammars, "open", lambda *_: pytest.fail("it was held"))

@@ -215,6 +215,17 @@ def test_the_configuration_confines_the_server(tmp_path: Path, bundles: MakeBund
     assert settings["Healthcheck"]["Test"][:2] == ["CMD", "/usr/bin/python3.13"]
 
 
+@pytest.mark.parametrize("arches", [("amd64", "arm64"), ("arm64",)])
+def test_what_deploys_it_names_what_a_registry_will_have(
+    tmp_path: Path, bundles: MakeBundles, arches: tuple[Any, ...]
+) -> None:
+    options = Options(arch=arches, tag="registry.example/team/small:1.0")
+    out = TARGET.pack(bundles(options), options, tmp_path / "art").path
+    name = f"registry.example/team/small@{digest_of(out / 'image')}"
+    for file in ("kubernetes.yaml", "knative.yaml", "kserve.yaml", "compose.yaml"):
+        assert f"image: {name}\n" in (out / file).read_text()
+
+
 def test_two_packs_are_identical_whatever_the_umask(tmp_path: Path, bundles: MakeBundles) -> None:
     one = TARGET.pack(bundles(), Options(), tmp_path / "one")
     before = os.umask(0o077)

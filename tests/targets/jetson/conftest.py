@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gpu_wheels import TENSORRT_10, capi, cuda, library
 from lsbuild.api import Bundle, File
 from lsbuild_targets.jetson.options import Options
 from lsbuild_targets.jetson.target import TARGET
@@ -31,8 +32,10 @@ def make_jetson(tmp_path: Path, make_bundle: Callable[..., Bundle]) -> MakeJetso
         (found / "gpu.json").write_text(json.dumps(WHEEL if chosen.wheel else {}))
         with tarfile.open(base / "rootfs.tar", "w") as tar:
             tar.addfile(tarfile.TarInfo("etc/debian_version"), io.BytesIO())
+        providers = {"cuda": cuda(), "tensorrt": library(needed=TENSORRT_10)} if chosen.wheel else {}
+        engine = tuple(File(f"site/{path}", data, part="wheels") for path, data in capi(providers).items())
         bundles = tuple(
-            replace(make_bundle(platform=platform, extra=extra), extras={"gpu": found, "rootfs": base})
+            replace(make_bundle(platform=platform, extra=(*extra, *engine)), extras={"gpu": found, "rootfs": base})
             for platform in TARGET.platforms(chosen)
         )
         return TARGET.pack(bundles, chosen, out).path

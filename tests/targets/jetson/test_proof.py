@@ -33,9 +33,19 @@ def test_packages_are_checked_and_what_is_open_is_told(
     assert all(check.ok for check in every), every
     assert found["deb files"].detail.endswith("files match the manifest")
     assert "no library of NVIDIA" in found["tar native code"].detail
-    assert found["GPU"].detail.startswith("machine code for sm_87 among sm_87")
+    assert found["tar GPU"].detail.startswith("machine code for sm_87 among sm_87")
     assert found["boot"].state == "skipped"
     assert any("TensorRT and CUDA on a device" in check.detail for check in every if check.state == "unproved")
+
+
+def test_a_packed_onnxruntime_without_code_for_the_module_is_told(make_jetson: MakeJetson, tmp_path: Path) -> None:
+    out = make_jetson(tmp_path / "out", wheel=CP312, package="tar")
+    record = out / "artifact.json"
+    record.chmod(0o644)
+    record.write_text(record.read_text().replace('"module": "orin-nano"', '"module": "thor"'))
+    found = checks(TARGET.verify(out, ask))
+    assert not found["files"].ok
+    assert "has code for sm_87, and Jetson Thor with JetPack 7.2 needs sm_110" in found["files"].detail
 
 
 def test_a_changed_package_is_told(make_jetson: MakeJetson, tmp_path: Path) -> None:

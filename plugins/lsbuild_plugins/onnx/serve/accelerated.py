@@ -36,13 +36,13 @@ def open_placed(
     execution: Execution,
     available: Sequence[str],
     open_with: OpenWith,
-    diagnose: Callable[[], str] = lambda: "",
+    diagnose: Callable[[str], str] = lambda _wanted: "",
 ) -> tuple[Any, Placement]:
     """The session and where it runs. ApiError 503 where nothing can run it, and where strictness forbids what could.
 
     Args:
         available: onnxruntime's names of the providers that it was built with.
-        diagnose: says what of the machine keeps a provider from starting, where that is known.
+        diagnose: says what of the machine keeps a provider (our name) from starting, where that is known.
     """
     plan = course(execution, service.metadata.get("runs_on"), available)
     why = plan.why
@@ -57,7 +57,7 @@ def open_placed(
                 raise refused(service, plan.wanted, why) from error
             continue
         found = placement(session, plan.wanted, why)
-        if found.why and not why and plan.wanted not in found.operators and (reason := diagnose()):
+        if found.why and not why and plan.wanted not in found.operators and (reason := diagnose(plan.wanted)):
             found = structs.replace(found, why=f"{found.why} ({reason})")
         if execution.strict and found.why:
             raise refused(service, plan.wanted, found.why)

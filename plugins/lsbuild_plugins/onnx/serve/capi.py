@@ -84,7 +84,8 @@ class Session:
         """Load ``graph``, and the weights beside it, with the library ``path``. Raises OrtError, OSError."""
         self._api = _api(path)
         self._handle = self._api.session(graph, threads)
-        weakref.finalize(self, self._api.release["Session"], self._handle)
+        # Not at exit: another thread may be in a run then.
+        weakref.finalize(self, self._api.release["Session"], self._handle).atexit = False
         self.inputs: tuple[str, ...] = self._api.inputs(self._handle)
 
     def run(self, output: str, feeds: Mapping[str, Tensor]) -> Tensor:

@@ -39,9 +39,10 @@ def open_on_device(
     return open_placed(service, execution, ort.get_available_providers(), opening.open, _missing)
 
 
-def _missing() -> str:
-    """NVIDIA's libraries that do not load here; onnxruntime writes such faults to its log and tells nobody."""
-    return ", ".join(f"no {name}" for name in nvidia.facts().missing)
+def _missing(provider: str) -> str:
+    """What a provider needs and does not load here; onnxruntime writes such faults to its log and tells nobody."""
+    missing = nvidia.facts().missing
+    return ", ".join(f"no {name}" for name in nvidia.NEEDED.get(provider, ()) if name in missing)
 
 
 class Opening:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,8 @@ class Engine:
         """Answer messages. Refusals, a too long prompt and a full queue are raised here, before the first delta."""
         prompt, tools, text = self._read(chat)
         card = self._model.card
+        held = self._planner.plan(chat, text, self._grammars)
+        free = bool(tools) and held is None
         task = Task(
             prompt=prompt,
             budget=self._budget(len(prompt), chat.sampling, "messages"),
@@ -97,7 +100,9 @@ class Engine:
             parallel=chat.parallel_tool_calls,
             reasoning=card.reasoning,
             begun=card.reasoning is not None and begun(card.reasoning, text),
-            held=self._planner.plan(chat, text, self._grammars),
+            held=held,
+            opener=self._planner.opener if free else None,
+            begun_call=partial(self._planner.begun_call, chat, self._grammars),
         )
         return self._submit("chat", task, context)
 

@@ -50,9 +50,7 @@ def open_cached(folder: Path, key: str, open_in: OpenIn, tell: Callable[[str], N
             except Exception:  # of another driver, or damaged: nothing of it can be mended
                 shutil.rmtree(place)
         tell("building engines")
-        session = _built(folder, place, open_in)
-        _remove(folder, lambda name: name != key)
-        return session
+        return _built(folder, place, open_in)
 
 
 def _built(folder: Path, place: Path, open_in: OpenIn) -> Any:
@@ -60,11 +58,12 @@ def _built(folder: Path, place: Path, open_in: OpenIn) -> Any:
     try:
         session = open_in(building)
         if not any(path.name.endswith(ENDING) for path in building.iterdir()):
-            return session  # TensorRT took nothing of this graph: there is nothing to keep
+            return session  # TensorRT is not there, or took nothing of this graph: nothing to keep, nothing to replace
         del session  # it would go on writing where its folder was
         _to_disk(building)
         building.rename(place)
         _sync(folder)
+        _remove(folder, lambda name: name != place.name)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return open_in(place)

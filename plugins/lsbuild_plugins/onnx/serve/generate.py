@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -17,6 +17,7 @@ from lsbuild_plugins.onnx.serve.sampler import Row, Sampler, log_normaliser, top
 from lsbuild_plugins.onnx.serve.scheduler import Check
 from lsbuild_plugins.onnx.serve.text import Vocabulary
 from lsbuild_plugins.onnx.serve.tools import ToolCallParser
+from lsbuild_runtime.http import ApiError
 from lsbuild_runtime.ports import Delta, FinishReason, Sampling, TokenLogprob, Usage
 
 CHUNK = 512
@@ -50,6 +51,10 @@ class Task(Struct, frozen=True):
     """Whether the prompt ends inside a thought."""
     held: Constraint | None = None
     """What every choice is held to, each by a copy of its own."""
+    opener: int | None = None
+    """The token at which a call begins that the model makes by itself; None where nothing holds such a call."""
+    begun_call: Callable[[], Constraint | None] = lambda: None
+    """What such a call is held to, from that token on; asked when it comes."""
 
 
 def generate(model: Model, task: Task, check: Check) -> Iterator[Delta]:
@@ -154,6 +159,8 @@ class _Choice:
 
     def _forced(self, token: int) -> tuple[int, ...]:
         """The tokens that the grammar lets follow ``token`` without a choice, as far as the budget goes."""
+        if self._held is None and token == self._task.opener and not self.output.thinking:
+            self._held = self._task.begun_call()
         if self._held is None:
             return ()
         forced = self._held.take(token)
@@ -173,10 +180,19 @@ class _Choice:
 
     def _choose(self, row: Row) -> tuple[int, TokenLogprob | None]:
         plain = row.copy() if self._task.sampling.logprobs is not None else None
-        if self._held is not None:
-            self._held.mask(row)
+        self._mask(row)
         token = self._sampler.choose(row)
         return token, self._score(plain, token) if plain is not None else None
+
+    def _mask(self, row: Row) -> None:
+        if self._held is None:
+            return
+        try:
+            self._held.mask(row)
+        except ApiError:
+            if self._task.held is not None:
+                raise
+            self._held = None  # a schema that nobody insists on turned out to be too complex
 
     def _score(self, row: Row, token: int) -> TokenLogprob:
         return score(self._model.vocabulary, row, token, self._task.sampling.logprobs or 0)

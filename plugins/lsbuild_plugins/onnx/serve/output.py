@@ -31,6 +31,11 @@ class Reader:
         self._thoughts = thoughts
         self._calls = calls
 
+    @property
+    def thinking(self) -> bool:
+        """Whether the next text belongs to a thought."""
+        return self._thoughts is not None and self._thoughts.thinking
+
     def feed(self, piece: str) -> Read:
         """What of it may be shown now."""
         reasoning, text = self._thoughts.feed(piece) if self._thoughts else ("", piece)
@@ -63,6 +68,11 @@ class Output:
     def stopped(self) -> bool:
         """Whether a stop string was completed."""
         return self._stops.stopped
+
+    @property
+    def thinking(self) -> bool:
+        """Whether the next token belongs to a thought."""
+        return self._reader.thinking
 
     def push(self, token: int, scored: TokenLogprob | None) -> Delta | None:
         """What may be shown after this token, or None."""

@@ -17,6 +17,11 @@ class ReasoningParser:
         self._held = ""
         self._state = "fresh" if begun else "before"
 
+    @property
+    def thinking(self) -> bool:
+        """Whether the next text belongs to a thought."""
+        return self._state in ("fresh", "thinking")
+
     def feed(self, piece: str) -> tuple[str, str]:
         """What may be shown now."""
         self._held += piece

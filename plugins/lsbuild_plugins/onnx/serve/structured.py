@@ -72,6 +72,26 @@ class Planner:
             _locate(asked, grammars)
             raise
 
+    @property
+    def opener(self) -> int | None:
+        """The token that begins a call, where it is one token."""
+        pieces = list(self._pieces(self._form.opener)) if self._form is not None and self._form.opener else []
+        return pieces[0] if len(pieces) == 1 and isinstance(pieces[0], int) else None
+
+    def begun_call(self, chat: Chat, grammars: Grammars) -> Constraint | None:
+        """What a call is held to that the model began although it need not: the functions, and their schemas where that can
+        be done; None where it cannot, since nobody insists on it."""
+        functions = [self._function(n, tool.get("function", {})) for n, tool in enumerate(chat.tools)]
+        wanted = Wanted(
+            functions=[Function(each.name, _object(each.schema)) for each in functions],
+            calls="must",
+            parallel=chat.parallel_tool_calls,
+        )
+        try:
+            return grammars.open(write(wanted, self._form, None, self._pieces), "tools")
+        except ApiError:
+            return None
+
     def _answer(self, chat: Chat) -> Asked | None:
         """The schema of ``response_format``; a call that must be made leaves no room for an answer."""
         wanted = chat.response_format or {}

@@ -47,7 +47,6 @@ _MASKED = (
     "getty.target",
     "systemd-ask-password-console.path",
     "systemd-ask-password-wall.path",
-    "systemd-logind.service",
     # Device nodes and file systems that nothing here uses, and parts that no board has.
     "dev-hugepages.mount",
     "dev-mqueue.mount",
@@ -90,7 +89,7 @@ _FIRST_BOOT_UNIT = f"""\
 [Unit]
 Description=Settings from the boot partition
 DefaultDependencies=no
-Before=network-pre.target systemd-networkd.service sysinit.target ssh.service
+Before=network-pre.target systemd-networkd.service systemd-resolved.service sysinit.target ssh.service
 Wants=network-pre.target
 
 [Service]
@@ -106,7 +105,7 @@ WantedBy=sysinit.target
 _SSH = f"[Unit]\nConditionPathExists=/home/{accounts.USER}/.ssh/authorized_keys\n"
 _PATIENCE = "[Manager]\nDefaultTimeoutStartSec=300s\nDefaultDeviceTimeoutSec=300s\n"
 """A slow card, and a machine that is emulated, take longer than systemd's 90 seconds."""
-_WIRED = "[Match]\nName=en* eth* end*\n\n[Network]\nDHCP=yes\n"
+_WIRED = "[Match]\nName=en* eth* end*\n\n[Network]\nDHCP=yes\nMulticastDNS=yes\n"
 _SSHD = "PasswordAuthentication no\nPermitRootLogin no\nHostKey /etc/ssh/ssh_host_ed25519_key\n"
 _INIT = """\
 #!/bin/sh
@@ -180,6 +179,9 @@ def _settings(found: Mapping[str, Member]) -> Iterator[Member]:
         "etc/systemd/network/20-wired.network": _WIRED,
         "etc/systemd/system.conf.d/lsbuild.conf": _PATIENCE,
         "etc/ssh/sshd_config.d/lsbuild.conf": _SSHD,
+        "etc/environment": "",
+        # So that HOSTNAME.local is found in the network of the board.
+        "etc/systemd/resolved.conf.d/lsbuild.conf": "[Resolve]\nMulticastDNS=yes\nLLMNR=no\n",
         "etc/systemd/system-preset/00-lsbuild.preset": "disable *\n",
         "etc/systemd/journald.conf.d/lsbuild.conf": "[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\n",
         # As old as /usr: systemd has nothing to bring up to date.

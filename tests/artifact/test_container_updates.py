@@ -110,6 +110,7 @@ def images() -> list[str]:
     return sorted(set(done.stdout.split()))
 
 
+@pytest.mark.skipif(not os.environ.get("LSBUILD_E2E"), reason="a minute or two of processor: LSBUILD_E2E=1")
 def test_a_container_host_goes_through_its_life(lsbuild: Lsbuild, podman: None, tmp_path: Path) -> None:
     good = ("/v1/health", "/v1/ready", "/v1/models")
     versions = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -149,6 +150,7 @@ def web(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         thread.join()
 
 
+@pytest.mark.skipif(not os.environ.get("LSBUILD_E2E"), reason="a minute or two of processor: LSBUILD_E2E=1")
 def test_a_device_goes_through_its_life(
     lsbuild: Lsbuild,
     device: Device,
@@ -204,6 +206,7 @@ def test_a_device_goes_through_its_life(
     assert (status["committed"]["version"], status["failure"]["version"]["version"], status["trial"]) == (2, 4, None)
 
 
+@pytest.mark.skipif(not os.environ.get("LSBUILD_E2E"), reason="a minute or two of processor: LSBUILD_E2E=1")
 def test_truncated_bundles_and_wrong_keys_are_one_sentence(
     lsbuild: Lsbuild, device: Device, key: Path, tmp_path: Path
 ) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lsbuild_runtime.services import Services
 
 RETRY_SECONDS = 5
+FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0
+"""Seconds after which a service that could not be opened is tried again: a driver may come later than the server."""
 
 
 class Preparing:
@@ -39,7 +41,8 @@ class Preparing:
         self._done = 0
         self._began = clock()
         self._faults: dict[str, str] = {}
-        self._stopping = False
+        self._tried = threading.Event()
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="preparing", daemon=True)
 
     def start(self) -> None:
@@ -51,12 +54,11 @@ class Preparing:
 
     def close(self) -> None:
         """Begin no other service; one that is being opened cannot be stopped."""
-        self._stopping = True
+        self._stopping.set()
 
     def wait(self, seconds: float) -> bool:
-        """Whether everything was tried within so many seconds."""
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
+        """Whether everything was tried once within so many seconds."""
+        return self._tried.wait(seconds)
 
     def require(self) -> None:
         """ApiError 503 while services are opened (``preparing``), and for those that could not be (``not_ready``)."""
@@ -69,7 +71,7 @@ class Preparing:
                 code="preparing",
                 retry_after=RETRY_SECONDS,
             )
-        faults = [fault for name, fault in self._faults.items() if not self._services.is_open(*_split(name))]
+        faults = [fault for name, fault in tuple(self._faults.items()) if not self._services.is_open(*_split(name))]
         if faults:
             raise ApiError(503, "; ".join(faults), type="server_error", code="not_ready")
 
@@ -82,7 +84,7 @@ class Preparing:
 
     def _run(self) -> None:
         for name in self._names:
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             self._services.doing = f"opening {name}"
             self._tell(f"{self._services.doing} ({self._done + 1} of {len(self._names)})")
@@ -90,6 +92,17 @@ class Preparing:
             self._done += 1
         self._services.doing = ""
         self._tell("; ".join(self._faults.values()) or "serving")
+        self._tried.set()
+        self._again()
+
+    def _again(self) -> None:
+        """Try what could not be opened with growing pauses, while nobody else waits for it."""
+        pause = FIRST_PAUSE
+        while self._faults and not self._stopping.wait(pause):
+            for name in list(self._faults):
+                self._open(name)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            self._tell("; ".join(self._faults.values()) or "serving")
 
     def _open(self, name: str) -> None:
         """Open one. Its span, and so its log line, says where it runs, or why it does not."""
@@ -97,6 +110,7 @@ class Preparing:
         with watch.span(f"open {name}") as span:
             try:
                 self._services.prepare(*_split(name))
+                self._faults.pop(name, None)
             except ApiError as error:
                 self._faults[name] = error.message
                 span.set(level="error", **{"error.type": error.code or "not_ready", "error.message": error.message})

@@ -46,7 +46,7 @@ OTHER = {
 }
 PATH = os.pathsep.join(place for place in sys.path if place)
 """For a Python that this environment does not belong to."""
-TARGETS = ("host", "lambda", "rpi", "container")
+TARGETS = ("host", "lambda", "rpi", "jetson", "container")
 
 Twice = Callable[[str], tuple[Path, Path]]
 

@@ -12,11 +12,19 @@ import pytest
 from artifact_tools import Lsbuild, packed, proved, skip_unbooted
 from lsbuild_targets.rpi import boot_card, disk
 
+KEY = "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+"""With it the unit starts its server by way of the slots, on the system of a board as well."""
+
 
 @pytest.fixture(scope="session")
 def artifact(lsbuild: Lsbuild, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A distribution without models as an artifact for a Pi 5."""
-    return packed(lsbuild, tmp_path_factory.mktemp("rpi"), "rpi", "{profile: rpi5, package: [deb, tar]}")
+    return packed(
+        lsbuild,
+        tmp_path_factory.mktemp("rpi"),
+        "rpi",
+        f"{{profile: rpi5, package: [deb, tar], updates: {{keys: '{KEY}'}}}}",
+    )
 
 
 def test_the_very_package_boots_on_debian_for_arm64_and_answers(lsbuild: Lsbuild, artifact: Path, qemu: Path) -> None:

@@ -114,7 +114,7 @@ def test_compact_becomes_the_artifacts_own_run(tmp_path: Path) -> None:
     artifact.mkdir()
     (artifact / "run").write_text('#!/bin/sh\necho "$0" "$@"\nexit 7\n')
     (artifact / "run").chmod(0o755)
-    command = [sys.executable, "-m", "lsbuild.cli", "compact", str(artifact), "--state", str(tmp_path / "a b")]
+    command = [sys.executable, "-m", "lsbuild", "compact", str(artifact), "--state", str(tmp_path / "a b")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (7, f"{artifact / 'run'} --compact --state {tmp_path / 'a b'}")
 

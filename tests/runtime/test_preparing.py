@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lsbuild_runtime import preparing
 from lsbuild_runtime.app import App
 from lsbuild_runtime.http import ApiError, Request
 from lsbuild_runtime.manifest import Manifest, Server, Service
@@ -158,6 +160,20 @@ def test_a_refusal_stays_in_health_until_the_service_can_be_opened(app: App) -> 
     assert ask(app, "/v1/live")[0] == 200
     GATES["two"].fault = ""
     app.services.get("embeddings", "two")
+    assert ask(app, "/v1/health")[0] == 200
+
+
+def test_a_service_that_could_not_be_opened_is_tried_again(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing, "FIRST_PAUSE", 0.01)
+    told: queue.Queue[str] = queue.Queue()
+    app.tell = told.put
+    GATES["two"].fault = "the driver is not there yet"
+    app.start()
+    finish(app)
+    assert ask(app, "/v1/health")[0] == 503
+    GATES["two"].fault = ""
+    while told.get(timeout=SECONDS) != "serving":
+        pass
     assert ask(app, "/v1/health")[0] == 200
 
 

@@ -47,10 +47,12 @@ class Examination:
         self.found = inspection.inspect(path)
         self.checks: list[Check] = []
         self.boots: list[Boot] = []
-        self._since = cold_start.now()
+        self._since = 0
+        """When it was begun to look: what was started before is none of its servers."""
 
     def run(self) -> Iterator[Check]:
         """The checks, as they are made."""
+        self._since = cold_start.now()
         for check in self.found.target.verify(self.found.path, self._ask):
             self.checks.append(check)
             yield check

@@ -115,7 +115,10 @@ class Jetson:
             (folder / FILE_NAME).write_bytes(to_json(bundles[0].manifest))
             (folder / record.FILE).write_bytes(record.to_json(_record(bundles[0], chosen, files, folder)))
             normalise(folder, mtime)
-        return Artifact(out, tree_sha256(out), tree_size(out), f"{chosen.of.title}: {', '.join(chosen.packages)}")
+        sent = {name: (out / name).stat().st_size for name in files.values()}
+        if "container" in chosen.packages:
+            sent["arm64 image"] = tree_size(out / image.FOLDER)
+        return Artifact(out, tree_sha256(out), tree_size(out), f"{chosen.of.title}: {', '.join(chosen.packages)}", sent)
 
     def manifests(self, artifact: Path) -> tuple[Manifest, ...]:
         """The manifest beside the packages; nothing for anything else."""

@@ -88,6 +88,8 @@ _DROP = re.compile(
     r"|usr/lib/python3\.\d+/sitecustomize\.py|etc/(python3|modules-load|cron|init\.d|initramfs|kernel|default/|logrotate|bash_completion|apt/)"
     r"|usr/lib/(linux-image-[^/]*|modules/[^/]*/dtb)/(?!broadcom/)|usr/lib/modules/[^/]*/(System\.map|config)$"
     r"|usr/lib/firmware/(?!(brcm|cypress)/\w+-sdio\.|regulatory\.db)|usr/lib/udev/hwdb\.d/"
+    # No session is kept, so it starts when somebody asks it: to reboot.
+    r"|usr/lib/systemd/system/multi-user\.target\.wants/systemd-logind\.service"
     r"|usr/lib/systemd/(user-)?(environment-)?generators/|usr/lib/systemd/system-generators/(?!systemd-fstab)"
 )
 _CODE = (

@@ -15,10 +15,11 @@ from live_server import serving
 from lsbuild import cli, registry, verify
 from lsbuild.api import Check, Manifest
 from lsbuild.gates import COLD_START, RUNNING
+from lsbuild.proving import cold_start
 from lsbuild_runtime.app import App
 from lsbuild_runtime.manifest import FILE_NAME, Service, from_json, to_json
 from scripted import Step, scripted
-from small_services import PARROT, small_manifest
+from small_services import LETTERS, PARROT, small_manifest
 
 OTHER = {"x86_64": "aarch64", "aarch64": "x86_64"}[machine()]
 
@@ -84,17 +85,34 @@ def test_another_answer_is_a_fault_that_names_service_and_place(make: MakeArtifa
     assert "NOT THE SAME" in verify.to_text(found)
 
 
-def test_the_budget_of_the_spec_is_held_against_what_was_measured(make: MakeArtifact) -> None:
-    tight = make("tight", PARROT, **{RUNNING: {COLD_START: 0.001}})
-    (cold,) = [check for check in verify.verify([tight]).checks if check.name == "cold start"]
-    # This process listens itself and has no children to count, so nothing may be claimed.
-    assert cold.state == "skipped"
+def cold(found: verify.Verified) -> Check:
+    (check,) = [check for check in found.checks if check.name == "cold start"]
+    return check
+
+
+@pytest.mark.parametrize(("limit", "state"), [(1000.0, "proved"), (250.0, "failed"), (None, "proved")])
+def test_the_budget_of_the_spec_is_held_against_what_was_measured(
+    make: MakeArtifact, monkeypatch: pytest.MonkeyPatch, limit: float | None, state: str
+) -> None:
+    measured = iter([cold_start.Used(200, 30_000_000), cold_start.Used(900, 107_000_000)])
+    monkeypatch.setattr(cold_start, "used", lambda *_: next(measured))
+    build = {} if limit is None else {RUNNING: {COLD_START: limit}}
+    check = cold(verify.verify([make("a", LETTERS, **build)]))
+    assert check.state == state
+    said = "900 CPU-ms, 200 of them to health, 700 for the first embedding; 107 MB"
+    assert check.detail.startswith(said)
+    assert ("largest are" in check.detail) == (state == "failed")
+
+
+def test_nothing_is_claimed_of_a_process_that_cannot_be_seen(make: MakeArtifact) -> None:
+    """This process listens itself and has no children that count."""
+    assert cold(verify.verify([make("a", PARROT, **{RUNNING: {COLD_START: 0.001}})])).state == "skipped"
 
 
 def test_emulated_code_is_not_measured(make: MakeArtifact) -> None:
-    (cold,) = [c for c in verify.verify([make("a", PARROT, arch=OTHER)]).checks if c.name == "cold start"]
-    assert cold.state == "skipped"
-    assert "QEMU's time" in cold.detail
+    check = cold(verify.verify([make("a", PARROT, arch=OTHER)]))
+    assert check.state == "skipped"
+    assert "QEMU's time" in check.detail
 
 
 def test_none_is_booted_when_one_is_no_artifact(make: MakeArtifact, tmp_path: Path) -> None:

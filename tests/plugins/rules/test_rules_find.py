@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 
 import pytest
 from rules_shields import general, shield, shipped
@@ -50,6 +52,26 @@ def test_no_text_that_fits_a_pattern_breaks_its_check(rule: pack.PackRule) -> No
             text = "".join(chance.choice("0123456789") if sign.isdigit() else sign for sign in example.lower())
             check(text)
             check("".join(filter(str.isalnum, text)))
+
+
+WITHOUT_PYDOC = """
+import sys
+
+class Lacks:
+    def find_spec(self, name, *_):
+        if name in ("pydoc", "_pyrepl", "pydoc_data"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Lacks())
+from lsbuild_plugins.rules.serve.validate import validator
+print(validator("us.ssn")("494-77-5287"), validator("cn.ric")("360426199101010071"), "pydoc" in sys.modules)
+"""
+
+
+def test_numbers_are_checked_where_python_has_no_help() -> None:
+    """The images of targets leave out what pydoc needs, which stdnum imports."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT_PYDOC], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "False"]
 
 
 def test_a_bare_number_is_found_by_the_word_before_it() -> None:

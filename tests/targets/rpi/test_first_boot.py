@@ -175,8 +175,8 @@ def test_it_grows_and_makes_its_key_once(board: Board) -> None:
 
 
 def test_a_card_that_cannot_grow_is_told_tried_again_and_stops_nothing(board: Board) -> None:
-    board.tool("resize2fs", "exit 1")
-    assert "lsbuild: grow: " in board.start("hostname=kitchen\n")
+    board.tool("resize2fs", "echo no room >&2; exit 1")
+    assert "lsbuild: grow: resize2fs failed: no room" in board.start("hostname=kitchen\n")
     assert board.text("etc/hostname") == "kitchen\n"
     board.tool("resize2fs", 'echo again >> "$LOG"')
     assert board.start() == ""

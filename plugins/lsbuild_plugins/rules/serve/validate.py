@@ -9,7 +9,9 @@ which may be more than the number, so it is asked from the longest to the shorte
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 Check = Callable[[str], bool]
 
@@ -78,10 +80,8 @@ def validator(name: str) -> Check:
         return OWN[name]
     if not _STDNUM.fullmatch(name):
         raise LookupError(name)
-    from importlib import import_module
-
     try:
-        is_valid: Check = import_module(f"stdnum.{name}").is_valid
+        is_valid: Check = _stdnum(name).is_valid
     except (ImportError, AttributeError) as error:
         raise LookupError(name) from error
 
@@ -90,6 +90,21 @@ def validator(name: str) -> Check:
         return is_valid(written) or is_valid("".join(filter(str.isalnum, written)))
 
     return check
+
+
+def _stdnum(name: str) -> Any:
+    """The module of stdnum. It imports pydoc to describe itself, which nothing here asks it to: pydoc is most of the cost, and
+    the images of targets lack what pydoc needs, so an empty module stands in for it meanwhile."""
+    from importlib import import_module
+    from types import ModuleType
+
+    stand_in = ModuleType("pydoc")
+    used = sys.modules.setdefault("pydoc", stand_in) is stand_in
+    try:
+        return import_module(f"stdnum.{name}")
+    finally:
+        if used:
+            sys.modules.pop("pydoc", None)
 
 
 def valid_length(check: Check, text: str) -> int:

@@ -47,7 +47,6 @@ _MASKED = (
     "getty.target",
     "systemd-ask-password-console.path",
     "systemd-ask-password-wall.path",
-    "systemd-logind.service",
     # Device nodes and file systems that nothing here uses, and parts that no board has.
     "dev-hugepages.mount",
     "dev-mqueue.mount",
@@ -90,7 +89,7 @@ _FIRST_BOOT_UNIT = f"""\
 [Unit]
 Description=Settings from the boot partition
 DefaultDependencies=no
-Before=network-pre.target systemd-networkd.service sysinit.target ssh.service
+Before=network-pre.target systemd-networkd.service systemd-resolved.service sysinit.target ssh.service
 Wants=network-pre.target
 
 [Service]

@@ -6,7 +6,6 @@ partition, so a power cut in between does it twice and never loses it. What is w
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -36,7 +35,7 @@ def main(root: Path, run: Run) -> int:
     for work in (grow, settle, name, host_key):
         try:
             work(root, run)
-        except (OSError, subprocess.SubprocessError) as error:
+        except OSError as error:
             sys.stderr.write(f"lsbuild: {work.__name__}: {error}\n")
     return 0
 
@@ -50,7 +49,8 @@ def grow(root: Path, run: Run) -> None:
     part = (root / "sys/dev/block" / number).resolve()
     if (part / "partition").exists():
         disk = f"/dev/{part.parent.name}"
-        run(("sh", "-c", f"echo ', +' | sfdisk --quiet --no-reread --force -N {_read(part / 'partition')} {disk}"))
+        larger = f"sfdisk --quiet --no-reread --no-tell-kernel --force -N {_read(part / 'partition')} {disk}"
+        run(("sh", "-c", f"echo ', +' | {larger}"))
         run(("partx", "-u", disk))
         run(("resize2fs", f"/dev/{part.name}"))
     _write(root / _GROWN, "")
@@ -148,6 +148,8 @@ def _wifi(root: Path, found: card_settings.Settings) -> Iterable[str]:
 
 def _psk(ssid: str, password: str) -> str:
     """The key that stands for a password in this network (IEEE 802.11i); the password itself is kept nowhere."""
+    import hashlib  # it brings OpenSSL along, which most starts do not need
+
     return hashlib.pbkdf2_hmac("sha1", password.encode(), ssid.encode(), 4096, 32).hex()
 
 
@@ -193,7 +195,9 @@ def _link(path: Path, target: str) -> None:
 
 
 def _run(command: Sequence[str]) -> None:
-    subprocess.run(list(command), check=True)  # noqa: S603 - our own words
+    done = subprocess.run(list(command), capture_output=True, text=True, check=False)  # noqa: S603 - our own words
+    if done.returncode:
+        raise OSError(f"{command[0]} failed: {done.stderr.strip()[-300:]}")
 
 
 if __name__ == "__main__":

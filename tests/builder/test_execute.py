@@ -155,8 +155,9 @@ def test_a_failure_stops_what_still_runs(tmp_path: Path) -> None:
 
 
 BUILD = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in its background with SIGINT ignored
 sys.path.insert(0, {outside!r})
 from lsbuild import facts
 from lsbuild.api import Step
@@ -199,7 +200,7 @@ def alive(pid: int) -> bool:
 def test_ctrl_c_stops_the_steps_and_leaves_the_store_clean(tmp_path: Path) -> None:
     process, worker = build(tmp_path, 1200)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=300)  # its step sleeps for longer
+    _, told = process.communicate(timeout=120)  # its step sleeps for longer
     assert b"KeyboardInterrupt" in told
     assert not alive(worker)
     assert list((tmp_path / "cache" / "tmp").iterdir()) == []

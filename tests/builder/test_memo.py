@@ -109,6 +109,8 @@ def test_kill_at_any_moment_leaves_whole_values_only(tmp_path: Path) -> None:
             assert memo.get(key) in (None, key.encode() * 5000)
         for value in values(tmp_path):  # a value that a power cut would have torn is never where values are
             assert value.path.name.startswith(".") or value.size == 5032
+    (tmp_path / "memo/s/00").mkdir(exist_ok=True)
+    (tmp_path / "memo/s/00/.killed").touch()  # in the moment before its first byte
     assert Store(tmp_path).prune(keep_bytes=0) > 0
     assert list(values(tmp_path)) == []
 

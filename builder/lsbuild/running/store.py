@@ -211,7 +211,8 @@ class Store:
         total = sum(size for _, size, _ in entries)
         freed = 0
         for _, size, what in sorted(entries, key=lambda entry: entry[0]):
-            if total - freed <= keep_bytes:
+            # An empty file, which a killed writer left, frees nothing and goes too.
+            if size and total - freed <= keep_bytes:
                 break
             if isinstance(what, Path):
                 what.unlink(missing_ok=True)

@@ -4,10 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ONLY ?=
+ARTIFACT := tests/artifact
+PROOFS := $(ARTIFACT)/test_identical.py $(ARTIFACT)/test_updates.py $(ARTIFACT)/test_container_updates.py \
+  $(ARTIFACT)/test_rpi.py::test_a_card_boots_from_its_own_partitions_and_answers[rpi4] \
+  $(ARTIFACT)/test_container_boot.py::test_the_arm64_image_boots_and_answers_under_qemu \
+  $(ARTIFACT)/test_lambda.py::test_arm64_on_the_managed_python_runs_under_qemu_with_a_stand_in \
+  $(ARTIFACT)/test_lambda.py::test_arm64_runs_under_qemu_where_no_processor_can_be_looked_at \
+  $(ARTIFACT)/test_jetson.py::test_an_artifact_with_a_wheel_boots_on_the_cpu_and_says_where_models_should_run \
+  tests/targets/rpi/test_apt.py
 BOARD ?= rpi4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format e2e card bench targets parity clients aws kube lock clean
+.PHONY: help setup demo test lint format e2e card prove bench targets parity clients aws kube lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +50,9 @@ e2e: setup ## the long tests as well: every artifact built and booted
 
 card: setup ## build the image of a card and boot it by its own kernel in QEMU (BOARD=rpi5: minutes)
 	LSBUILD_E2E=1 $(BIN)/python -m pytest -q -rsP tests/artifact/test_rpi.py -k "card and $(BOARD)"
+
+prove: setup ## what CI proves beside make test: the same bytes twice, boots under emulation, updates of real artifacts
+	LSBUILD_E2E=1 $(BIN)/python -m pytest -q -rs -n 2 --dist worksteal --durations=10 $(PROOFS)
 
 bench: setup ## side-by-side figures against named peers (ONLY=decode for one)
 	$(BIN)/python -m bench $(ONLY)

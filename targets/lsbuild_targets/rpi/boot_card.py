@@ -156,9 +156,8 @@ def _left_behind(card: Path, before: int, scratch: Path) -> Iterator[Check]:
     made = bool(re.fullmatch("[0-9a-f]{32}", identity)) and "OPENSSH PRIVATE KEY" in key
     yield Check("card: identity", made, "machine id and host key were made at its first boot")
     rest = _tool("mtype", "-i", f"{card}@@{disk.BOOT_OFFSET}", f"::{card_settings.FILE}")
-    yield Check(
-        "card: secrets", _SECRET not in rest and "# env.PROOF was taken over" in rest, "taken off the boot partition"
-    )
+    gone = _SECRET.encode() not in disk.part(card, 1, scratch / "boot.after").read_bytes()  # nor in what is free there
+    yield Check("card: secrets", gone and "# env.PROOF was taken over" in rest, "taken off the boot partition")
 
 
 def _blocks(root: Path) -> int:

@@ -118,6 +118,20 @@ def test_wifi_is_known_by_its_key_and_the_password_stays_nowhere(board: Board) -
     assert board.text("etc/wpa_supplicant/wpa_supplicant-wlan0.conf") == text
 
 
+def test_secrets_are_written_over_where_they_stand(board: Board) -> None:
+    """FAT keeps no rename whole, and what it frees it does not empty."""
+    text = f"wifi_ssid=a\nwifi_password={'long and secret ' * 3}\n"
+    board.settings.write_text(text)
+    before = board.settings.stat()
+    board.start()
+    after = board.settings.stat()
+    assert (after.st_ino, after.st_size) == (before.st_ino, before.st_size)
+    rest = board.settings.read_text()
+    assert rest.rstrip("\n") == "wifi_ssid=a\n# wifi_password was taken over"
+    board.start()
+    assert board.settings.read_text() == rest
+
+
 def test_another_network_without_a_password_is_an_open_one(board: Board) -> None:
     board.start("wifi_ssid=IEEE\nwifi_password=password\nwifi_country=DE\n")
     board.start("wifi_ssid=cafe\nwifi_country=DE\n")

@@ -66,7 +66,7 @@ def settle(root: Path, run: Run) -> None:  # noqa: ARG001 - one form for all
     for each in [*faults, *apply(root, found)]:
         sys.stderr.write(f"{card_settings.FILE}: {each}\n")
     if (rest := card_settings.taken(text)) != text:
-        _write(path, rest)
+        _overwrite(path, rest)
 
 
 def name(root: Path, run: Run) -> None:  # noqa: ARG001
@@ -185,6 +185,18 @@ def _write(path: Path, text: str, mode: int = 0o644) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _overwrite(path: Path, text: str) -> None:
+    """In place, filled up with empty lines, and on the disk when this returns.
+
+    On FAT a rename is not kept as a whole: after a power cut the name may lead to clusters that were freed. And what is
+    freed still holds the secrets.
+    """
+    with path.open("r+b") as stream:
+        stream.write(text.encode().ljust(path.stat().st_size, b"\n"))
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _link(path: Path, target: str) -> None:

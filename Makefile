@@ -58,6 +58,7 @@ bench: setup ## side-by-side figures against named peers (ONLY=decode for one)
 	$(BIN)/python -m bench $(ONLY)
 
 targets: setup ## build the quickstart for every target, verify all of them, and write their table into README.md
+	-$(BIN)/lsbuild doctor --fetch >/dev/null
 	$(BIN)/python -m bench.targets --write README.md
 
 parity: setup ## an environment with torch and transformers, against which the float graphs are compared

@@ -52,7 +52,7 @@ card: setup ## build the image of a card and boot it by its own kernel in QEMU (
 	LSBUILD_E2E=1 $(BIN)/python -m pytest -q -rsP tests/artifact/test_rpi.py -k "card and $(BOARD)"
 
 prove: setup ## what CI proves beside make test: the same bytes twice, boots under emulation, updates of real artifacts
-	LSBUILD_E2E=1 $(BIN)/python -m pytest -q -rs -n 2 --dist worksteal --durations=10 $(PROOFS)
+	LSBUILD_E2E=1 $(BIN)/python -m pytest -q -rs --durations=10 $(PROOFS)
 
 bench: setup ## side-by-side figures against named peers (ONLY=decode for one)
 	$(BIN)/python -m bench $(ONLY)

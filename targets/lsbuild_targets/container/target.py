@@ -27,10 +27,10 @@ from lsbuild.api import (
     Step,
     TargetError,
 )
-from lsbuild.packing import base_image, slots
-from lsbuild.packing.archive import Member, check_paths, normalise, source_date_epoch, tree_sha256, tree_size
-from lsbuild.packing.boot import BOOTSTRAP
+from lsbuild.packing import base_image, bundle_image, slots
+from lsbuild.packing.archive import check_paths, normalise, source_date_epoch, tree_sha256, tree_size
 from lsbuild.packing.boot_image import boot, require_machine
+from lsbuild.packing.bundle_image import ROOT
 from lsbuild.packing.debian_base import ARCHES, SUITES, bytecode_steps, rootfs_step, suite_of, tools_uri, uri
 from lsbuild.packing.oci import Image, Layout, Settings
 from lsbuild.packing.oci_read import ReadImage, check_blobs, images, published
@@ -40,10 +40,6 @@ from lsbuild_targets.container import compose, kubernetes, serverless
 from lsbuild_targets.container.foundation import Foundation, foundation
 from lsbuild_targets.container.options import REFERENCE, Options, checked
 from lsbuild_targets.container.workload import Workload, workload
-
-ROOT = "opt/lsbuild"
-"""Where the bundle lies in the image."""
-_LAYERS = (("wheels", "Python packages"), ("model", "models"), ("index", "indexes"), ("app", "code and manifest"))
 
 
 class Container:
@@ -154,14 +150,7 @@ def _deployment_files(work: Workload) -> Iterator[tuple[str, bytes]]:
 def _image(layout: Layout, bundle: Bundle, options: Options) -> Image:
     arch = _docker_arch(bundle.platform)
     base = foundation(layout, bundle, options)
-    layers = list(base.layers)
-    known = {part for part, _ in _LAYERS}
-    for part, comment in _LAYERS:
-        files = [file for file in bundle.files if (file.part if file.part in known else "app") == part]
-        if files:
-            layers.append(
-                layout.layer((Member(f"{ROOT}/{file.path}", file.content, file.mode) for file in files), comment)
-            )
+    layers = [*base.layers, *bundle_image.layers(layout, bundle)]
     return layout.image(arch, layers, _settings(bundle, options, base))
 
 
@@ -171,14 +160,8 @@ def _docker_arch(platform: Platform) -> str:
 
 def _settings(bundle: Bundle, options: Options, base: Foundation) -> Settings:
     python, port = base.python, options.port(bundle.manifest.server.port)
-    # Later words win: `docker run IMAGE --port 80` changes the port.
-    start = ("-c", BOOTSTRAP, "--root", f"/{ROOT}", "--host", "0.0.0.0", "--port", str(port))  # noqa: S104
-    probe = (
-        f"import http.client as h, sys; c = h.HTTPConnection('127.0.0.1', {port}, timeout=4); "
-        "c.request('GET', '/v1/health'); sys.exit(c.getresponse().status != 200)"
-    )
     return Settings(
-        entrypoint=(python, "-I", "-S", "-B", "-X", "utf8", *start),
+        entrypoint=bundle_image.entrypoint(python, port),
         user=f"{options.user}:{options.user}",
         port=port,
         env=(*(each for each in base.env if not each.startswith(("LANG=", "HOME="))), "LANG=C.UTF-8", "HOME=/tmp"),
@@ -188,7 +171,7 @@ def _settings(bundle: Bundle, options: Options, base: Foundation) -> Settings:
             "org.opencontainers.image.description": f"{bundle.manifest.name}, compiled by lsbuild",
             **base.labels,
         },
-        health=(python, "-I", "-S", "-c", probe),
+        health=bundle_image.health_check(python, port, "/v1/health"),
     )
 
 

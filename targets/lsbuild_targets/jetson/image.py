@@ -6,17 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lsbuild.api import Bundle
+from lsbuild.packing import bundle_image
 from lsbuild.packing.archive import Member
-from lsbuild.packing.boot import BOOTSTRAP
-from lsbuild.packing.oci import Layer, Layout, Settings
+from lsbuild.packing.oci import Layout, Settings
 from lsbuild.packing.rootfs import TAR
 from lsbuild_targets.jetson.options import Options
 
-ROOT = "opt/lsbuild"
-"""Where the bundle lies in the image."""
 FOLDER = "oci"
 COMPOSE = "compose.yaml"
-_PARTS = (("wheels", "Python packages"), ("model", "models"), ("index", "indexes"), ("app", "code and manifest"))
 _LIBRARIES = "/opt/jetson"
 """Where the image looks for the device's CUDA, cuDNN and TensorRT."""
 _COMPOSE = """\
@@ -51,7 +48,7 @@ def write(folder: Path, bundle: Bundle, options: Options, mtime: int) -> None:
     """Write the layout and the Compose file into ``folder``."""
     layout = Layout(folder / FOLDER, mtime)
     layers = [layout.tar_layer(bundle.extras["rootfs"] / TAR, f"Debian {options.base.suite}")]
-    layers += _layers(layout, bundle)
+    layers += bundle_image.layers(layout, bundle)
     layers.append(layout.layer(_state(options), "state folder"))
     image = layout.image("arm64", layers, _settings(bundle, options))
     layout.index([image], f"{bundle.manifest.name}:latest")
@@ -66,14 +63,6 @@ def write(folder: Path, bundle: Bundle, options: Options, mtime: int) -> None:
     (folder / COMPOSE).write_text(text)
 
 
-def _layers(layout: Layout, bundle: Bundle) -> Iterator[Layer]:
-    known = {part for part, _ in _PARTS}
-    for part, comment in _PARTS:
-        files = [file for file in bundle.files if (file.part if file.part in known else "app") == part]
-        if files:
-            yield layout.layer((Member(f"{ROOT}/{each.path}", each.content, each.mode) for each in files), comment)
-
-
 def _state(options: Options) -> Iterator[Member]:
     """An empty folder of the server's user, which a volume takes its owner from."""
     yield Member("state", None, 0o700, owner=options.user)
@@ -81,13 +70,8 @@ def _state(options: Options) -> Iterator[Member]:
 
 def _settings(bundle: Bundle, options: Options) -> Settings:
     python, port = f"/usr/bin/python{bundle.platform.python}", bundle.manifest.server.port
-    start = ("-c", BOOTSTRAP, "--root", f"/{ROOT}", "--host", "0.0.0.0", "--port", str(port))  # noqa: S104
-    probe = (
-        f"import http.client as h, sys; c = h.HTTPConnection('127.0.0.1', {port}, timeout=4); "
-        "c.request('GET', '/v1/live'); sys.exit(c.getresponse().status != 200)"
-    )
     return Settings(
-        entrypoint=(python, "-I", "-S", "-B", "-X", "utf8", *start),
+        entrypoint=bundle_image.entrypoint(python, port),
         user=f"{options.user}:{options.user}",
         port=port,
         env=(
@@ -105,5 +89,5 @@ def _settings(bundle: Bundle, options: Options) -> Settings:
             "org.opencontainers.image.description": f"{bundle.manifest.name} for a {options.of.title}, by lsbuild",
             "org.opencontainers.image.base.name": f"debian:{options.base.suite}",
         },
-        health=(python, "-I", "-S", "-c", probe),
+        health=bundle_image.health_check(python, port, "/v1/live"),
     )

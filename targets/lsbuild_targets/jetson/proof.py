@@ -15,6 +15,7 @@ from lsbuild.api import Check, LsbuildError, Manifest
 from lsbuild.packing import deb, device_package, gpu, native, unit_proof, untar
 from lsbuild.packing.archive import file_sha256
 from lsbuild.packing.boot_image import boot
+from lsbuild.packing.bundle_image import ROOT
 from lsbuild.packing.debian_base import SUITES
 from lsbuild.packing.oci_read import check_blobs, images
 from lsbuild.packing.placements import also_placements
@@ -111,14 +112,14 @@ def _image(artifact: Path, record: Record, root: Path, ask: Ask) -> Iterator[Che
     (found,) = images(layout)
     root.mkdir()
     found.unpack(root)
-    manifest = read(root / image.ROOT)
-    check_files(root / image.ROOT, manifest.files)
+    manifest = read(root / ROOT)
+    check_files(root / ROOT, manifest.files)
     _require_same_models(manifest, read(artifact))
     yield Check(
         "image files", True, f"{len(manifest.files)} files match the manifest; code and models are the packages' own"
     )
-    yield Check("image native code", True, _native(root / image.ROOT, manifest, _glibc(manifest)))
-    yield Check("image GPU", True, _wheel(root / image.ROOT, record))
+    yield Check("image native code", True, _native(root / ROOT, manifest, _glibc(manifest)))
+    yield Check("image GPU", True, _wheel(root / ROOT, record))
     if record.strict:
         yield Check.skipped("boot", "NOT booted: strict, and there is no GPU here; it would refuse to serve")
         return

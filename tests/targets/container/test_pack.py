@@ -23,11 +23,12 @@ from lsbuild.lock import Lock
 from lsbuild.packing import elf
 from lsbuild.packing.archive import ZIP_EPOCH, Member, with_folders, write_tar
 from lsbuild.packing.base_image import BaseImage, examine, write
+from lsbuild.packing.bundle_image import ROOT
 from lsbuild.packing.oci_read import check_blobs, images
 from lsbuild.running.monitor import Silent
 from lsbuild.sources import resolve
 from lsbuild_targets.container.options import ImageBase, Options
-from lsbuild_targets.container.target import ROOT, TARGET
+from lsbuild_targets.container.target import TARGET
 
 MakeBundle = Callable[..., Bundle]
 ELF = {"x86_64": b"\x7fELF\x02\x01" + bytes(12) + b"\x3e\x00", "aarch64": b"\x7fELF\x02\x01" + bytes(12) + b"\xb7\x00"}

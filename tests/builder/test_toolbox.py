@@ -20,6 +20,7 @@ def program(folder: Path, name: str, says: str) -> Path:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{tmp_path}")
+    monkeypatch.setenv("LSBUILD_CACHE", f"{tmp_path}/cache")
     return tmp_path
 
 

@@ -132,6 +132,7 @@ def test_a_managed_python_of_another_architecture_says_what_is_missing(
     known = record.read(out)
     assert known is not None
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("LSBUILD_CACHE", str(tmp_path / "cache"))  # where doctor --fetch may have put a QEMU
     monkeypatch.setattr(
         "lsbuild_targets.aws_lambda.sandbox.machine", lambda: "x86_64" if arch == "arm64" else "aarch64"
     )

@@ -28,6 +28,7 @@ def test_packages_are_checked_and_what_is_open_is_told(
 ) -> None:
     out = make_jetson(tmp_path / "out", wheel=CP312)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("LSBUILD_CACHE", str(tmp_path / "cache"))
     every = list(TARGET.verify(out, ask))
     found = checks(every)
     assert all(check.ok for check in every), every
